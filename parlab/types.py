@@ -1,0 +1,76 @@
+"""The words of the field as data, and the legend of shapes.
+
+Shape legend, used in every docstring of the package:
+
+========  ==============================================================
+``B``     utterances of a batch
+``T``     encoder frames
+``U``     tokens of a draft (the collapsed greedy CTC output)
+``P``     tokens of a prefix (prompt and draft)
+``S``     segments (runs of adjacent masked draft tokens)
+``K``     beam size
+``N``     rows of a search (segment x beam, or utterance x beam)
+``L``     length of a token sequence
+``V``     vocabulary
+``D``     width of the model
+``H``     attention heads
+========  ==============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids that have a meaning of their own.
+
+    ``never`` holds every id that may not appear in decoded text: blank, start, end, padding and
+    mask symbols, and for S2T models the language, task and time symbols.
+    """
+
+    blank: int
+    sos: int
+    eos: int
+    unk: int | None = None
+    never: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of adjacent masked draft tokens and what replaced it.
+
+    ``start`` and ``end`` (exclusive) count draft tokens; ``draft`` and ``fill`` are token ids.
+    ``forced`` is true when no hypothesis emitted the stop token in time (design.md, 3.4).
+    """
+
+    start: int
+    end: int
+    draft: tuple[int, ...]
+    fill: tuple[int, ...]
+    score: float = 0.0
+    forced: bool = False
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """The decoded tokens of one utterance.
+
+    ``token_confidence`` has one probability per token; ``token_frames`` one ``(first, last)``
+    pair of encoder frames per token, or is empty when the decoder knows no alignment.
+    ``counts`` holds what the decoder counted: ``masked_tokens``, ``segments``, ``decoder_steps``,
+    ``forced_stops``, ``decoder_passes``, ``accepted_tokens``, ... (only those that apply).
+    ``nbest`` holds all results, best first, this one included, when more than one was asked for.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    token_confidence: tuple[float, ...] = ()
+    token_frames: tuple[tuple[int, int], ...] = ()
+    segments: tuple[Segment, ...] = ()
+    nbest: tuple[Hypothesis, ...] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
+    text: str = ""
+    id: str = ""
