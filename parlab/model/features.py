@@ -1,0 +1,149 @@
+"""Waveform to normalised log-mel features, the same for an utterance alone and in any batch.
+
+ESPnet pads a batch first and reflects at the padded end, so the last frames of a short utterance
+depend on its neighbours. Here each utterance is reflected at its own end (issue 6633).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from parlab.errors import UserError
+from parlab.model import espnet
+
+
+def parse_rate(rate: int | str) -> int:
+    """``16000``, ``"16000"``, ``"16k"`` or ``"16kHz"`` as samples per second."""
+    text = str(rate).strip().lower().removesuffix("hz")
+    return int(float(text[:-1]) * 1000) if text.endswith("k") else int(float(text))
+
+
+def padding_mask(lengths: Tensor, size: int) -> Tensor:
+    """True at padding: ``lengths`` (B,) to (B, size)."""
+    return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
+
+
+class LogMelFrontend(nn.Module):
+    """ESPnet's default front end (STFT, power, log-mel) without its need of ``torch_complex``.
+
+    State-dict key: ``logmel.melmat``.
+    """
+
+    def __init__(
+        self,
+        fs: int | str = 16000,
+        n_fft: int = 512,
+        win_length: int | None = None,
+        hop_length: int = 128,
+        window: str | None = "hann",
+        center: bool = True,
+        normalized: bool = False,
+        onesided: bool = True,
+        n_mels: int = 80,
+        fmin: int | None = None,
+        fmax: int | None = None,
+        htk: bool = False,
+        frontend_conf: Any = None,
+        apply_stft: bool = True,
+    ):
+        super().__init__()
+        del frontend_conf  # speech enhancement, refused by build_model when switched on
+        if not (center and onesided and apply_stft):
+            raise UserError(
+                "the front end has center, onesided or apply_stft switched off; only the default is supported"
+            )
+        self.sample_rate = parse_rate(fs)
+        self.n_fft, self.hop_length, self.n_mels = n_fft, hop_length, n_mels
+        self.win_length = win_length or n_fft
+        self.window, self.normalized = window, normalized
+        self.logmel = espnet.log_mel(fs=self.sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk)
+
+    def output_size(self) -> int:
+        return self.n_mels
+
+    def forward(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``speech`` (B, samples) and ``lengths`` (B,) to features (B, frames, n_mels) and frame counts (B,)."""
+        with torch.autocast(speech.device.type, enabled=False):
+            speech = speech.float()[:, : int(lengths.max())]
+            pad = self.n_fft // 2
+            # Reflection at each utterance's own two ends, as index arithmetic.
+            index = torch.arange(-pad, speech.size(1) + pad, device=speech.device).abs().unsqueeze(0)
+            last = (lengths - 1).unsqueeze(1)
+            index = torch.where(index > last, (2 * last - index).clamp(min=0), index)
+            window = None
+            if self.window is not None:
+                window = getattr(torch, f"{self.window}_window")(self.win_length, device=speech.device)
+            spectrum = torch.stft(
+                speech.gather(1, index),
+                n_fft=self.n_fft,
+                hop_length=self.hop_length,
+                win_length=self.win_length,
+                window=window,
+                center=False,
+                normalized=self.normalized,
+                return_complex=True,
+            )
+            power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
+            frames = (lengths + 2 * pad - self.n_fft) // self.hop_length + 1
+            return self.logmel(power, frames)
+
+
+class GlobalMVN(nn.Module):
+    """Global mean and variance normalisation, ESPnet's buffers ``mean`` and ``std`` (n_mels,).
+
+    ESPnet's own class divides by statistics that it casts in place on the first call; here the buffers
+    are float32 from the start and never change.
+    """
+
+    def __init__(
+        self,
+        stats_file: str | Path | None = None,
+        norm_means: bool = True,
+        norm_vars: bool = True,
+        eps: float = 1.0e-20,
+        *,
+        size: int | None = None,
+    ):
+        super().__init__()
+        self.norm_means, self.norm_vars = norm_means, norm_vars
+        if stats_file is not None and Path(stats_file).is_file():
+            mean, std = read_stats(Path(stats_file), eps)
+        else:  # to be filled from the state dict
+            mean, std = torch.zeros(size or 80), torch.ones(size or 80)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    mean: Tensor
+    std: Tensor
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise ``x`` (B, frames, n_mels); padding becomes 0."""
+        if self.norm_means:
+            x = x - self.mean
+        if self.norm_vars:
+            x = x / self.std
+        return x.masked_fill(padding_mask(lengths, x.size(1)).unsqueeze(2), 0.0), lengths
+
+
+def read_stats(path: Path, eps: float = 1.0e-20) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation from ESPnet's ``feats_stats.npz`` or a Kaldi-like ``.npy``."""
+    stats = np.load(path)
+    if isinstance(stats, np.ndarray):
+        count = stats[0].flatten()[-1]
+        mean, square = stats[0, :-1] / count, stats[1, :-1] / count
+    else:
+        count = stats["count"]
+        mean, square = stats["sum"] / count, stats["sum_square"] / count
+    std = np.sqrt(np.maximum(square - mean * mean, eps))
+    return torch.from_numpy(np.asarray(mean)).float(), torch.from_numpy(np.asarray(std)).float()
+
+
+def write_stats(path: Path, mean: Tensor, std: Tensor) -> None:
+    """Write mean and standard deviation as an ESPnet ``feats_stats.npz`` (with a count of one frame)."""
+    m, s = mean.double().cpu().numpy(), std.double().cpu().numpy()
+    np.savez(path, count=np.array(1), sum=m, sum_square=s * s + m * m)

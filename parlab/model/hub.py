@@ -1,0 +1,34 @@
+"""Models by hub id, through huggingface_hub and its cache."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from parlab.errors import UserError
+
+
+def looks_like_hub_id(name: str) -> bool:
+    """True for ``owner/name`` without a file suffix that a local path would have."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith((".", "/"))
+
+
+def snapshot(hub_id: str) -> Path:
+    """Fetch a model (or find it in the cache, which needs no network) and return its folder.
+
+    Raises:
+        UserError: it is neither in the cache nor to be fetched.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, local_files_only=True))
+    except Exception:  # not cached, or only in part: ask the hub
+        try:
+            return Path(snapshot_download(hub_id))
+        except Exception as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"no folder is called {hub_id}, and as a hub id it is neither in the local cache nor to be fetched "
+                f"({first[:160]}); check the name or the network, or name a local folder"
+            ) from error

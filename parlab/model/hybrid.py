@@ -1,0 +1,162 @@
+"""The hybrid CTC/attention model: one encoder with a CTC head and an attention decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parlab.errors import UserError
+from parlab.model.features import LogMelFrontend
+from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
+from parlab.model.losses import Losses, joint_loss
+from parlab.model.rows import RowDecoder
+from parlab.types import SpecialTokens
+
+
+class HybridModel(nn.Module):
+    """ESPnet's modules under ESPnet's names, so that state dicts match key for key.
+
+    Args:
+        config: ESPnet's training configuration (``config.yaml``) as a plain dict, ``token_list`` included.
+        special: ids with a meaning of their own.
+        parts: ``frontend``, ``specaug``, ``normalize``, ``encoder``, ``decoder``, ``ctc``, and for rarer
+            models ``preencoder`` and ``postencoder``; a part may be None.
+
+    Attributes:
+        prompt: default prompt of the decoder, ``(sos,)`` for ASR models.
+        kind: ``"asr"``, ``"s2t"`` (OWSM) or ``"s2t_ctc"`` (OWSM-CTC).
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        special: SpecialTokens,
+        parts: Mapping[str, nn.Module | None],
+        kind: str = "asr",
+        prompt: tuple[int, ...] | None = None,
+    ):
+        super().__init__()
+        self.config = dict(config)
+        self.token_list: list[str] = list(config["token_list"])
+        self.special = special
+        self.kind = kind
+        self.prompt = prompt or (special.sos,)
+        self.vocab_size = len(self.token_list)
+        self.frontend = parts.get("frontend")
+        self.specaug = parts.get("specaug")
+        self.normalize = parts.get("normalize")
+        self.preencoder = parts.get("preencoder")
+        self.encoder: Any = parts["encoder"]
+        self.postencoder = parts.get("postencoder")
+        self.decoder = parts.get("decoder")
+        self.ctc: Any = parts.get("ctc")
+        self._rows: tuple[Any, RowDecoder] | None = None
+        # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
+        self._mended = make_batch_invariant(self.encoder) and isinstance(self.frontend, LogMelFrontend)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that ``encode`` expects."""
+        return int(getattr(self.frontend, "sample_rate", 16000))
+
+    @cached_property
+    def frame_seconds(self) -> float:
+        """Seconds from one encoder frame to the next."""
+        hop = int(getattr(self.frontend, "hop_length", 160))
+        if not subsamples(self.encoder):
+            return hop / self.sample_rate
+        span = 6 * 420  # long enough that the edges of the convolutions do not matter
+        near, far = subsampled_lengths(self.encoder.embed, 1000), subsampled_lengths(self.encoder.embed, 1000 + span)
+        return hop * (span / (far - near)) / self.sample_rate
+
+    @cached_property
+    def min_samples(self) -> int:
+        """Samples below which an utterance is too short for the front end and the subsampling."""
+        hop, n_fft = getattr(self.frontend, "hop_length", 160), getattr(self.frontend, "n_fft", 512)
+        frames = 1
+        while subsamples(self.encoder) and subsampled_lengths(self.encoder.embed, frames) < 1:
+            frames += 1
+        # ESPnet refuses features shorter than 7 to 15 frames depending on the layer; two frames are no utterance.
+        return max(n_fft // 2 + 1, (frames + 1) * hop)
+
+    @property
+    def rows(self) -> RowDecoder:
+        """The attention decoder as rows with shared caches, made anew when the weights have changed.
+
+        Raises:
+            UserError: the model has no attention decoder that can be stepped in rows.
+        """
+        if self.decoder is None:
+            raise UserError(
+                "this model has no attention decoder (it is CTC only), expected a hybrid CTC/attention model; "
+                "decode it with greedy or ctc_beam"
+            )
+        parameters = list(self.decoder.parameters())
+        key = (sum(p._version for p in parameters), parameters[0].data_ptr(), parameters[0].dtype)
+        if self._rows is None or self._rows[0] != key:
+            self._rows = (key, RowDecoder(self.decoder))
+        return self._rows[1]
+
+    def encode(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """``speech`` (B, samples), ``lengths`` (B,) to encoder output (B, T, D) and frame counts (B,).
+
+        The output of an utterance does not depend on its neighbours in the batch.
+        """
+        if self.training or self._mended:
+            states, frames, _ = self.encode_features(*self.features(speech, lengths))
+            return states, frames
+        groups = groups_of_equal_length(lengths)
+        outputs = [self.encode_features(*self.features(speech[g, : lengths[g[0]]], lengths[g])) for g in groups]
+        size = max(states.size(1) for states, _, _ in outputs)
+        states = outputs[0][0].new_zeros(len(lengths), size, outputs[0][0].size(2))
+        frames = lengths.clone()
+        for group, (part, count, _) in zip(groups, outputs, strict=True):
+            states[group, : part.size(1)] = part
+            frames[group] = count
+        return states, frames
+
+    def features(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features (B, frames, n_mels) and frame counts (B,); SpecAugment while training."""
+        if self.frontend is None:
+            raise UserError("the model has no front end (it was trained on stored features), expected one on waveforms")
+        x, frames = self.frontend(speech, lengths)
+        if self.specaug is not None and self.training:
+            x, frames = self.specaug(x, frames)
+        if self.normalize is not None:
+            x, frames = self.normalize(x, frames)
+        return x, frames
+
+    def encode_features(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Encoder output (B, T, D), frame counts (B,) and the outputs of layers with intermediate CTC."""
+        if self.preencoder is not None:
+            x, frames = self.preencoder(x, frames)
+        conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
+        output = self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
+        states, frames = output[0], output[1]
+        intermediate: list[Tensor] = []
+        if isinstance(states, tuple):
+            states, intermediate = states[0], [state for _, state in states[1]]
+        if self.postencoder is not None:
+            states, frames = self.postencoder(states, frames)
+        return states, frames, intermediate
+
+    def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
+        """Log posteriors of the CTC head: (B, T, D) to (B, T, V), float32.
+
+        Raises:
+            UserError: the model has no CTC head.
+        """
+        if self.ctc is None:
+            raise UserError(
+                "this model has no CTC head (ctc_weight 0), expected a hybrid CTC/attention model; decode it with ar"
+            )
+        return torch.log_softmax(self.ctc.ctc_lo(encoder_out).float(), dim=-1)
+
+    def loss(self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor) -> Losses:
+        """Joint CTC/attention loss of a batch; ``text`` (B, L) is padded with -1."""
+        states, frames, intermediate = self.encode_features(*self.features(speech, speech_lengths))
+        return joint_loss(self, states, frames, intermediate, text, text_lengths)

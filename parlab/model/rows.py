@@ -1,0 +1,298 @@
+"""The attention decoder as rows: shared caches per utterance, a short suffix per hypothesis.
+
+A search is a set of N rows (segment x beam, or utterance x beam). Row n belongs to utterance
+``owner[n]``; it reads that utterance's cross-attention keys and values (stored once per utterance), the
+self-attention keys and values of that utterance's prefix up to ``prefix_length[n]`` (stored once, masked
+per row), and owns only its suffix: the tokens it has generated itself (design.md, section 2).
+
+Memory, in elements, for M layers, width D, B utterances of T frames with P prefix tokens, N rows with S
+suffix tokens: cross 2*M*B*T*D + prefix 2*M*B*P*D + suffix 2*M*N*S*D, plus N*(T + P + S)*H attention
+scores and N*V logits of one step. Nothing of size N*T*D or N*P*D is made (a test counts the bytes).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+
+from parlab.errors import UserError
+
+
+@dataclass(frozen=True)
+class CrossCache:
+    """Keys and values of the encoder output, one tensor (B, H, T, d) per layer; ``mask`` (B, 1, 1, T) or None."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor | None
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """Self-attention keys and values of the prefix tokens, one tensor (B, H, P, d) per layer."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+@dataclass(frozen=True)
+class SuffixCache:
+    """Self-attention keys and values of each row's own tokens, one tensor (N, H, S, d) per layer."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def select(self, parents: Tensor) -> SuffixCache:
+        """The caches of the rows ``parents`` (N',), in that order."""
+        return SuffixCache([k[parents] for k in self.keys], [v[parents] for v in self.values])
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Which utterance each row belongs to, and where it stands in the padded grid (B, R) that attention uses.
+
+    ``owner`` (N,) is sorted; ``slot`` (N,) is the row's place in the flattened grid, None when the grid has
+    no padding. ``prefix_length`` (N,) counts the prefix tokens that the row may see.
+    """
+
+    owner: Tensor
+    prefix_length: Tensor
+    batch: int
+    width: int
+    slot: Tensor | None
+
+    @staticmethod
+    def of(owner: Tensor, prefix_length: Tensor, batch: int) -> RowLayout:
+        """Lay out rows sorted by owner."""
+        rows = len(owner)
+        if batch == 1:
+            return RowLayout(owner, prefix_length, 1, rows, None)
+        counts = torch.bincount(owner, minlength=batch)
+        width = int(counts.max())
+        if width * batch == rows:
+            return RowLayout(owner, prefix_length, batch, width, None)
+        rank = torch.arange(rows, device=owner.device) - (counts.cumsum(0) - counts)[owner]
+        return RowLayout(owner, prefix_length, batch, width, owner * width + rank)
+
+    def to_grid(self, x: Tensor) -> Tensor:
+        """Rows (N, H, d) to the grid (B, H, R, d)."""
+        if self.slot is not None:
+            x = x.new_zeros(self.batch * self.width, *x.shape[1:]).index_copy_(0, self.slot, x)
+        return x.view(self.batch, self.width, *x.shape[1:]).transpose(1, 2)
+
+    def to_rows(self, grid: Tensor) -> Tensor:
+        """The grid (B, H, R, d) to rows (N, H, d)."""
+        x = grid.transpose(1, 2).flatten(0, 1)
+        return x if self.slot is None else x[self.slot]
+
+
+@dataclass(frozen=True)
+class _Attention:
+    """Weights of one attention block; ``norm_q`` and ``norm_k`` are identities unless the model has qk_norm."""
+
+    heads: int
+    out: nn.Linear
+    norm_q: nn.Module
+    norm_k: nn.Module
+
+    def split(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., H, d)."""
+        return x.unflatten(-1, (self.heads, -1))
+
+
+class RowDecoder:
+    """ESPnet's transformer decoder on the same weights, stepped in rows.
+
+    The projections of queries, keys and values are fused; the object is a snapshot of the weights and
+    belongs to one device and precision.
+
+    Raises:
+        UserError: the decoder is not a transformer decoder with embedded tokens.
+    """
+
+    def __init__(self, decoder: nn.Module):
+        d: Any = decoder
+        if type(decoder).__name__ != "TransformerDecoder" or not isinstance(d.embed[0], nn.Embedding):
+            raise UserError(
+                f"the decoder is a {type(decoder).__name__}, expected a TransformerDecoder with embedded tokens; "
+                "only greedy and ctc_beam decode this model"
+            )
+        self.layers = list(d.decoders)
+        self.embedding: nn.Embedding = d.embed[0]
+        self.positions: Any = d.embed[1]
+        self.scaled = hasattr(self.positions, "alpha")
+        self.pre_norm = bool(d.normalize_before)
+        self.after_norm = d.after_norm if self.pre_norm else None
+        self.output: nn.Linear = d.output_layer
+        self.vocab_size = self.output.out_features
+        with torch.no_grad():
+            self.self_qkv = [_fuse(x.self_attn.linear_q, x.self_attn.linear_k, x.self_attn.linear_v) for x in self.layers]
+            self.cross_kv = [_fuse(x.src_attn.linear_k, x.src_attn.linear_v) for x in self.layers]
+        self.self_attention = [_attention(x.self_attn) for x in self.layers]
+        self.cross_attention = [_attention(x.src_attn) for x in self.layers]
+
+    # ---- caches -------------------------------------------------------------------------------
+
+    def cross_cache(self, encoder_out: Tensor, lengths: Tensor) -> CrossCache:
+        """Project ``encoder_out`` (B, T, D) once per utterance."""
+        keys, values = [], []
+        for (weight, bias), block in zip(self.cross_kv, self.cross_attention, strict=True):
+            k, v = _halves(linear(encoder_out, weight, bias), block.heads)
+            keys.append(block.norm_k(k).contiguous())
+            values.append(v.contiguous())
+        size = encoder_out.size(1)
+        mask = None
+        if bool((lengths < size).any()):
+            mask = (torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))[:, None, None, :]
+        return CrossCache(keys, values, mask)
+
+    def prefill(self, tokens: Tensor, cross: CrossCache) -> tuple[Tensor, PrefixCache]:
+        """One teacher-forced pass over ``tokens`` (B, L), padded at the right with any id.
+
+        Returns the hidden states (B, L, D), of which place l predicts token l + 1, and the prefix cache.
+        What stands at the right of a place never changes it, so padding needs no mask.
+        """
+        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
+        keys, values = [], []
+        for i, layer in enumerate(self.layers):
+            block = self.self_attention[i]
+
+            def attend_self(y: Tensor, i: int = i, block: _Attention = block) -> Tensor:
+                q, k, v = _thirds(linear(y, *self.self_qkv[i]), block.heads)
+                k = block.norm_k(k)
+                keys.append(k)
+                values.append(v)
+                return _merge(scaled_dot_product_attention(block.norm_q(q), k, v, is_causal=True))
+
+            def attend_cross(y: Tensor, i: int = i) -> Tensor:
+                block = self.cross_attention[i]
+                q = block.split(self.layers[i].src_attn.linear_q(y)).transpose(1, 2)
+                return _merge(
+                    scaled_dot_product_attention(block.norm_q(q), cross.keys[i], cross.values[i], attn_mask=cross.mask)
+                )
+
+            x = self._layer(layer, x, attend_self, attend_cross)
+        return self._finish(x), PrefixCache(keys, values)
+
+    # ---- one step -----------------------------------------------------------------------------
+
+    def step(
+        self,
+        tokens: Tensor,
+        layout: RowLayout,
+        cross: CrossCache,
+        prefix: PrefixCache,
+        suffix: SuffixCache | None,
+    ) -> tuple[Tensor, SuffixCache]:
+        """Advance N rows by one token each.
+
+        ``tokens`` (N,) are the rows' newest tokens; the suffix holds those before. Returns hidden states
+        (N, D), which predict the next token, and the suffix grown by one.
+        """
+        grown = suffix.keys[0].size(2) if suffix is not None else 0
+        x = self._embed(tokens, layout.prefix_length + grown)
+        size = prefix.keys[0].size(2)
+        seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
+        blind = None if bool(seen.all()) else ~seen.unsqueeze(1)
+        keys, values = [], []
+        for i, layer in enumerate(self.layers):
+
+            def attend_self(y: Tensor, i: int = i) -> Tensor:
+                block = self.self_attention[i]
+                q, k, v = linear(y, *self.self_qkv[i]).view(len(y), 3, block.heads, -1).unbind(1)  # (N, H, d)
+                q, k, v = block.norm_q(q), block.norm_k(k).unsqueeze(2), v.unsqueeze(2)
+                if suffix is not None:
+                    k, v = torch.cat([suffix.keys[i], k], 2), torch.cat([suffix.values[i], v], 2)
+                keys.append(k)
+                values.append(v)
+                return _two_part_attention(q, k, v, prefix.keys[i], prefix.values[i], blind, layout)
+
+            def attend_cross(y: Tensor, i: int = i) -> Tensor:
+                block = self.cross_attention[i]
+                q = layout.to_grid(block.norm_q(block.split(self.layers[i].src_attn.linear_q(y))))
+                out = scaled_dot_product_attention(q, cross.keys[i], cross.values[i], attn_mask=cross.mask)
+                return layout.to_rows(out).flatten(1)
+
+            x = self._layer(layer, x, attend_self, attend_cross)
+        return self._finish(x), SuffixCache(keys, values)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., D) to unnormalised float32 scores (..., V)."""
+        return self.output(hidden).float()
+
+    # ---- the layer, the same for a pass and for a step ------------------------------------------
+
+    def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
+        needed = int(places.max()) + 1 if places.numel() else 1
+        if self.positions.pe is None or self.positions.pe.size(1) < needed:
+            self.positions.extend_pe(self.embedding.weight.new_zeros(1, needed))
+        x = self.embedding(tokens)
+        table = self.positions.pe[0].to(device=x.device, dtype=x.dtype)[places]
+        return x + self.positions.alpha * table if self.scaled else x * math.sqrt(x.size(-1)) + table
+
+    def _layer(self, layer: Any, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
+        x = self._residual(x, layer.norm1, lambda y: self._join(layer, "concat_linear1", y, layer.self_attn.linear_out(attend_self(y))))
+        x = self._residual(x, layer.norm2, lambda y: self._join(layer, "concat_linear2", y, layer.src_attn.linear_out(attend_cross(y))))
+        return self._residual(x, layer.norm3, layer.feed_forward)
+
+    def _residual(self, x: Tensor, norm: nn.LayerNorm, block: Any) -> Tensor:
+        if self.pre_norm:
+            return x + block(_norm(norm, x))
+        return _norm(norm, x + block(x))
+
+    @staticmethod
+    def _join(layer: Any, name: str, y: Tensor, attended: Tensor) -> Tensor:
+        return getattr(layer, name)(torch.cat([y, attended], dim=-1)) if layer.concat_after else attended
+
+    def _finish(self, x: Tensor) -> Tensor:
+        return _norm(self.after_norm, x) if self.after_norm is not None else x
+
+
+def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    return layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+
+def _attention(module: Any) -> _Attention:
+    return _Attention(module.h, module.linear_out, module.q_norm, module.k_norm)
+
+
+def _fuse(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
+    return torch.cat([x.weight for x in layers]).detach(), torch.cat([x.bias for x in layers]).detach()
+
+
+def _thirds(x: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """(B, L, 3 D) to three (B, H, L, d)."""
+    return x.view(*x.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _halves(x: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """(B, T, 2 D) to two (B, H, T, d)."""
+    return x.view(*x.shape[:2], 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _merge(x: Tensor) -> Tensor:
+    """(B, H, L, d) to (B, L, D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def _two_part_attention(
+    q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, blind: Tensor | None, layout: RowLayout
+) -> Tensor:
+    """Attention of rows over the shared prefix and their own suffix, under one softmax.
+
+    ``q`` (N, H, d), ``k`` and ``v`` (N, H, S, d), prefix (B, H, P, d), ``blind`` (N, 1, P) or None; to (N, D).
+    """
+    q = q / math.sqrt(q.size(-1))
+    shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
+    if blind is not None:
+        shared = shared.masked_fill(blind, float("-inf"))
+    own = (k @ q.unsqueeze(3)).squeeze(3)  # (N, H, S)
+    weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
+    on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
+    out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
+    return (out + (on_own.unsqueeze(2) @ v).squeeze(2)).flatten(1)
