@@ -1,0 +1,9 @@
+"""Floors 3 and 4: the blocks of decoding, and the strategies made of them."""
+
+from parlab.decode.ar import AR
+from parlab.decode.greedy import Greedy
+from parlab.decode.par import PAR
+
+DECODERS: dict[str, type] = {cls.name: cls for cls in (Greedy, AR, PAR)}
+
+__all__ = ["AR", "DECODERS", "PAR", "Greedy"]

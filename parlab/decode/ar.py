@@ -1,0 +1,141 @@
+"""Autoregressive decoding: a label-synchronous beam over many utterances at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from parlab.decode.beam import BeamOptions, Ended, Groups, beam_search
+from parlab.decode.prompts import Prompt, pad_tokens, prompts_for
+from parlab.decode.scorers import Scorer
+from parlab.decode.scorers.attention import AttentionScorer
+from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
+from parlab.decode.scorers.length import LengthBonus
+from parlab.errors import UserError
+from parlab.model.hybrid import HybridModel
+from parlab.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class AR:
+    """Attention beam search, joint with CTC prefix scores unless ``ctc_weight`` is 0.
+
+    The options mean what they mean in ESPnet's ``BatchBeamSearch``, and give its results.
+
+    Attributes:
+        beam_size: live hypotheses per utterance; 1 is greedy, with caches.
+        ctc_weight: weight of the CTC prefix score, 0 to 1; the decoder gets 1 minus it.
+        penalty: bonus per token (ESPnet's ``penalty``).
+        maxlenratio: most tokens as a share of encoder frames; 0: all frames, with end detection; below 0: a number.
+        minlenratio: fewest tokens, likewise.
+        normalize_length: rank hypotheses by score per token.
+        nbest: hypotheses returned per utterance.
+        pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
+        allow_special: let the decoder emit blank and other special symbols, as ESPnet does.
+    """
+
+    name: ClassVar[str] = "ar"
+
+    beam_size: int = 10
+    ctc_weight: float = 0.3
+    penalty: float = 0.0
+    maxlenratio: float = 0.0
+    minlenratio: float = 0.0
+    normalize_length: bool = False
+    nbest: int = 1
+    pre_beam_ratio: float = 1.5
+    allow_special: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beam_size < 1 or self.nbest < 1:
+            raise UserError(
+                f"the options beam_size and nbest are {self.beam_size} and {self.nbest}, expected at least 1; correct them"
+            )
+        if not 0.0 <= self.ctc_weight <= 1.0:
+            raise UserError(f"the option ctc_weight is {self.ctc_weight}, expected a weight from 0 to 1; correct it")
+
+    def decode(
+        self,
+        model: HybridModel,
+        encoder_out: Tensor,
+        lengths: Tensor,
+        prompt: Prompt = None,
+        ctc_log_probs: Tensor | None = None,
+    ) -> list[Hypothesis]:
+        """Decode ``encoder_out`` (B, T, D) of ``lengths`` (B,); the score is ESPnet's.
+
+        Raises:
+            UserError: the model lacks an attention decoder, or a CTC head that ``ctc_weight`` asks for.
+        """
+        decoder = model.rows
+        prompts = prompts_for(model, prompt, len(encoder_out))
+        tokens, prompt_lengths = pad_tokens(prompts, encoder_out.device)
+        cross = decoder.cross_cache(encoder_out, lengths)
+        hidden, prefix = decoder.prefill(tokens, cross)
+        owner = torch.arange(len(lengths), device=lengths.device)
+        first = hidden[owner, prompt_lengths - 1]
+        scorers: list[Scorer] = [
+            AttentionScorer(decoder, cross, prefix, owner, prompt_lengths, first, 1.0 - self.ctc_weight)
+        ]
+        if self.ctc_weight > 0:
+            log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
+            windows = Windows.whole(log_probs, lengths, model.special.blank)
+            scorers.append(CTCPrefixScorer(windows, self.ctc_weight))
+        if self.penalty != 0:
+            scorers.append(LengthBonus(self.penalty))
+        groups = Groups(
+            stop=torch.full_like(lengths, model.special.eos),
+            max_length=length_limit(self.maxlenratio, lengths, at_zero=lengths).clamp(min=1),
+            min_length=length_limit(self.minlenratio, lengths, at_zero=torch.zeros_like(lengths)),
+        )
+        options = BeamOptions(
+            beam_size=self.beam_size,
+            nbest=self.nbest,
+            banned=() if self.allow_special else model.special.never,
+            normalize_length=self.normalize_length,
+            force_all=True,
+            end_detection=1 + max(len(p) for p in prompts) if self.maxlenratio == 0 else 0,
+            pre_beam_ratio=self.pre_beam_ratio,
+        )
+        return ended_hypotheses(beam_search(scorers, groups, options))
+
+
+def length_limit(ratio: float, lengths: Tensor, at_zero: Tensor) -> Tensor:
+    """ESPnet's length ratios as tokens (B,): a share of the frames, or below 0 a number."""
+    if ratio == 0:
+        return at_zero
+    if ratio < 0:
+        return torch.full_like(lengths, int(-ratio))
+    return (lengths.double() * ratio).long()
+
+
+def ended_hypotheses(ended: Ended) -> list[Hypothesis]:
+    """The groups of a search as hypotheses, with n-best lists where more than one was kept."""
+    out = []
+    columns = (ended.score, ended.tokens, ended.lengths, ended.token_scores.exp(), ended.forced, ended.steps)
+    for scores, tokens, lengths, confidence, forced, steps in zip(*(c.tolist() for c in columns), strict=True):
+        found = [
+            Hypothesis(
+                tokens=tuple(tokens[i][: lengths[i]]),
+                score=score,
+                token_confidence=tuple(confidence[i][: lengths[i]]),
+                counts={
+                    "tokens": lengths[i],
+                    "decoder_passes": 1,
+                    "decoder_steps": steps,
+                    "forced_stops": int(forced[i]),
+                },
+            )
+            for i, score in enumerate(scores)
+            if score > float("-inf")
+        ]
+        best = found[0] if found else Hypothesis((), 0.0)
+        if len(scores) > 1:
+            best = Hypothesis(
+                best.tokens, best.score, best.token_confidence, nbest=tuple(found), counts=best.counts
+            )
+        out.append(best)
+    return out

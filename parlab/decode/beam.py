@@ -1,0 +1,251 @@
+"""Beam search over rows: the same search for AR (a group per utterance) and PAR (a group per segment).
+
+A group is one thing to find: a sequence that ends with the group's stop token. Its live hypotheses are
+rows; all groups of all utterances advance together, one token per step. Rows that cannot beat what has
+ended are dropped, and the loop ends when none is left. One host sync per step: the count of live rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parlab.decode.scorers import CandidateScorer, Rows, Scorer, VocabularyScorer
+
+NEVER = float("-inf")
+_END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
+_END_LENGTHS = 3  # ... for so many lengths in a row
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What is searched.
+
+    Attributes:
+        stop: (G,) token that ends a hypothesis of the group.
+        max_length: (G,) tokens that a hypothesis may have, the stop token included when it is emitted.
+        min_length: (G,) tokens before the stop token counts, or None.
+        bound: (G,) score that a hypothesis must beat to matter (the draft's), or None.
+    """
+
+    stop: Tensor
+    max_length: Tensor
+    min_length: Tensor | None = None
+    bound: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class BeamOptions:
+    """How it is searched.
+
+    Attributes:
+        beam_size: live hypotheses per group.
+        nbest: ended hypotheses kept per group.
+        banned: ids that are never emitted (unless one is the group's stop token).
+        normalize_length: rank ended hypotheses by score per token, the stop token included.
+        force_all: at ``max_length`` every live hypothesis ends (ESPnet's AR), not only the best one of a group
+            that has none (PAR).
+        end_detection: stop a group when three lengths in a row ended 10 nats below the best (ESPnet's AR). Its
+            value is how many steps back the newest of the three lies: ESPnet compares lengths that count the
+            prompt and ``<eos>`` with the number of steps, so it is the prompt's length plus one; 0 is off.
+        pre_beam_ratio: candidates per row for candidate scorers, as a multiple of the beam.
+    """
+
+    beam_size: int
+    nbest: int = 1
+    banned: tuple[int, ...] = ()
+    normalize_length: bool = False
+    force_all: bool = False
+    end_detection: int = 0
+    pre_beam_ratio: float = 1.5
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The best ended hypotheses of each group, best first; E = nbest.
+
+    Attributes:
+        score: (G, E) summed score with the stop token; ``-inf`` where there is none.
+        rank: (G, E) what they are sorted by: the score, or the score per token.
+        tokens: (G, E, L) without the stop token; ``lengths`` (G, E) of them count.
+        token_scores: (G, E, L) score of each token.
+        forced: (G, E) true where the stop token was appended unscored.
+        steps: (G,) decoder steps while the group was live, the first (free) one not counted.
+    """
+
+    score: Tensor
+    rank: Tensor
+    tokens: Tensor
+    lengths: Tensor
+    token_scores: Tensor
+    forced: Tensor
+    steps: Tensor
+
+
+def beam_search(scorers: Sequence[Scorer], groups: Groups, options: BeamOptions) -> Ended:
+    """Search all groups at once.
+
+    Args:
+        scorers: at least one; vocabulary scorers choose the candidates, candidate scorers refine them.
+        groups: G groups.
+        options: beam, n-best and rules of ending.
+
+    Raises:
+        ValueError: no vocabulary scorer.
+    """
+    search = _Search(scorers, groups, options)
+    for step in range(int(groups.max_length.max()) if len(groups.stop) else 0):
+        if not search.step(step):
+            break
+    return search.ended
+
+
+class _Search:
+    """The state of a search: live rows as flat tensors, ended hypotheses as (G, E) tensors."""
+
+    def __init__(self, scorers: Sequence[Scorer], groups: Groups, options: BeamOptions):
+        self.vocabulary = [s for s in scorers if isinstance(s, VocabularyScorer)]
+        self.refining = [s for s in scorers if isinstance(s, CandidateScorer)]
+        if not self.vocabulary:
+            raise ValueError("a search needs a vocabulary scorer to propose candidates")
+        self.groups, self.options = groups, options
+        # Dropping beaten rows is exact only while scores can but fall and are not averaged.
+        self.falling = all(s.falling for s in scorers) and not options.normalize_length
+        self.states: dict[int, Any] = {id(s): s.start() for s in scorers}
+        count, device = len(groups.stop), groups.stop.device
+        self.group = torch.arange(count, device=device)
+        self.score = torch.zeros(count, device=device)
+        self.tokens = torch.zeros(count, 0, dtype=torch.long, device=device)
+        self.token_scores = torch.zeros(count, 0, device=device)
+        self.done = torch.zeros(count, dtype=torch.bool, device=device)
+        best = torch.full((count, options.nbest), NEVER, device=device)
+        whole = torch.zeros(count, options.nbest, dtype=torch.long, device=device)
+        shape = (count, options.nbest, 0)
+        self.ended = Ended(
+            best, best, whole.new_zeros(shape), whole, best.new_zeros(shape), whole.bool(), whole.new_zeros(count)
+        )
+        self.by_length: list[Tensor] = []  # best ended score (G,) of each length, for end detection
+
+    def step(self, step: int) -> bool:
+        """Grow every live row by one token; return whether any row is left."""
+        groups, options = self.groups, self.options
+        candidates, scores = self._candidates()
+        row, token, score = self._best_of_groups(candidates, scores)  # (G, K)
+        gain = score - self.score[row]
+        tokens = torch.cat([self.tokens[row], token.unsqueeze(2)], 2)
+        token_scores = torch.cat([self.token_scores[row], gain.unsqueeze(2)], 2)
+        valid = score > NEVER
+        stopped = valid & (token == groups.stop.unsqueeze(1))
+        counts = stopped if groups.min_length is None else stopped & (step >= groups.min_length).unsqueeze(1)
+        lengths = torch.full_like(token, step)
+        self._end(counts, score, tokens[..., :-1], lengths, token_scores[..., :-1], forced=False)
+        live = valid & ~stopped
+        at_limit = step + 1 >= groups.max_length
+        forced = live & at_limit.unsqueeze(1)
+        if not options.force_all:
+            none_ended = self.ended.score[:, 0] == NEVER
+            first = live.cumsum(1) == 1  # rows are sorted by score: the best live one
+            forced = forced & first & none_ended.unsqueeze(1)
+        self._end(forced, score, tokens, lengths + 1, token_scores, forced=True)
+        live = live & ~at_limit.unsqueeze(1) & ~self._finished(step, counts | forced, score).unsqueeze(1)
+        if self.falling:
+            bound = self.ended.score[:, -1]
+            if groups.bound is not None:
+                bound = torch.maximum(bound, groups.bound)
+            live = live & (score > bound.unsqueeze(1))
+        group, place = live.nonzero(as_tuple=True)
+        if len(group) == 0:
+            return False
+        rows = Rows(row[group, place], token[group, place], group)
+        self.ended.steps[group] = step + 1
+        self.group, self.score = group, score[group, place]
+        self.tokens, self.token_scores = tokens[group, place], token_scores[group, place]
+        for scorer in (*self.vocabulary, *self.refining):
+            self.states[id(scorer)] = scorer.advance(self.states[id(scorer)], rows)
+        return True
+
+    def _candidates(self) -> tuple[Tensor, Tensor]:
+        """Candidates (N, C + 1) of each row, the stop token last, and their summed scores."""
+        stop = self.groups.stop[self.group].unsqueeze(1)
+        logits, normalizer = self.vocabulary[0].score(self.states[id(self.vocabulary[0])])
+        weight = self.vocabulary[0].weight
+        if len(self.vocabulary) > 1:
+            logits, normalizer = (logits - normalizer) * weight, torch.zeros_like(normalizer)
+            for scorer in self.vocabulary[1:]:
+                more, total = scorer.score(self.states[id(scorer)])
+                logits = logits + (more - total) * scorer.weight
+            weight = 1.0
+        at_stop = logits.gather(1, stop)
+        if self.options.banned:
+            logits[:, list(self.options.banned)] = NEVER
+            logits.scatter_(1, stop, at_stop)
+        beam = self.options.beam_size
+        wanted = int(beam * self.options.pre_beam_ratio) if self.refining else beam
+        if weight == 0:  # the vocabulary scorer has no say, so it must not choose the candidates
+            wanted = logits.size(1)
+        top, ids = logits.topk(min(wanted, logits.size(1)), dim=1)
+        top = top.masked_fill(ids == stop, NEVER)  # the stop token has a place of its own
+        ids, top = torch.cat([ids, stop], 1), torch.cat([top, at_stop], 1)
+        # A weight of 0 must not turn -inf into nan.
+        scores = torch.where(top > NEVER, (top - normalizer) * weight, NEVER)
+        for refiner in self.refining:
+            refined = refiner.score(self.states[id(refiner)], ids, stop.squeeze(1))
+            scores = scores + refined * refiner.weight if refiner.weight != 0 else scores
+        return ids, self.score.unsqueeze(1) + scores
+
+    def _best_of_groups(self, candidates: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The K best continuations of each group: old row, token and score, each (G, K), best first."""
+        count, beam = len(self.groups.stop), self.options.beam_size
+        width = candidates.size(1)
+        first = torch.searchsorted(self.group, torch.arange(count, device=self.group.device))
+        rank = torch.arange(len(self.group), device=self.group.device) - first[self.group]
+        grid = scores.new_full((count, beam, width), NEVER)
+        grid[self.group, rank] = scores
+        score, place = grid.view(count, beam * width).topk(min(beam, beam * width), dim=1)
+        row = (first.unsqueeze(1) + place // width).clamp(max=len(self.group) - 1)
+        return row, candidates[row, place % width], score
+
+    def _end(
+        self, which: Tensor, score: Tensor, tokens: Tensor, lengths: Tensor, token_scores: Tensor, forced: bool
+    ) -> None:
+        """Merge the hypotheses ``which`` (G, K) into the n-best of each group."""
+        old = self.ended
+        score = score.masked_fill(~which, NEVER)
+        rank = score / (lengths + 1) if self.options.normalize_length else score
+        pad = tokens.size(2) - old.tokens.size(2)
+        kept_tokens = torch.nn.functional.pad(old.tokens, (0, pad))
+        kept_scores = torch.nn.functional.pad(old.token_scores, (0, pad))
+        best, place = torch.cat([old.rank, rank], 1).topk(self.options.nbest, dim=1)
+
+        def pick(kept: Tensor, new: Tensor) -> Tensor:
+            both = torch.cat([kept, new], 1)
+            index = place if both.dim() == 2 else place.unsqueeze(2).expand(-1, -1, both.size(2))
+            return both.gather(1, index)
+
+        self.ended = Ended(
+            score=pick(old.score, score),
+            rank=best,
+            tokens=pick(kept_tokens, tokens),
+            lengths=pick(old.lengths, lengths),
+            token_scores=pick(kept_scores, token_scores),
+            forced=pick(old.forced, torch.full_like(which, forced)),
+            steps=old.steps,
+        )
+
+    def _finished(self, step: int, ended: Tensor, score: Tensor) -> Tensor:
+        """Groups (G,) that ESPnet's end detection stops (e2e_asr_common.end_detect)."""
+        if not self.options.end_detection:
+            return self.done
+        self.by_length.append(score.masked_fill(~ended, NEVER).amax(1))
+        newest = step - self.options.end_detection
+        recent = self.by_length[max(newest - _END_LENGTHS + 1, 0) : max(newest + 1, 0)]
+        if len(recent) == _END_LENGTHS:
+            worst = torch.stack(recent).amax(0)
+            some = torch.stack(recent).amin(0) > NEVER
+            best = torch.stack(self.by_length).amax(0)
+            self.done = self.done | (some & (worst - best < _END_MARGIN))
+        return self.done

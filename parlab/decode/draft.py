@@ -1,0 +1,73 @@
+"""The draft: greedy CTC, collapsed, with frame spans and confidences (design.md, section 3, step 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Drafts of B utterances, padded to U tokens.
+
+    Attributes:
+        tokens: (B, U) ids; padding is 0.
+        lengths: (B,) tokens of each utterance.
+        confidence: (B, U) highest posterior in the token's run of frames; padding is 1.
+        first, last: (B, U) first and last frame of the run.
+        frames: (B,) frames of each utterance.
+        score: (B,) log-probability of the best path, all frames.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    confidence: Tensor
+    first: Tensor
+    last: Tensor
+    frames: Tensor
+    score: Tensor
+
+
+def greedy_draft(log_probs: Tensor, lengths: Tensor, blank: int) -> Draft:
+    """Best path of ``log_probs`` (B, T, V), repeats collapsed and blanks dropped.
+
+    Runs of equal frames are numbered along the utterance; the runs that are not blank become tokens.
+    One host sync, for U.
+    """
+    batch, size = log_probs.shape[:2]
+    device = log_probs.device
+    if size == 0:
+        empty = torch.zeros(batch, 0, dtype=torch.long, device=device)
+        zero = torch.zeros(batch, device=device)
+        return Draft(empty, lengths * 0, empty.float(), empty, empty, lengths, zero)
+    best, ids = log_probs.max(dim=-1)
+    frame = torch.arange(size, device=device)
+    inside = frame < lengths.unsqueeze(1)
+    ids = ids.masked_fill(~inside, blank)
+    changed = torch.ones_like(inside)
+    changed[:, 1:] = ids[:, 1:] != ids[:, :-1]
+    starts = changed & (ids != blank)
+    place = starts.cumsum(1) - 1  # the token that a non-blank frame belongs to
+    count = starts.sum(1)
+    width = int(count.max())
+    spoken = ids != blank
+    place = torch.where(spoken, place, width)  # blanks go to a spare column
+
+    def collect(values: Tensor, fill: float, reduce: str) -> Tensor:
+        out = values.new_full((batch, width + 1), fill)
+        return out.scatter_reduce(1, place, values, reduce)[:, :width]
+
+    frames = frame.expand(batch, size)
+    confidence = collect(best, float("-inf"), "amax")
+    padding = torch.arange(width, device=device) >= count.unsqueeze(1)
+    return Draft(
+        tokens=collect(ids, 0, "amax"),
+        lengths=count,
+        confidence=confidence.exp().masked_fill(padding, 1.0),
+        first=collect(frames, size, "amin").masked_fill(padding, 0),
+        last=collect(frames, 0, "amax"),
+        frames=lengths,
+        score=best.masked_fill(~inside, 0.0).sum(1),
+    )

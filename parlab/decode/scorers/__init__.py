@@ -1,0 +1,58 @@
+"""Scorers of a search over rows.
+
+A scorer keeps a state for the live rows and is one of two types:
+
+* a ``VocabularyScorer`` gives every token of the vocabulary a score (attention, language model);
+* a ``CandidateScorer`` scores only the candidates that the vocabulary scorers left (CTC prefix, length).
+
+Both are asked the same three things: ``start`` (one row per group), a score, and ``advance`` (the rows of
+the next step: which old row each comes from, and the token it appends). Adding a scorer is one file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of the next step: ``parents`` (N,) rows of the last one, ``tokens`` (N,) appended, ``group`` (N,)."""
+
+    parents: Tensor
+    tokens: Tensor
+    group: Tensor
+
+
+class Scorer(ABC):
+    """What both types share. ``weight`` multiplies the scores; scores are log-probabilities (<= 0) if ``falling``."""
+
+    weight: float
+    falling: bool = True
+
+    @abstractmethod
+    def start(self) -> Any:
+        """State of one row per group, before any token."""
+
+    @abstractmethod
+    def advance(self, state: Any, rows: Rows) -> Any:
+        """State of the next step's rows."""
+
+
+class VocabularyScorer(Scorer):
+    """Scores every token."""
+
+    @abstractmethod
+    def score(self, state: Any) -> tuple[Tensor, Tensor]:
+        """Unnormalised log-probabilities (N, V), and their normaliser (N, 1) to subtract."""
+
+
+class CandidateScorer(Scorer):
+    """Scores candidates only."""
+
+    @abstractmethod
+    def score(self, state: Any, candidates: Tensor, stop: Tensor) -> Tensor:
+        """Scores (N, C) of appending ``candidates`` (N, C); where one is the row's ``stop`` (N,), of ending."""

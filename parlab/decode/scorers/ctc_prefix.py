@@ -1,0 +1,154 @@
+"""CTC prefix scores over windows of frames, batched over rows.
+
+Watanabe et al. 2017 (Hybrid CTC/attention, algorithm 2) loops over frames for every candidate. Two
+observations make it cheap:
+
+* the prefix probability of a candidate c needs no recursion: psi(h c) = sum_t phi(t - 1, c) x(t, c), a
+  single log-sum-exp over the forward variables of h;
+* only the rows that survive need their own forward variables, and those are first-order linear
+  recurrences, which ``logcumsumexp`` solves at once: with X(t) the running product of x, r(t) / X(t) is a
+  running sum.
+
+The arithmetic is in float64, because running products of posteriors span thousands of nats.
+
+A window is the whole utterance for AR search. For a segment of PAR it runs from the end of the left
+neighbour's run to the start of the right neighbour's, so that the first token of a fill needs a blank before
+it where it equals the left neighbour, and the last one a blank after it where it equals the right one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parlab.decode.scorers import CandidateScorer, Rows
+
+IMPOSSIBLE = -1.0e3  # nats: below any posterior that matters, small enough that sums keep their precision
+_CHUNK = 2**22  # candidates x frames that are gathered at once
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Log posteriors of G windows: ``log_probs`` (B, T, V); ``owner``, ``first``, ``length``, ``left``, ``right`` (G,)."""
+
+    log_probs: Tensor
+    owner: Tensor
+    first: Tensor
+    length: Tensor
+    left: Tensor
+    right: Tensor
+    blank: int
+
+    @staticmethod
+    def whole(log_probs: Tensor, lengths: Tensor, blank: int) -> Windows:
+        """One window per utterance, without neighbours."""
+        owner = torch.arange(len(lengths), device=lengths.device)
+        none = torch.full_like(lengths, -1)
+        return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank)
+
+    def frames(self) -> Tensor:
+        """Frame of each place (G, W) of the padded windows; places past a window repeat its last frame."""
+        width = int(self.length.max()) if len(self.length) else 0
+        place = torch.arange(width, device=self.first.device)
+        place = torch.minimum(place, (self.length - 1).clamp(min=0).unsqueeze(1))
+        return (self.first.unsqueeze(1) + place).clamp(max=self.log_probs.size(1) - 1)
+
+
+@dataclass(frozen=True)
+class PrefixState:
+    """Forward variables of N rows: ``ends_token`` and ``ends_blank`` (N, W + 1), column 0 before the window.
+
+    ``last`` (N,) is the newest token (or the left neighbour), ``score`` (N,) the prefix log-probability.
+    """
+
+    ends_token: Tensor
+    ends_blank: Tensor
+    last: Tensor
+    score: Tensor
+    group: Tensor
+
+
+class CTCPrefixScorer(CandidateScorer):
+    """Increments of the CTC prefix log-probability within each group's window."""
+
+    def __init__(self, windows: Windows, weight: float):
+        self.windows = windows
+        self.weight = weight
+        self._frames = windows.frames()  # (G, W)
+        self._blank = self._posteriors(torch.arange(len(windows.owner), device=windows.owner.device), windows.blank)
+
+    def _posteriors(self, group: Tensor, tokens: Tensor | int) -> Tensor:
+        """log x(t, c) over each row's window (N, W), float64."""
+        frames = self._frames[group]
+        ids = tokens.unsqueeze(1).expand_as(frames) if isinstance(tokens, Tensor) else torch.full_like(frames, tokens)
+        picked = self.windows.log_probs[self.windows.owner[group].unsqueeze(1), frames, ids]
+        return picked.double().clamp(min=IMPOSSIBLE)
+
+    def start(self) -> PrefixState:
+        w = self.windows
+        groups = len(w.owner)
+        empty = self._blank.new_full((groups, 1), float("-inf"))
+        zero = torch.zeros_like(empty)
+        anchored = (w.left >= 0).unsqueeze(1)
+        # Before the window stands the left neighbour's token, or nothing (as after a blank).
+        token = torch.where(anchored, zero, empty)
+        blank = torch.where(anchored, empty, zero)
+        run = self._blank.cumsum(1)  # an empty prefix: blanks only
+        ends_token = torch.cat([token, empty.expand_as(run)], 1)
+        group = torch.arange(groups, device=w.owner.device)
+        return PrefixState(ends_token, torch.cat([blank, run], 1), w.left, zero.squeeze(1), group)
+
+    def total(self, state: PrefixState) -> Tensor:
+        """Log-probability (N,) that the window holds exactly the row's tokens."""
+        place = self.windows.length[state.group].unsqueeze(1)
+        token, blank = state.ends_token.gather(1, place), state.ends_blank.gather(1, place)
+        needs_blank = (state.last == self.windows.right[state.group]) & (state.last >= 0)
+        token = token.masked_fill(needs_blank.unsqueeze(1), float("-inf"))
+        return torch.logaddexp(token, blank).squeeze(1)
+
+    def prefix(self, state: PrefixState, candidates: Tensor) -> Tensor:
+        """log psi (N, C): the probability that the window starts with the row's tokens and the candidate."""
+        width = self._frames.size(1)
+        if width == 0:
+            return candidates.new_full(candidates.shape, float("-inf"), dtype=torch.float64)
+        inside = torch.arange(width, device=candidates.device) < self.windows.length[state.group].unsqueeze(1)
+        both = torch.logaddexp(state.ends_token, state.ends_blank)[:, :-1].masked_fill(~inside, float("-inf"))
+        alone = state.ends_blank[:, :-1].masked_fill(~inside, float("-inf"))
+        owner = self.windows.owner[state.group]
+        frames = self._frames[state.group]
+        step = max(1, _CHUNK // max(1, len(candidates) * width))
+        parts = []
+        for ids in candidates.split(step, dim=1):
+            x = self.windows.log_probs[owner[:, None, None], frames[:, None, :], ids[:, :, None]].double()
+            phi = torch.where((ids == state.last.unsqueeze(1)).unsqueeze(2), alone.unsqueeze(1), both.unsqueeze(1))
+            parts.append(torch.logsumexp(phi + x.clamp(min=IMPOSSIBLE), dim=2))
+        return torch.cat(parts, 1).masked_fill(candidates == self.windows.blank, float("-inf"))
+
+    def score(self, state: PrefixState, candidates: Tensor, stop: Tensor) -> Tensor:
+        ending = candidates == stop.unsqueeze(1)
+        psi = torch.where(ending, self.total(state).unsqueeze(1), self.prefix(state, candidates))
+        return (psi - state.score.unsqueeze(1)).nan_to_num(nan=float("-inf"), neginf=float("-inf")).float()
+
+    def advance(self, state: PrefixState, rows: Rows) -> PrefixState:
+        group = rows.group
+        token, blank = state.ends_token[rows.parents], state.ends_blank[rows.parents]
+        last = state.last[rows.parents]
+        score = self.prefix(PrefixState(token, blank, last, state.score[rows.parents], group), rows.tokens.unsqueeze(1))
+        x, b = self._posteriors(group, rows.tokens), self._blank[group]
+        repeated = (rows.tokens == last).unsqueeze(1)
+        phi = torch.where(repeated, blank, torch.logaddexp(token, blank))
+        ends_token = _recurrence(phi, x)
+        ends_blank = _recurrence(ends_token, b)
+        return PrefixState(ends_token, ends_blank, rows.tokens, score.squeeze(1), group)
+
+
+def _recurrence(inflow: Tensor, factor: Tensor) -> Tensor:
+    """r(0) = -inf, r(t) = logaddexp(r(t - 1), inflow(t - 1)) + factor(t): (N, W + 1) and (N, W) to (N, W + 1)."""
+    if factor.size(1) == 0:
+        return torch.full_like(inflow, float("-inf"))
+    run = factor.cumsum(1)
+    before = torch.nn.functional.pad(run[:, :-1], (1, 0))
+    r = run + torch.logcumsumexp(inflow[:, :-1] - before, dim=1)
+    return torch.nn.functional.pad(r, (1, 0), value=float("-inf"))
