@@ -1,0 +1,1 @@
+"""Floor 1: audio, manifests, text, tokenizers, batches."""

@@ -1,0 +1,85 @@
+"""Audio files to mono float32 waveforms at the model's rate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parlab.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au")
+
+
+def load_audio(
+    path: str | Path,
+    sample_rate: int,
+    start: float = 0.0,
+    duration: float | None = None,
+    min_samples: int = 2,
+    max_seconds: float | None = None,
+) -> Tensor:
+    """Read ``path``, mix down to one channel, resample; returns (samples,) in [-1, 1].
+
+    Args:
+        sample_rate: samples per second wanted.
+        start, duration: the part to read, in seconds; None reads to the end.
+        min_samples: fewest samples (at ``sample_rate``) that are usable.
+        max_seconds: longest audio that is accepted.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, in no known format, too short, too long, or not finite.
+    """
+    import soundfile
+
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"the audio file {path} is missing, expected a file of a known format; correct the path")
+    if file.stat().st_size == 0:
+        raise UserError(f"the audio file {path} is empty (0 bytes), expected audio; copy it again")
+    try:
+        with soundfile.SoundFile(str(file)) as sound:
+            rate, total = sound.samplerate, sound.frames
+            first = round(start * rate)
+            count = total - first if duration is None else min(round(duration * rate), total - first)
+            if max_seconds is not None and count > max_seconds * rate:
+                raise UserError(
+                    f"the audio file {path} is {count / rate:.0f} s long, expected at most {max_seconds:.0f} s; "
+                    "cut it, or raise the limit"
+                )
+            sound.seek(max(min(first, total), 0))
+            samples = sound.read(max(count, 0), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise UserError(
+            f"the audio file {path} cannot be decoded ({str(error).splitlines()[0][:120]}), expected wav, flac, ogg or "
+            "opus; copy or convert it again"
+        ) from error
+    if len(samples) < count:
+        raise UserError(
+            f"the audio file {path} is truncated: it has {len(samples)} of {count} samples that its header promises; "
+            "copy it again"
+        )
+    return check_waveform(resample(samples.mean(axis=1), rate, sample_rate), str(path), sample_rate, min_samples)
+
+
+def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Resample (samples,) with the SoX resampler."""
+    if rate == wanted or len(samples) == 0:
+        return samples
+    import soxr
+
+    return soxr.resample(samples, rate, wanted)
+
+
+def check_waveform(samples: np.ndarray, name: str, sample_rate: int, min_samples: int = 2) -> Tensor:
+    """Refuse what no model can take; silence is fine."""
+    if not np.isfinite(samples).all():
+        raise UserError(f"the audio of {name} holds values that are not finite (NaN or infinite); record it again")
+    if len(samples) < min_samples:
+        raise UserError(
+            f"the audio of {name} has {len(samples)} samples at {sample_rate} Hz, expected at least {min_samples} "
+            f"({min_samples / sample_rate:.2f} s); leave it out"
+        )
+    return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))

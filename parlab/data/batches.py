@@ -1,0 +1,286 @@
+"""Batches: duration buckets for training, a balanced plan for prediction.
+
+Lhotse forms the training batches (buckets of similar duration, a limit in seconds, the same number of
+batches on every rank). Audio is decoded once and kept as 16-bit samples, because decoding Opus and Lhotse's
+speed perturbation without torchaudio take as long as a training step of a small model.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from parlab.data.audio import load_audio, resample
+from parlab.data.sources import Utterance
+from parlab.data.tokenizer import Tokenizer
+from parlab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a training item may undergo.
+
+    Attributes:
+        speeds: factors of speed perturbation, one drawn for each item (Ko et al. 2015).
+        join_probability: chance that a short utterance is joined with others, so that the decoder sees more
+            contexts than the corpus has sentences.
+        join_seconds: longest joined item.
+        gain_db: random gain, plus or minus.
+    """
+
+    speeds: tuple[float, ...] = (1.0,)
+    join_probability: float = 0.0
+    join_seconds: float = 8.0
+    gain_db: float = 0.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training example: the utterances it joins, its speed and gain, and its duration in seconds."""
+
+    parts: tuple[int, ...]
+    speed: float
+    gain: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded examples: ``speech`` (B, samples), ``text`` (B, L) padded with -1, and their lengths (B,)."""
+
+    speech: Tensor
+    speech_lengths: Tensor
+    text: Tensor
+    text_lengths: Tensor
+    references: list[str]
+    ids: list[str]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio at 16 kHz; only a measure of throughput."""
+        return float(self.speech_lengths.sum()) / 16000
+
+
+@dataclass
+class AudioCache:
+    """Decoded audio by utterance, as int16, up to ``max_bytes``."""
+
+    sample_rate: int
+    max_bytes: int = 4 * 2**30
+    held: int = 0
+    store: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def load(self, utterance: Utterance) -> np.ndarray:
+        """Samples (n,) float32 in [-1, 1]."""
+        if utterance.id in self.store:
+            return self.store[utterance.id].astype(np.float32) / 32768.0
+        samples = load_audio(utterance.audio, self.sample_rate, utterance.start, utterance.duration).numpy()
+        if self.held + 2 * len(samples) <= self.max_bytes:
+            self.store[utterance.id] = np.clip(samples * 32768.0, -32768, 32767).astype(np.int16)
+            self.held += 2 * len(samples)
+        return samples
+
+
+class TrainingSet(Dataset):
+    """Loads lists of items as batches; the sampler yields the lists."""
+
+    def __init__(self, utterances: Sequence[Utterance], tokenizer: Tokenizer, sample_rate: int):
+        self.utterances = list(utterances)
+        self.tokenizer = tokenizer
+        self.sample_rate = sample_rate
+        self.cache = AudioCache(sample_rate)
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, items: Any) -> Batch:
+        return self.collate(items)
+
+    def collate(self, items: Sequence[Item]) -> Batch:
+        """Load, perturb, join and pad ``items``."""
+        waves, texts, ids = [], [], []
+        for item in items:
+            parts = [self.utterances[i] for i in item.parts]
+            wave = np.concatenate([self.cache.load(u) for u in parts])
+            if item.speed != 1.0:  # faster is fewer samples at the same rate
+                wave = resample(wave, round(self.sample_rate * item.speed), self.sample_rate)
+            waves.append(torch.from_numpy(np.ascontiguousarray(wave * item.gain, dtype=np.float32)))
+            texts.append(" ".join(u.text or "" for u in parts))
+            ids.append("+".join(u.id for u in parts))
+        tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.long) for text in texts]
+        return Batch(
+            speech=torch.nn.utils.rnn.pad_sequence(waves, batch_first=True),
+            speech_lengths=torch.tensor([len(w) for w in waves]),
+            text=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-1),
+            text_lengths=torch.tensor([len(t) for t in tokens]),
+            references=texts,
+            ids=ids,
+        )
+
+
+class TrainingSampler(Sampler[list[Item]]):
+    """Batches of items of similar duration, new ones each epoch, shared out over the ranks by Lhotse.
+
+    Args:
+        utterances: with known durations (``with_durations`` finds missing ones).
+        max_seconds: audio in a batch at most.
+        weights: how often each utterance occurs in an epoch (a fraction is a chance), one per utterance.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        max_seconds: float,
+        augmentation: Augmentation | None = None,
+        weights: Sequence[float] | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        buckets: int = 10,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.utterances, self.max_seconds = list(utterances), max_seconds
+        self.augmentation = augmentation or Augmentation()
+        self.weights = list(weights) if weights is not None else [1.0] * len(self.utterances)
+        self.shuffle, self.seed, self.buckets = shuffle, seed, buckets
+        self.rank, self.world_size = rank, world_size
+        self.epoch = 0
+        self._count: int | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this; the epoch decides the order and the augmentation, also after a resume."""
+        self.epoch = epoch
+
+    def items(self) -> list[Item]:
+        """All items of the epoch, before batching."""
+        rng = random.Random(f"{self.seed}-{self.epoch}")
+        order = [i for i, w in enumerate(self.weights) for _ in range(int(w) + (rng.random() < w % 1))]
+        if self.shuffle:
+            rng.shuffle(order)
+        how = self.augmentation
+        items, queue = [], list(reversed(order))
+        while queue:
+            parts = [queue.pop()]
+            seconds = self.utterances[parts[0]].duration or 0.0
+            if how.join_probability and rng.random() < how.join_probability:
+                while queue and seconds + (self.utterances[queue[-1]].duration or 0.0) <= how.join_seconds:
+                    parts.append(queue.pop())
+                    seconds += self.utterances[parts[-1]].duration or 0.0
+            speed = rng.choice(how.speeds)
+            gain = 10 ** (rng.uniform(-how.gain_db, how.gain_db) / 20)
+            items.append(Item(tuple(parts), speed, gain, seconds / speed))
+        return items
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        from lhotse import CutSet, MonoCut
+        from lhotse.dataset import DynamicBucketingSampler
+
+        items = self.items()
+        cuts = CutSet.from_cuts(
+            MonoCut(id=str(i), start=0.0, duration=round(item.seconds, 3), channel=0) for i, item in enumerate(items)
+        )
+        sampler = DynamicBucketingSampler(
+            cuts.to_eager(),
+            max_duration=self.max_seconds,
+            num_buckets=max(1, min(self.buckets, len(items) // 20)),
+            shuffle=self.shuffle,
+            seed=self.seed + self.epoch,
+            rank=self.rank,
+            world_size=self.world_size,
+            duration_bins=None,
+        )
+        batches = [[items[int(cut.id)] for cut in batch] for batch in sampler]
+        self._count = len(batches)
+        return iter(batches)
+
+    def __len__(self) -> int:
+        """Batches of the present epoch (they differ a little from epoch to epoch)."""
+        if self._count is None:
+            self._count = sum(1 for _ in iter(self))
+        return self._count
+
+
+def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Fill in missing durations from the files' headers."""
+    import dataclasses
+
+    import soundfile
+
+    out = []
+    for utterance in utterances:
+        if utterance.duration is None:
+            try:
+                info = soundfile.info(str(utterance.audio))
+            except (soundfile.SoundFileError, RuntimeError) as error:
+                raise UserError(
+                    f"the audio file {utterance.audio} of '{utterance.id}' cannot be read ({str(error)[:120]}); "
+                    "copy it again or leave it out"
+                ) from error
+            utterance = dataclasses.replace(utterance, duration=info.frames / info.samplerate)
+        out.append(utterance)
+    return out
+
+
+def check_training_data(
+    utterances: Sequence[Utterance], tokenizer: Tokenizer | None, min_seconds: float = 0.1, max_seconds: float = 30.0
+) -> list[Utterance]:
+    """Utterances fit for training, within the limits of duration.
+
+    Raises:
+        UserError: a reference is missing or empty, the tokenizer cannot spell one, or nothing is left.
+    """
+    kept = []
+    for utterance in utterances:
+        if utterance.text is None or not utterance.text.strip():
+            raise UserError(f"the utterance '{utterance.id}' has no reference, which training needs; add one or leave it out")
+        if tokenizer is not None and (missing := tokenizer.unspellable(utterance.text)):
+            raise UserError(
+                f"the tokenizer cannot spell {sorted(missing)[0]!r} in the reference of '{utterance.id}' "
+                f"({utterance.text[:60]!r}); normalise the text or train another tokenizer"
+            )
+        if min_seconds <= (utterance.duration or min_seconds) <= max_seconds:
+            kept.append(utterance)
+    if not kept:
+        raise UserError(
+            f"no utterance lasts from {min_seconds} to {max_seconds} s, expected at least one; change the limits"
+        )
+    return kept
+
+
+def prediction_batches(
+    utterances: Sequence[Utterance],
+    max_batch_size: int = 8,
+    max_batch_seconds: float = 240.0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> list[list[Utterance]]:
+    """This rank's batches for prediction: each utterance exactly once, similar durations together.
+
+    Batches are formed for all ranks alike, longest first, and dealt to the rank with the least padded
+    seconds so far; some ranks may get none. Utterances of unknown duration count 10 s.
+    """
+    batches: list[list[Utterance]] = []
+    longest = 0.0
+    for utterance in sorted(utterances, key=lambda u: (-(u.duration or 10.0), u.id)):
+        full = batches and (
+            len(batches[-1]) >= max_batch_size or longest * (len(batches[-1]) + 1) > max_batch_seconds
+        )
+        if not batches or full:
+            batches.append([])
+            longest = utterance.duration or 10.0
+        batches[-1].append(utterance)
+    load = [0.0] * world_size
+    mine = []
+    for batch in batches:
+        target = min(range(world_size), key=lambda r: (load[r], r))
+        load[target] += len(batch) * (batch[0].duration or 10.0)
+        if target == rank:
+            mine.append(batch)
+    return mine
