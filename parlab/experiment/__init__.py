@@ -1,0 +1,1 @@
+"""Floor 5: training, prediction, sweeps, comparisons, reports, W&B."""

@@ -1,0 +1,103 @@
+"""Optimiser, learning-rate schedule, freezing and learning rates by pattern."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from parlab.errors import UserError, nearest
+
+
+@dataclass
+class Optimization:
+    """AdamW with warm-up.
+
+    Attributes:
+        lr: peak learning rate.
+        weight_decay: on matrices only, not on biases and norms.
+        betas: of AdamW.
+        warmup_steps: linear warm-up.
+        decay: after the warm-up: ``inverse_sqrt`` (of steps), ``cosine`` or ``linear`` to ``final`` of the peak over
+            the training (its steps or its time budget, whichever is set), or ``constant``.
+        final: what is left of the peak at the end of ``cosine`` and ``linear``.
+        freeze: patterns of parameter names that are not trained, as ``encoder.embed.*``.
+        lr_scale: pattern to factor of the learning rate, the first that matches counts.
+        nonfinite_limit: batches with a loss that is not finite after which the training stops.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    betas: tuple[float, float] = (0.9, 0.98)
+    warmup_steps: int = 1000
+    decay: str = "cosine"
+    final: float = 0.02
+    freeze: Sequence[str] = ()
+    lr_scale: Mapping[str, float] | None = None
+    nonfinite_limit: int = 50
+
+    def __post_init__(self) -> None:
+        known = ("inverse_sqrt", "cosine", "linear", "constant")
+        if self.decay not in known:
+            raise UserError(f"the decay is '{self.decay}', expected one of {', '.join(known)}{nearest(self.decay, known)}")
+
+    def factor(self, step: int, progress: float) -> float:
+        """Share of the peak at ``step`` (from 0), with ``progress`` (0 to 1) of the training done."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        if self.decay == "inverse_sqrt":
+            return warm * min(1.0, math.sqrt(max(1, self.warmup_steps) / (step + 1)))
+        if self.decay == "cosine":
+            return warm * (self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+        if self.decay == "linear":
+            return warm * (1 - (1 - self.final) * min(1.0, progress))
+        return warm
+
+
+def matching(pattern: str, names: Sequence[str]) -> list[str]:
+    """Parameter names that match a pattern.
+
+    Raises:
+        UserError: none does.
+    """
+    found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if not found:
+        raise UserError(
+            f"the pattern '{pattern}' matches no parameter{nearest(pattern, names)}; write it as 'encoder.encoders.0.*'"
+        )
+    return found
+
+
+def make_optimizer(net: nn.Module, how: Optimization) -> torch.optim.AdamW:
+    """AdamW over the parameters that are not frozen, grouped by learning rate and weight decay.
+
+    Each group's ``scale`` multiplies the scheduled learning rate.
+    """
+    names = [name for name, _ in net.named_parameters()]
+    for pattern in how.freeze:
+        frozen = set(matching(pattern, names))
+        for name, parameter in net.named_parameters():
+            if name in frozen:
+                parameter.requires_grad_(False)
+    scales: dict[str, float] = {}
+    for pattern, scale in (how.lr_scale or {}).items():
+        for name in matching(pattern, names):
+            scales.setdefault(name, float(scale))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            key = (scales.get(name, 1.0), how.weight_decay if parameter.dim() > 1 else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    if not groups:
+        raise UserError("every parameter is frozen, so there is nothing to train; free some")
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": how.lr * scale, "weight_decay": decay, "scale": scale}
+            for (scale, decay), parameters in groups.items()
+        ],
+        lr=how.lr,
+        betas=(float(how.betas[0]), float(how.betas[1])),
+    )

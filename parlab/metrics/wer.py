@@ -1,0 +1,82 @@
+"""Word and character error rates, pooled over a corpus, with kaldialign's alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+GAP = "*"  # stands for nothing in an alignment
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Errors of one or many utterances; ``total`` counts the reference's words or characters."""
+
+    substitutions: int = 0
+    insertions: int = 0
+    deletions: int = 0
+    total: int = 0
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.insertions + self.deletions
+
+    @property
+    def rate(self) -> float:
+        """Errors per reference token, a fraction; 0 for nothing at all, infinite for insertions into nothing."""
+        if self.total == 0:
+            return float("inf") if self.errors else 0.0
+        return self.errors / self.total
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.substitutions + other.substitutions,
+            self.insertions + other.insertions,
+            self.deletions + other.deletions,
+            self.total + other.total,
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        """The entry of ``metrics.json`` (design.md, section 5)."""
+        return {
+            "rate": self.rate,
+            "errors": self.errors,
+            "substitutions": self.substitutions,
+            "insertions": self.insertions,
+            "deletions": self.deletions,
+            "total": self.total,
+        }
+
+
+def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
+    """Errors of one token sequence against another."""
+    from kaldialign import edit_distance
+
+    found = edit_distance(list(reference), list(hypothesis))
+    return ErrorCounts(int(found["sub"]), int(found["ins"]), int(found["del"]), len(reference))
+
+
+def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
+    """Word errors of one utterance."""
+    return count_errors(reference.split(), hypothesis.split())
+
+
+def char_errors(reference: str, hypothesis: str) -> ErrorCounts:
+    """Character errors of one utterance; words are separated by one space, which counts."""
+    return count_errors(list(" ".join(reference.split())), list(" ".join(hypothesis.split())))
+
+
+def corpus_errors(references: Iterable[str], hypotheses: Iterable[str]) -> dict[str, ErrorCounts]:
+    """Pooled ``wer`` and ``cer`` of a corpus."""
+    words, characters = ErrorCounts(), ErrorCounts()
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        words += word_errors(reference, hypothesis)
+        characters += char_errors(reference, hypothesis)
+    return {"wer": words, "cer": characters}
+
+
+def alignment(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str]]:
+    """Aligned pairs of tokens; ``*`` stands for nothing."""
+    from kaldialign import align
+
+    return [(str(a), str(b)) for a, b in align(list(reference), list(hypothesis), GAP)]
