@@ -10,7 +10,8 @@ import _ctypes
 import ctypes
 import threading
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -70,6 +71,7 @@ class _Engine:
             raise UserError(
                 f"eSpeak NG cannot be loaded ({error}), expected the package espeakng-loader; pip install espeakng-loader"
             ) from error
+        self.variants = Path(data) / "voices" / "!v"
         self.library.espeak_SetVoiceByName.argtypes = [ctypes.c_char_p]
         pointer, size, unsigned = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_uint
         self.library.espeak_Synth.argtypes = [
@@ -84,7 +86,7 @@ class _Engine:
         if hasattr(self.library, "espeak_ng_SetRandSeed"):
             self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))
 
-    def __enter__(self) -> _Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,9 +102,13 @@ class _Engine:
 
     def speak(self, text: str, voice: Voice) -> np.ndarray:
         if self.library.espeak_SetVoiceByName(voice.name.encode()) != 0:
-            known = VARIANTS if voice.accent in ACCENTS else ACCENTS
-            wrong = voice.variant if voice.accent in ACCENTS else voice.accent
-            raise UserError(f"eSpeak NG has no voice '{voice.name}'{nearest(wrong, known)}; name one of its voices")
+            raise UserError(
+                f"eSpeak NG has no voice '{voice.name}'{nearest(voice.accent, ACCENTS)}; name one of its accents"
+            )
+        if voice.variant and not (self.variants / voice.variant).is_file():  # eSpeak itself would pass over it
+            raise UserError(
+                f"eSpeak NG has no variant '{voice.variant}'{nearest(voice.variant, VARIANTS)}; name one of its variants"
+            )
         for parameter, value in (
             (_RATE, voice.rate),
             (_PITCH, voice.pitch),
@@ -127,7 +133,7 @@ def speak(text: str, voice: Voice = Voice(), sample_rate: int = 16000) -> np.nda
     """
     with _LOCK, _Engine() as engine:
         samples = engine.speak(text, voice)
-    if samples.size == 0:
+    if not samples.any():
         raise UserError(f"eSpeak NG said nothing for the text {text!r}, expected words; give another text")
     wave = samples.astype(np.float32) / 32768.0
     if sample_rate != engine.rate:
