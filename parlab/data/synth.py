@@ -27,7 +27,7 @@ from parlab.data.grammar import GRAMMARS, spoken
 from parlab.errors import UserError, nearest
 
 SAMPLE_RATE = 16000
-_CHUNK = 64  # utterances per task; more are made than are needed, by less than one chunk per worker
+_CHUNK = 16  # utterances per task; more are made than are needed, by less than one chunk per worker
 
 
 @dataclass(frozen=True)
