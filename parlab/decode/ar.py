@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from parlab.decode.base import Decoder
 from parlab.decode.beam import BeamOptions, Ended, Groups, beam_search
 from parlab.decode.prompts import Prompt, pad_tokens, prompts_for
 from parlab.decode.scorers import Scorer
@@ -20,7 +21,7 @@ from parlab.types import Hypothesis
 
 
 @dataclass(frozen=True)
-class AR:
+class AR(Decoder):
     """Attention beam search, joint with CTC prefix scores unless ``ctc_weight`` is 0.
 
     The options mean what they mean in ESPnet's ``BatchBeamSearch``, and give its results.

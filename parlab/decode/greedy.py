@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from parlab.decode.base import Decoder
 from parlab.decode.draft import Draft, greedy_draft
 from parlab.decode.prompts import Prompt
 from parlab.model.hybrid import HybridModel
@@ -14,7 +15,7 @@ from parlab.types import Hypothesis
 
 
 @dataclass(frozen=True)
-class Greedy:
+class Greedy(Decoder):
     """CTC best path with a confidence and a span of frames for every token."""
 
     name: ClassVar[str] = "greedy"

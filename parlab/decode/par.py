@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from parlab.decode.base import Decoder
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.draft import Draft, greedy_draft
 from parlab.decode.fills import DraftScores, Fill, best_fills, score_drafts
@@ -28,7 +29,7 @@ from parlab.types import Hypothesis, Segment
 
 
 @dataclass(frozen=True)
-class PAR:
+class PAR(Decoder):
     """Mask draft tokens below ``threshold`` and decode each run of masked tokens again.
 
     Attributes:

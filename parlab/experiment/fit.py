@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import sys
 from typing import Any
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from parlab.errors import UserError, nearest
+from parlab.experiment.arguments import Parser, name_decoders, quiet_libraries
 
 
 class FitCLI(LightningCLI):
@@ -27,20 +26,32 @@ class SaveRunConfig(SaveConfigCallback):
         super().setup(trainer, pl_module, stage)
 
 
-def main(argv: list[str]) -> int:
-    """Run ``fit`` or ``validate``; ``argv`` starts with the subcommand."""
+def fit(argv: list[str]) -> int:
+    """Train or fine-tune."""
+    return run("fit", argv)
+
+
+def validate(argv: list[str]) -> int:
+    """Losses and greedy WER on the development data."""
+    return run("validate", argv)
+
+
+def run(subcommand: str, argv: list[str]) -> int:
+    """Run LightningCLI with one of its subcommands."""
     from parlab.experiment.datamodule import ASRData
     from parlab.experiment.module import ASRModule
 
     def stop(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
+    quiet_libraries()
     signal.signal(signal.SIGTERM, stop)  # a cluster's warning: end cleanly, model/ is written
     FitCLI(
         ASRModule,
         ASRData,
-        args=argv,
+        args=[subcommand, *name_decoders(argv)],
         save_config_callback=SaveRunConfig,
+        parser_class=Parser,
         parser_kwargs={name: {"parser_mode": "omegaconf+"} for name in ("fit", "validate", "test", "predict")},
         auto_configure_optimizers=False,
         seed_everything_default=1,

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from parlab.data.batches import Batch
 from parlab.data.tokenizer import Tokenizer
-from parlab.decode.greedy import Greedy
+from parlab.decode import Decoder, Greedy
 from parlab.errors import UserError
 from parlab.experiment.construct import make_network
 from parlab.experiment.optim import Optimization, make_optimizer
-from parlab.model.folder import CHECKPOINT_KEY, checkpoint_entry
+from parlab.experiment.prediction import Loaded, Predicted, predict_batch
+from parlab.model.folder import CHECKPOINT_KEY, checkpoint_entry, read_model
 from parlab.model.hybrid import HybridModel
 
 
@@ -32,6 +33,7 @@ class ASRModule(LightningModule):
         tokenizer: ``token_type`` and ``vocab_size`` of a tokenizer to make from the training texts; with ``init`` the
             model's own is kept unless this is given, which makes new output layers.
         optim: optimiser, schedule, freezing.
+        decoder: what the predict step decodes with; greedy CTC if none is given.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ASRModule(LightningModule):
         network: dict[str, Any] | None = None,
         tokenizer: dict[str, Any] | None = None,
         optim: Optimization | None = None,
+        decoder: Decoder | None = None,
     ):
         super().__init__()
         if init is None and not network:
@@ -51,6 +54,8 @@ class ASRModule(LightningModule):
         self.optim = optim or Optimization()
         self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
         self.tokenizer: Tokenizer | None = None
+        self.decoder: Decoder = decoder or Greedy()
+        self.warm = False  # whether the predict step has been warmed up
         self.nonfinite = 0
         self._started = time.monotonic()
         self._audio_seconds = 0.0
@@ -60,6 +65,10 @@ class ASRModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Build or read the network and its tokenizer, once."""
+        if stage == "predict":
+            if self.net is None:
+                self.net, self.tokenizer = read_model(str(self.init))
+            return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.net is None:
             folder = Path(self.trainer.default_root_dir) / "tokenizer"
@@ -180,13 +189,11 @@ class ASRModule(LightningModule):
 
     # ---- prediction -----------------------------------------------------------------------------
 
-    def predict_step(self, batch: Any, index: int) -> Any:
-        from parlab.experiment.prediction import predict_batch
-
+    def predict_step(self, batch: Loaded, index: int) -> Predicted:
         return predict_batch(self, batch)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if isinstance(batch, Batch):
             moved = (t.to(device) for t in (batch.speech, batch.speech_lengths, batch.text, batch.text_lengths))
             return Batch(*moved, batch.references, batch.ids)
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return batch  # a prediction batch moves inside the timed step

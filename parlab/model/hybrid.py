@@ -101,6 +101,15 @@ class HybridModel(nn.Module):
             self._rows = (key, RowDecoder(self.decoder))
         return self._rows[1]
 
+    def to_device(self, device: torch.device, dtype: torch.dtype | None = None) -> HybridModel:
+        """Move to a device; ``dtype`` is for all but the front end, whose logarithms need float32."""
+        self.to(device)
+        if dtype is not None:
+            for part in (self.preencoder, self.encoder, self.postencoder, self.decoder, self.ctc):
+                if part is not None:
+                    part.to(dtype)
+        return self
+
     def encode(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``speech`` (B, samples), ``lengths`` (B,) to encoder output (B, T, D) and frame counts (B,).
 
@@ -132,6 +141,8 @@ class HybridModel(nn.Module):
 
     def encode_features(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Encoder output (B, T, D), frame counts (B,) and the outputs of layers with intermediate CTC."""
+        if not torch.is_autocast_enabled(x.device.type):
+            x = x.to(next(self.encoder.parameters()).dtype)
         if self.preencoder is not None:
             x, frames = self.preencoder(x, frames)
         conditioned = getattr(self.encoder, "interctc_use_conditioning", False)

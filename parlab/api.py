@@ -1,0 +1,89 @@
+"""The Python door: ``parlab.load(...)`` and ``asr.transcribe(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from parlab.data.audio import check_waveform, load_audio, resample
+from parlab.data.tokenizer import Tokenizer
+from parlab.decode import Decoder
+from parlab.experiment.arguments import make_decoder
+from parlab.experiment.predict import device_for
+from parlab.experiment.prediction import decode_waves
+from parlab.metrics.speed import Stopwatch
+from parlab.model.folder import read_model
+from parlab.model.hybrid import HybridModel
+from parlab.types import Hypothesis
+
+Audio = str | Path | tuple[np.ndarray, int]
+
+
+@dataclass(frozen=True)
+class ASR:
+    """A model with its tokenizer on a device."""
+
+    model: HybridModel
+    tokenizer: Tokenizer
+    device: torch.device
+
+    def transcribe(
+        self,
+        audio: Audio | Sequence[Audio],
+        decoder: str | Decoder = "par",
+        batch_size: int = 8,
+        **options: Any,
+    ) -> list[Hypothesis]:
+        """Transcribe files or ``(samples, rate)`` pairs; returns hypotheses in input order.
+
+        Args:
+            audio: one or several paths, or pairs of a (samples,) or (samples, channels) array and its rate.
+            decoder: a name of ``parlab.decode.DECODERS``, or a decoder object.
+            batch_size: utterances decoded together; it changes no result.
+            options: the decoder's options, as ``threshold=0.99``.
+
+        Raises:
+            UserError: unusable audio, an unknown decoder or option.
+        """
+        single = isinstance(audio, (str, Path)) or (isinstance(audio, tuple) and isinstance(audio[0], np.ndarray))
+        items: list[Any] = [audio] if single else list(audio)  # type: ignore[list-item, arg-type]
+        how = make_decoder(decoder, **options) if isinstance(decoder, str) else decoder
+        waves = [self._load(item) for item in items]
+        order = sorted(range(len(waves)), key=lambda i: -len(waves[i]))
+        out: list[Hypothesis | None] = [None] * len(waves)
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            found = decode_waves(self.model, how, [waves[i] for i in chosen], Stopwatch(self.device))
+            for i, hypothesis in zip(chosen, found, strict=True):
+                name = Path(items[i]).stem if isinstance(items[i], (str, Path)) else str(i)
+                out[i] = replace(hypothesis, text=self.tokenizer.decode(hypothesis.tokens), id=name)
+        return [h for h in out if h is not None]
+
+    def _load(self, item: Any) -> torch.Tensor:
+        rate = self.model.sample_rate
+        if isinstance(item, tuple):
+            samples = np.asarray(item[0], dtype=np.float32)
+            samples = samples.mean(axis=1) if samples.ndim == 2 else samples
+            return check_waveform(resample(samples, int(item[1]), rate), "an array", rate, self.model.min_samples)
+        return load_audio(item, rate, min_samples=self.model.min_samples)
+
+
+def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str | None = None) -> ASR:
+    """Load a model: an ESPnet-format folder, a run folder, a checkpoint or a hub id.
+
+    Args:
+        device: ``"cpu"``, ``"cuda"``, ...; the best there is by default.
+        dtype: of encoder and decoder, as ``torch.bfloat16`` or ``"bfloat16"``; the front end stays float32.
+
+    Raises:
+        UserError: nothing usable is there.
+    """
+    model, tokenizer = read_model(path)
+    place = device_for(device)
+    wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return ASR(model.to_device(place, wanted), tokenizer, place)

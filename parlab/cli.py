@@ -1,0 +1,64 @@
+"""The commands: one dict from name to function, each imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from parlab import __version__
+from parlab.errors import UserError, nearest
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "fit": ("parlab.experiment.fit:fit", "train or fine-tune a model"),
+    "validate": ("parlab.experiment.fit:validate", "loss and greedy WER of a model on development data"),
+    "predict": ("parlab.experiment.predict:main", "decode data; write hypotheses and metrics"),
+    "demo": ("parlab.experiment.demo:main", "the whole path on synthetic speech: data, fit, predict, report"),
+}
+
+
+def usage() -> str:
+    """The text of ``--help``."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: python -m parlab COMMAND [options]\n\n"
+        "Partially autoregressive decoding of hybrid CTC/attention speech recognition.\n\n"
+        f"commands:\n{rows}\n\n"
+        "python -m parlab COMMAND --help lists a command's options; --version prints the version.\n"
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command; bad input is told in one sentence, with exit status 2."""
+    # Standard input and threads are left alone; tokenizers warn about forks otherwise.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not argv or argv[0] in {"-h", "--help"}:
+        print(usage(), end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"parlab {__version__}")
+        return 0
+    try:
+        if argv[0] not in COMMANDS:
+            raise UserError(
+                f"there is no command '{argv[0]}', expected one of {', '.join(COMMANDS)}{nearest(argv[0], COMMANDS)}"
+            )
+        module, function = COMMANDS[argv[0]][0].split(":")
+        return int(getattr(importlib.import_module(module), function)(list(argv[1:])))
+    except Exception as error:
+        # jsonargparse and Lightning wrap what a constructor raised; the user is meant to see the sentence inside.
+        told = _user_error(error)
+        if told is None:
+            raise
+        print(f"parlab: {told}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("parlab: interrupted; what was done is kept", file=sys.stderr)
+        return 130
+
+
+def _user_error(error: BaseException | None) -> UserError | None:
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error

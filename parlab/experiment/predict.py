@@ -1,0 +1,243 @@
+"""``predict``: decode data with a model and a decoder; write hypotheses, metrics, W&B."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parlab.data.batches import prediction_batches
+from parlab.data.sources import Utterance, read_data
+from parlab.data.text import normalizer
+from parlab.decode import Decoder, Greedy
+from parlab.errors import UserError
+from parlab.experiment.arguments import Parser, decoder_from, quiet_libraries
+from parlab.experiment.module import ASRModule
+from parlab.experiment.prediction import PredictionSet
+from parlab.experiment.provenance import describe_decoder, device_name, hash_data, hash_model, versions
+from parlab.experiment.records import (
+    accuracy_metrics,
+    decoder_metrics,
+    par_metrics,
+    speed_metrics,
+    write_json,
+    write_jsonl,
+)
+from parlab.experiment.tracking import MODES, log_prediction
+from parlab.experiment.writer import PredictionWriter, claim_directory, forget_failures, read_shards
+from parlab.metrics.speed import peak_memory
+
+# Keys that only the metrics need; ``hypotheses.jsonl`` is the same whatever made it, timing aside.
+_INTERNAL = ("timing", "rank")
+
+
+def make_parser() -> Parser:
+    """The options of ``predict``."""
+    from lightning.pytorch import Trainer
+
+    parser = Parser.of("predict", "Decode data with a model; write DIR/hypotheses.jsonl and DIR/metrics.json.")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser.add_argument("--model", type=str, required=True, help="ESPnet folder, run folder, checkpoint or hub id")
+    parser.add_argument("--data", type=str | list[str], required=True, help="manifest, Kaldi folder, cuts or audio")
+    parser.add_argument("--out", type=str, required=True, help="folder for the results; a restart goes on there")
+    parser.add_subclass_arguments(Decoder, "decoder", required=False, help="greedy, ar, par, ...")
+    parser.add_argument("--batch_size", type=int, default=8, help="utterances decoded together")
+    parser.add_argument("--batch_seconds", type=float, default=240.0, help="padded seconds decoded together")
+    parser.add_argument("--max_seconds", type=float, default=120.0, help="longest audio that is decoded in one piece")
+    parser.add_argument("--normalizer", type=str, default="none", help="text normaliser for WER and CER")
+    parser.add_argument("--limit", type=int | None, default=None, help="decode only so many utterances")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load audio")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random generator")
+    parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
+    parser.add_argument("--project", type=str, default="parlab", help="W&B project")
+    parser.add_argument("--progress", type=bool, default=True, help="show a progress bar")
+    parser.add_lightning_class_args(Trainer, "trainer")
+    defaults = {"trainer.logger": False, "trainer.enable_checkpointing": False, "trainer.enable_model_summary": False}
+    parser.set_defaults({**defaults, "trainer.devices": 1, "trainer.use_distributed_sampler": False})
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``predict``; 0 when every utterance was decoded, 1 when some failed."""
+    quiet_libraries()
+    parser = make_parser()
+    options = parser.read(argv)
+    decoder = decoder_from(options.decoder) or Greedy()
+    metrics = predict(
+        model=options.model,
+        data=options.data,
+        decoder=decoder,
+        out=Path(options.out),
+        batch_size=options.batch_size,
+        batch_seconds=options.batch_seconds,
+        max_seconds=options.max_seconds,
+        normalizer_name=options.normalizer,
+        limit=options.limit,
+        workers=options.workers,
+        seed=options.seed,
+        wandb=options.wandb,
+        project=options.project,
+        progress=options.progress,
+        trainer=vars(options.trainer),
+    )
+    if metrics is None:  # another rank writes and reports
+        return 0
+    print_metrics(metrics, Path(options.out))
+    return 1 if metrics["failed"] else 0
+
+
+def predict(
+    model: str,
+    data: str | list[str],
+    decoder: Decoder,
+    out: Path,
+    batch_size: int = 8,
+    batch_seconds: float = 240.0,
+    max_seconds: float | None = 120.0,
+    normalizer_name: str = "none",
+    limit: int | None = None,
+    workers: int = 0,
+    seed: int = 0,
+    wandb: str = "off",
+    project: str = "parlab",
+    progress: bool = False,
+    trainer: dict[str, Any] | None = None,
+) -> dict[str, Any] | None:
+    """Decode ``data`` with ``model`` into the folder ``out``; return the metrics (None on ranks but the first).
+
+    A second call with the same arguments keeps what is done and does the rest.
+
+    Raises:
+        UserError: model or data are unusable, or ``out`` holds results of another configuration.
+    """
+    from lightning.pytorch import Trainer, seed_everything
+    from torch.utils.data import DataLoader
+
+    normalize = normalizer(normalizer_name)
+    utterances = read_data(data, limit)
+    if seed is not None:
+        seed_everything(seed, verbose=False)
+    module = ASRModule(init=model, decoder=decoder)
+    module.setup("predict")
+    assert module.net is not None
+    callbacks: list[Any] = [PredictionWriter(out)]
+    if progress:
+        from lightning.pytorch.callbacks import RichProgressBar
+
+        callbacks.append(RichProgressBar())
+    settings = {k: v for k, v in (trainer or {}).items() if k not in {"callbacks", "enable_progress_bar"}}
+    run = Trainer(**{**_DEFAULTS, **settings}, callbacks=callbacks, enable_progress_bar=progress)
+    configuration = {
+        "model": str(model),
+        "data": data,
+        "decoder": describe_decoder(decoder),
+        "normalizer": {"name": normalize.name, "version": normalize.version},
+        "limit": limit,
+        "max_seconds": max_seconds,
+        "batch_size": batch_size,
+        "batch_seconds": batch_seconds,
+        "seed": seed,
+        "precision": str(run.precision),
+    }
+    hashes = {"model": hash_model(module.net), "data": hash_data(utterances)}
+    if run.is_global_zero:
+        # Batching and the number of devices change no result, so that a restart may choose others.
+        identity = {k: v for k, v in configuration.items() if k not in {"model", "data", "batch_size", "batch_seconds"}}
+        claim_directory(out, {**identity, "model_hash": hashes["model"], "data_hash": hashes["data"]})
+        forget_failures(out)
+    done = {record["id"] for record in read_shards(out)[0]} if (out / "shards").is_dir() else set()
+    todo = [u for u in utterances if u.id not in done]
+    rank, world = run.global_rank, run.world_size
+    batches = prediction_batches(todo, batch_size, batch_seconds, rank, world)
+    dataset = PredictionSet(batches, module.net.sample_rate, module.net.min_samples, max_seconds)
+    loader = DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers)
+    if todo:
+        run.predict(module, loader, return_predictions=False)
+        run.strategy.barrier("predicted")
+    if not run.is_global_zero:
+        return None
+    environment = {
+        "peak_memory_bytes": peak_memory(module.device),
+        "batch_size": batch_size,
+        "precision": str(run.precision),
+        "device": device_name(run.strategy.root_device),
+        "num_devices": world,
+    }
+    metrics = finish(out, configuration, hashes, environment, utterances)
+    log_prediction(out, metrics, wandb, project, normalize)
+    return metrics
+
+
+_DEFAULTS: dict[str, Any] = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "devices": 1,
+}
+
+
+def finish(
+    out: Path,
+    configuration: dict[str, Any],
+    hashes: dict[str, str],
+    environment: dict[str, Any],
+    utterances: Sequence[Utterance],
+) -> dict[str, Any]:
+    """Merge the shards into ``hypotheses.jsonl`` and ``metrics.json``."""
+    records, failed = read_shards(out)
+    wanted = {u.id for u in utterances}
+    records = [r for r in records if r["id"] in wanted]
+    failed = [f for f in failed if f["id"] in wanted]
+    normalize = normalizer(configuration["normalizer"]["name"])
+    metrics: dict[str, Any] = {
+        "decoder": configuration["decoder"],
+        "model": configuration["model"],
+        "data": configuration["data"],
+        **accuracy_metrics(records, normalize),
+        "speed": speed_metrics(records, environment),
+        "par": par_metrics(records),
+        "counts": decoder_metrics(records),
+        "utterances": len(records),
+        "failed": failed,
+        "versions": versions(),
+        "normalizer": configuration["normalizer"],
+        "hashes": hashes,
+        "config": configuration,
+    }
+    public = [{k: v for k, v in r.items() if k not in _INTERNAL} for r in records]
+    write_jsonl(out / "hypotheses.jsonl", public)
+    write_json(out / "metrics.json", metrics)
+    return metrics
+
+
+def print_metrics(metrics: dict[str, Any], out: Path) -> None:
+    """A line for people."""
+    parts = [metrics["decoder"]["name"]]
+    for name in ("wer", "cer"):
+        if name in metrics:
+            parts.append(f"{name.upper()} {metrics[name]['rate']:.2%} ({metrics[name]['errors']}/{metrics[name]['total']})")
+    speed, par = metrics["speed"], metrics["par"]
+    parts.append(f"RTFx {speed['rtfx']:.1f}")
+    parts.append(f"search {speed['search_seconds']:.2f} s of {speed['audio_seconds']:.0f} s audio")
+    if par["segments"]:
+        parts.append(f"{par['masked_tokens'] / max(par['tokens'], 1):.1%} of tokens masked")
+    print(" | ".join(parts))
+    print(f"wrote {out}/hypotheses.jsonl and {out}/metrics.json")
+    for entry in metrics["failed"]:
+        print(f"failed: {entry['id']}: {entry['reason']}", file=sys.stderr)
+
+
+def device_for(name: str | None) -> torch.device:
+    """The device asked for, or the best there is.
+
+    Raises:
+        UserError: CUDA was asked for and is not there.
+    """
+    wanted = torch.device(name) if name else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("the device is cuda, but no CUDA device is available here; use device='cpu'")
+    return wanted

@@ -1,0 +1,77 @@
+"""Where a result comes from: versions, hashes, devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import parlab
+from parlab.data.sources import Utterance
+
+
+@cache
+def versions() -> dict[str, str | None]:
+    """Versions of parlab (with its commit, where it runs from a checkout) and of what decides a result."""
+    found: dict[str, str | None] = {"parlab": parlab.__version__, "commit": _commit(), "python": platform.python_version()}
+    for name in ("torch", "espnet", "lightning", "lhotse", "sentencepiece", "kaldialign"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    found["cuda"] = torch.version.cuda
+    return found
+
+
+def _commit() -> str | None:
+    folder = Path(parlab.__file__).parent.parent
+    if not (folder / ".git").exists():
+        return None
+    try:
+        asked = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def hash_model(model: torch.nn.Module) -> str:
+    """SHA-256 of names, shapes and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def hash_data(utterances: Sequence[Utterance]) -> str:
+    """SHA-256 of ids, references and file names (not folders: data may move), whatever their order."""
+    digest = hashlib.sha256()
+    for u in sorted(utterances, key=lambda u: u.id):
+        digest.update(json.dumps([u.id, u.text, u.audio.name, u.start, u.duration]).encode())
+    return digest.hexdigest()
+
+
+def describe_decoder(decoder: Any) -> dict[str, Any]:
+    """A decoder's name and all of its options."""
+    return {"name": decoder.name, "options": dataclasses.asdict(decoder)}
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model}, {torch.get_num_threads()} threads"

@@ -1,0 +1,161 @@
+"""The files of a prediction: what a line of ``hypotheses.jsonl`` and ``metrics.json`` hold (design.md, section 5)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parlab.data.sources import Utterance
+from parlab.data.text import Normalizer
+from parlab.data.tokenizer import Tokenizer
+from parlab.metrics.speed import percentile, rtfx
+from parlab.metrics.wer import corpus_errors
+from parlab.types import Hypothesis
+
+PHASES = ("load", "encode", "ctc", "search")
+
+
+def hypothesis_record(
+    utterance: Utterance, hypothesis: Hypothesis, tokenizer: Tokenizer, duration: float, timing: Mapping[str, float]
+) -> dict[str, Any]:
+    """A line of a shard: the contract's keys, optional keys for reports, and what the metrics add up."""
+    text = [tokenizer.token_list[i] for i in hypothesis.tokens]
+    record: dict[str, Any] = {"id": utterance.id, "text": hypothesis.text}
+    if utterance.text is not None:
+        record["ref"] = utterance.text
+    if utterance.speaker is not None:
+        record["speaker"] = utterance.speaker
+    record |= {
+        "tokens": list(hypothesis.tokens),
+        "token_text": text,
+        "token_confidence": [round(c, 6) for c in hypothesis.token_confidence],
+        "token_frames": [list(span) for span in hypothesis.token_frames],
+        "segments": [
+            {
+                "start": s.start,
+                "end": s.end,
+                "draft": list(s.draft),
+                "fill": list(s.fill),
+                "draft_text": [tokenizer.token_list[i] for i in s.draft],
+                "fill_text": [tokenizer.token_list[i] for i in s.fill],
+                "score": round(s.score, 4),
+                "forced": s.forced,
+            }
+            for s in hypothesis.segments
+        ],
+        "score": round(hypothesis.score, 4),
+        "duration": round(duration, 4),
+        "audio": str(utterance.audio),
+        "counts": dict(hypothesis.counts),
+    }
+    if hypothesis.nbest:
+        record["nbest"] = [{"text": tokenizer.decode(h.tokens), "score": round(h.score, 4)} for h in hypothesis.nbest]
+    record["seconds"] = sum(timing[p] for p in ("encode", "ctc", "search"))
+    record["timing"] = dict(timing)
+    return record
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write through a temporary file, so that a reader never sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as out:
+        json.dump(value, out, indent=2, ensure_ascii=False)
+        out.write("\n")
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(path)
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line, through a temporary file."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as out:
+        for record in records:
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    partial.replace(path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Read JSON lines; a half-written last line, as a killed process leaves it, is dropped."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:  # a line that a kill cut and a restart continued
+                continue
+    return records
+
+
+def accuracy_metrics(records: Sequence[Mapping[str, Any]], normalizer: Normalizer) -> dict[str, Any]:
+    """``wer`` and ``cer`` over the utterances that have a reference; empty without any."""
+    known = [r for r in records if r.get("ref") is not None]
+    if not known:
+        return {}
+    found = corpus_errors([normalizer(r["ref"]) for r in known], [normalizer(r["text"]) for r in known])
+    return {name: counts.as_dict() for name, counts in found.items()}
+
+
+def speed_metrics(records: Sequence[Mapping[str, Any]], environment: Mapping[str, Any]) -> dict[str, Any]:
+    """``speed`` from the records' own timings, so that a resumed run counts all of its parts."""
+    audio = sum(r["duration"] for r in records)
+    totals = {p: sum(r["timing"][p] for r in records) for p in PHASES}
+    ranks: dict[int, list[Mapping[str, Any]]] = {}
+    for record in records:
+        ranks.setdefault(int(record.get("rank", 0)), []).append(record)
+    # Devices work side by side: the slowest one is the wall clock.
+    decoding = {k: sum(r["seconds"] for r in rs) for k, rs in ranks.items()}
+    wall = max((sum(sum(r["timing"][p] for p in PHASES) for r in rs) for rs in ranks.values()), default=0.0)
+    busy = max(decoding.values(), default=0.0)
+    latencies = [r["timing"]["latency"] for r in records]
+    return {
+        "audio_seconds": audio,
+        "wall_seconds": wall,
+        "rtf": busy / audio if audio else 0.0,
+        "rtfx": rtfx(audio, busy),
+        "load_seconds": totals["load"],
+        "encode_seconds": totals["encode"],
+        "ctc_seconds": totals["ctc"],
+        "search_seconds": totals["search"],
+        "latency_p50": percentile(latencies, 0.5),
+        "latency_p90": percentile(latencies, 0.9),
+        "latency_p99": percentile(latencies, 0.99),
+        **environment,
+        "num_devices": max(len(ranks), int(environment.get("num_devices", 1))),
+        "devices": [
+            {"rank": k, "utterances": len(rs), "audio_seconds": sum(r["duration"] for r in rs), "seconds": decoding[k]}
+            for k, rs in sorted(ranks.items())
+        ],
+    }
+
+
+def par_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """``par``: what was masked and what the search did, summed over utterances."""
+    counts = [r["counts"] for r in records]
+
+    def total(name: str) -> float:
+        return sum(c.get(name, 0) for c in counts)
+
+    lengths = [s["end"] - s["start"] for r in records for s in r["segments"]]
+    return {
+        "utterances_with_masks": sum(bool(r["segments"]) for r in records),
+        "tokens": total("tokens"),
+        "masked_tokens": total("masked_tokens"),
+        "segments": len(lengths),
+        "mean_segment_length": sum(lengths) / len(lengths) if lengths else 0.0,
+        "max_segment_length": max(lengths, default=0),
+        "decoder_steps": total("decoder_steps"),
+        "forced_stops": total("forced_stops"),
+        "changed_segments": sum(s["draft"] != s["fill"] for r in records for s in r["segments"]),
+    }
+
+
+def decoder_metrics(records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Sums of everything that the decoder counted (passes, steps, accepted tokens, ...)."""
+    names = sorted({name for r in records for name in r["counts"]})
+    return {name: sum(r["counts"].get(name, 0) for r in records) for name in names}

@@ -1,0 +1,105 @@
+"""W&B: runs for ``fit`` and ``predict``; the JSON files stay the source of truth."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from parlab.data.text import Normalizer
+from parlab.errors import UserError, nearest
+from parlab.experiment.records import read_jsonl
+from parlab.metrics.wer import word_errors
+
+MODES = ("auto", "online", "offline", "off")
+
+
+def resolve_mode(mode: str) -> str:
+    """``auto`` is online where a key is set, else offline.
+
+    Raises:
+        UserError: an unknown mode.
+    """
+    if mode not in MODES:
+        raise UserError(f"the W&B mode is '{mode}', expected one of {', '.join(MODES)}{nearest(mode, MODES)}")
+    if os.environ.get("WANDB_MODE") == "disabled":  # it would not override an explicit "offline"
+        return "off"
+    if mode != "auto":
+        return mode
+    import netrc
+
+    try:
+        known = netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        known = False
+    return "online" if known or os.environ.get("WANDB_API_KEY") else "offline"
+
+
+def start_run(mode: str, project: str, directory: Path, **settings: Any) -> Any | None:
+    """A W&B run writing below ``directory``, or None when switched off."""
+    mode = resolve_mode(mode)
+    if mode == "off":
+        return None
+    import wandb
+
+    return wandb.init(
+        project=project, mode=mode, dir=str(directory), settings=wandb.Settings(silent=True, console="off"), **settings
+    )
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested numbers and strings as ``a/b`` keys; lists are left out."""
+    flat: dict[str, Any] = {}
+    for key, entry in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(entry, Mapping):
+            flat |= flatten(entry, f"{name}/")
+        elif isinstance(entry, (int, float, str, bool)):
+            flat[name] = entry
+    return flat
+
+
+def marked_text(record: Mapping[str, Any]) -> str:
+    """The hypothesis with its fills marked: ``KEPT [draft -> fill] KEPT``, in tokens."""
+    out: list[str] = []
+    place = shift = 0
+    for segment in record["segments"]:
+        begin = segment["start"] + shift
+        out += record["token_text"][place:begin]
+        out.append(f" [{''.join(segment['draft_text'])} -> {''.join(segment['fill_text'])}] ")
+        place = begin + len(segment["fill"])
+        shift += len(segment["fill"]) - len(segment["draft"])
+    out += record["token_text"][place:]
+    return "".join(out).replace("\u2581", " ").replace("<space>", " ").strip()
+
+
+def log_prediction(
+    out: Path, metrics: Mapping[str, Any], mode: str, project: str, normalize: Normalizer, **settings: Any
+) -> None:
+    """Log a prediction: metrics as summary, and a table of its utterances."""
+    decoder = metrics["decoder"]
+    run = start_run(
+        mode, project, out, job_type="predict", name=f"{decoder['name']}-{out.name}", config=metrics["config"], **settings
+    )
+    if run is None:
+        return
+    import wandb
+
+    run.summary.update(flatten({k: metrics[k] for k in ("wer", "cer", "speed", "par", "counts") if k in metrics}))
+    run.summary["utterances"], run.summary["failed"] = metrics["utterances"], len(metrics["failed"])
+    table = wandb.Table(columns=["id", "reference", "hypothesis", "errors", "words", "segments", "seconds"])
+    for record in read_jsonl(out / "hypotheses.jsonl"):
+        reference = record.get("ref")
+        found = word_errors(normalize(reference), normalize(record["text"])) if reference is not None else None
+        table.add_data(
+            record["id"],
+            reference or "",
+            marked_text(record),
+            found.errors if found else None,
+            found.total if found else None,
+            len(record["segments"]),
+            record["seconds"],
+        )
+    run.log({"utterances": table})
+    run.finish()

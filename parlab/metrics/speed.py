@@ -1,0 +1,60 @@
+"""Speed: phases timed with synchronised devices, real-time factors, percentiles."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device, so that a clock reads what was done and not what was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@dataclass
+class Stopwatch:
+    """Seconds of named phases."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time of the block to the phase ``name``."""
+        synchronize(self.device)
+        start = time.perf_counter()
+        yield
+        synchronize(self.device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Percentile with linear interpolation; ``share`` from 0 to 1."""
+    ordered = sorted(values)
+    if not ordered:
+        return 0.0
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def rtfx(audio_seconds: float, seconds: float) -> float:
+    """Inverse real-time factor: seconds of audio decoded per second (Open ASR Leaderboard)."""
+    return audio_seconds / seconds if seconds > 0 else 0.0
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes: of the device's allocator on CUDA, of the process elsewhere."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
