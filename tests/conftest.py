@@ -15,7 +15,16 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real speech beside the repository; skips where it is absent."""
+    """The folder of real speech beside the repository; skips where it is absent, unless CI requires it."""
     if not SHARED.exists():
+        if os.environ.get("PARLAB_REQUIRE_SHARED"):
+            pytest.fail(f"the real speech in {SHARED} is absent")
         pytest.skip(f"no real speech: {SHARED} does not exist")
     return SHARED
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test that uses the real speech gets the marker ``shared`` (``pytest -m shared``)."""
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared)

@@ -28,7 +28,9 @@ def test_cardinal(number: int, words: str) -> None:
     assert " ".join(cardinal(number)) == words
 
 
-@pytest.mark.parametrize(("number", "words"), [(1, "FIRST"), (20, "TWENTIETH"), (23, "TWENTY THIRD"), (30, "THIRTIETH")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(1, "FIRST"), (20, "TWENTIETH"), (23, "TWENTY THIRD"), (30, "THIRTIETH")]
+)
 def test_ordinal(number: int, words: str) -> None:
     assert " ".join(ordinal(number)) == words
 

@@ -1,0 +1,44 @@
+# make setup | demo | test | lint | clean.  Python 3.10 to 3.12 and make are all that is needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.parlab-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+ESPNET := espnet==202511
+TESTS ?=
+
+.PHONY: setup demo test lint format clean
+.DEFAULT_GOAL := help
+.PHONY: help
+help:
+	@sed -n 1p Makefile
+
+setup: $(STAMP)
+
+# The stamp carries the checksum of what is to be installed: nothing is done twice, and a change is installed.
+# torch is named by constraints.txt in the same pip call as the rest, so that one torch is chosen, once.
+$(STAMP):
+	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or run make PYTHON=/path/to/python" >&2; exit 2; }
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v[:2] <= (3, 13) else f"error: Python {v.major}.{v.minor} found, expected 3.11; run make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,lora]'
+	$(BIN)/python -m pip install --quiet --no-deps $(ESPNET)
+	@rm -f $(VENV)/.parlab-*
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m parlab demo
+
+test: setup
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: setup
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+format: setup
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find parlab tests -name __pycache__ -type d -prune -exec rm -rf {} +
