@@ -19,7 +19,7 @@ def synchronize(device: torch.device) -> None:
 
 @dataclass
 class Stopwatch:
-    """Seconds of named phases."""
+    """Seconds of named phases; the device is waited for before and after each, so that a phase pays for its own work."""
 
     device: torch.device
     seconds: dict[str, float] = field(default_factory=dict)
@@ -29,13 +29,15 @@ class Stopwatch:
         """Add the time of the block to the phase ``name``."""
         synchronize(self.device)
         start = time.perf_counter()
-        yield
-        synchronize(self.device)
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        try:
+            yield
+        finally:
+            synchronize(self.device)
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Percentile with linear interpolation; ``share`` from 0 to 1."""
+    """Percentile with linear interpolation; ``share`` from 0 to 1; 0 for no values at all."""
     ordered = sorted(values)
     if not ordered:
         return 0.0
@@ -43,6 +45,11 @@ def percentile(values: Sequence[float], share: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def rtf(audio_seconds: float, seconds: float) -> float:
+    """Real-time factor: seconds of decoding per second of audio."""
+    return seconds / audio_seconds if audio_seconds > 0 else 0.0
 
 
 def rtfx(audio_seconds: float, seconds: float) -> float:

@@ -23,10 +23,8 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference token, a fraction; 0 for nothing at all, infinite for insertions into nothing."""
-        if self.total == 0:
-            return float("inf") if self.errors else 0.0
-        return self.errors / self.total
+        """Errors per reference token, a fraction; words said where the reference is empty count as if it had one."""
+        return self.errors / max(self.total, 1)  # never infinite: JSON has no word for it
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
         return ErrorCounts(
@@ -67,7 +65,7 @@ def char_errors(reference: str, hypothesis: str) -> ErrorCounts:
 
 
 def corpus_errors(references: Iterable[str], hypotheses: Iterable[str]) -> dict[str, ErrorCounts]:
-    """Pooled ``wer`` and ``cer`` of a corpus."""
+    """Pooled ``wer`` and ``cer`` of a corpus: long utterances count for more; lengths must be equal."""
     words, characters = ErrorCounts(), ErrorCounts()
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         words += word_errors(reference, hypothesis)
