@@ -1,14 +1,16 @@
-"""Callbacks of a training: the average of the best checkpoints, written as an ESPnet folder."""
+"""Callbacks of a training: averaging and export of the weights, a clean stop, EMA, a line per epoch."""
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from parlab.model.folder import load_weights, write_model
 
@@ -33,13 +35,15 @@ class ExportModel(Callback):
             self.export(trainer, pl_module)
 
     def export(self, trainer: Trainer, pl_module: Any) -> None:
-        if not trainer.is_global_zero or pl_module.net is None or trainer.fast_dev_run:
+        """Write ``model/`` (rank 0 only)."""
+        if not trainer.is_global_zero or pl_module.net is None or getattr(trainer, "fast_dev_run", False):
             return
         best = best_checkpoints(trainer)[: self.average] if self.average else []
         if best:
             load_weights(pl_module.net, average_checkpoints(best), best[0])
         folder = write_model(pl_module.net, pl_module.tokenizer, Path(trainer.default_root_dir) / "model", self.half)
-        rank_zero_info(f"wrote {folder} ({f'average of {len(best)} checkpoints' if best else 'last weights'})")
+        names = ", ".join(path.stem for path in best)
+        print(f"wrote {folder} ({f'average of {names}' if best else 'the last weights'})", flush=True)
 
 
 def best_checkpoints(trainer: Trainer) -> list[Path]:
@@ -63,3 +67,81 @@ def average_checkpoints(paths: list[Path]) -> dict[str, torch.Tensor]:
         else:
             total = {k: v + state[k].double() if v.is_floating_point() else v for k, v in total.items()}
     return {k: (v / len(paths)).float() if v.is_floating_point() else v for k, v in total.items()}
+
+
+class CleanStop(Callback):
+    """End a training in order at SIGTERM or Ctrl-C, and leave a ``last.ckpt`` from which it goes on exactly.
+
+    The batch at hand is finished, ``last.ckpt`` is written, the validation is left out (a cluster kills soon), and
+    the training ends as usual. A second signal ends it at once. ``last.ckpt`` is also written when ``max_steps`` ends
+    a training in the middle of an epoch.
+
+    Attributes:
+        signum: the signal that ended the training, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # Lightning's own handler for SIGTERM ends without writing the model.
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._before[signum] = signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        asked = trainer.strategy.reduce_boolean_decision(self.signum != 0, all=False)
+        if asked and not trainer.should_stop:
+            trainer.limit_val_batches = 0  # no validation on the way out
+            trainer.should_stop = True
+        if asked or (trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps):
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.teardown(trainer, pl_module, "fit")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+
+class EMA(EMAWeightAveraging):
+    """Exponential moving average of the weights: validated, stored in checkpoints, and what the training ends with.
+
+    Args:
+        decay: share of the old average that a step keeps.
+        start_step: first step that is averaged; before it the average is the weights themselves.
+    """
+
+    def __init__(self, decay: float = 0.999, start_step: int = 0):
+        super().__init__(decay=decay, update_starting_at_step=start_step or None)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        pl_module.setup(stage)  # the average is a copy of the network, which must exist by then
+        super().setup(trainer, pl_module, stage)
+
+
+class EpochLine(Callback):
+    """Print a line after each validation, for logs that no progress bar reaches."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
+            return
+        wanted = ("train/loss", "dev/loss", "dev/ctc", "dev/attention", "dev/accuracy", "dev/wer", "dev/cer")
+        found = {name: float(trainer.callback_metrics[name]) for name in wanted if name in trainer.callback_metrics}
+        values = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
+        minutes = (time.monotonic() - self._start) / 60
+        print(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {values}  ({minutes:.1f} min)", flush=True)

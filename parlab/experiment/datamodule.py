@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from parlab.data.batches import (
     Augmentation,
+    Item,
     TrainingSampler,
     TrainingSet,
     check_training_data,
@@ -21,10 +22,6 @@ from parlab.data.sources import Utterance, read_data
 from parlab.data.text import normalizer
 from parlab.data.tokenizer import Tokenizer
 from parlab.errors import UserError
-
-
-def _identity(batch: Any) -> Any:
-    return batch
 
 
 class ASRData(LightningDataModule):
@@ -52,7 +49,7 @@ class ASRData(LightningDataModule):
         dev_batch_size: int = 8,
         min_seconds: float = 0.3,
         max_seconds: float = 25.0,
-        augmentation: Augmentation | None = None,
+        augmentation: Augmentation = Augmentation(),
         normalize: str = "none",
         limit: int | None = None,
         workers: int = 0,
@@ -62,7 +59,7 @@ class ASRData(LightningDataModule):
         self.train_sources, self.dev_source = train, dev
         self.batch_seconds, self.dev_batch_size = batch_seconds, dev_batch_size
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
-        self.augmentation = augmentation or Augmentation()
+        self.augmentation = augmentation
         self.text = normalizer(normalize)
         self.limit, self.workers, self.seed = limit, workers, seed
         self.tokenizer: Tokenizer | None = None  # given by the module once it is known
@@ -111,33 +108,63 @@ class ASRData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         utterances, weights = self.train_utterances()
+        trainer = self.trainer
         sampler = TrainingSampler(
             utterances,
             self.batch_seconds,
             self.augmentation,
             weights,
             seed=self.seed,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
         )
         data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
         return DataLoader(
-            data, sampler=sampler, batch_size=None, num_workers=self.workers, persistent_workers=self.workers > 0
+            data,
+            sampler=EpochSampler(sampler, trainer),
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
         )
 
     def val_dataloader(self) -> DataLoader:
         utterances = self.dev_utterances()
-        index = {u.id: i for i, u in enumerate(utterances)}
-        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
         rank = self.trainer.global_rank if self.trainer else 0
         world = self.trainer.world_size if self.trainer else 1
-        batches = prediction_batches(utterances, self.dev_batch_size, 300.0, rank, world)
-        plain = [[data_item(index[u.id], u) for u in batch] for batch in batches]
+        if len(utterances) < world:
+            raise UserError(f"there are {len(utterances)} development utterances for {world} devices; use fewer devices")
+        index = {u.id: i for i, u in enumerate(utterances)}
+        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
+        # Every rank needs a batch, or it would leave out the validation and the others would wait for it.
+        size = min(self.dev_batch_size, len(utterances) // world)
+        batches = prediction_batches(utterances, size, 300.0, rank, world)
+        plain = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
         return DataLoader(data, sampler=plain, batch_size=None, num_workers=0)  # type: ignore[arg-type]
 
 
-def data_item(index: int, utterance: Utterance) -> Any:
-    """An utterance as it is, without augmentation."""
-    from parlab.data.batches import Item
+class EpochSampler(Sampler[list[Item]]):
+    """A training sampler with epochs of one length, that goes on in the middle of an epoch.
 
-    return Item((index,), 1.0, 1.0, utterance.duration or 0.0)
+    Lightning takes the number of batches from the first epoch; later ones are cut to it, or begin again. After a
+    resume, the batches that the trainer has done are left out.
+    """
+
+    def __init__(self, inner: TrainingSampler, trainer: Any = None):
+        self.inner, self.trainer = inner, trainer
+        inner.set_epoch(0)
+        self.size = len(list(inner))
+        if self.size == 0:
+            raise UserError("the training data makes no batch, expected at least one for each device; use more data")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.inner.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        # A generator: this runs at the first batch, when Lightning has set the epoch and restored its progress.
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        batches = list(self.inner)
+        yield from (batches[i % len(batches)] for i in range(done, self.size))

@@ -2,58 +2,162 @@
 
 from __future__ import annotations
 
-import signal
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from parlab.experiment.arguments import Parser, name_decoders, quiet_libraries
+from parlab.experiment.callbacks import CleanStop, EpochLine, ExportModel
+from parlab.experiment.compose import expand
+from parlab.experiment.tracking import MODES, resolve_mode
+
+NO_EARLY_STOPPING = 1_000_000
 
 
 class FitCLI(LightningCLI):
-    """The run folder is ``trainer.default_root_dir``; ``--ckpt_path last`` resumes."""
+    """The command line; the run folder is ``trainer.default_root_dir``, and everything is written below it."""
+
+    command = "fit"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.set_defaults({"trainer.use_distributed_sampler": False})
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; 'last'")
+        parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
+        parser.add_argument("--project", type=str, default="parlab", help="W&B project")
+        parser.set_defaults(
+            {
+                "trainer.default_root_dir": f"runs/{self.command}",
+                "trainer.devices": 1,
+                "trainer.enable_model_summary": False,
+                "trainer.use_distributed_sampler": False,  # the samplers share out their batches themselves
+            }
+        )
+        if self.command != "fit":
+            return
+        parser.set_defaults({"trainer.gradient_clip_val": 5.0, "trainer.num_sanity_val_steps": 0})
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=checkpoint_folder)
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "epoch{epoch:03d}-step{step:06d}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.monitor": "dev/wer",
+                "checkpoint.save_top_k": 5,
+                "checkpoint.save_last": True,
+            }
+        )
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.set_defaults(
+            {
+                "early_stopping.monitor": "dev/wer",
+                "early_stopping.patience": NO_EARLY_STOPPING,
+                "early_stopping.strict": False,
+                "early_stopping.check_finite": False,
+            }
+        )
+        parser.add_lightning_class_args(ExportModel, "export")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        chosen = self.config_init.trainer
+        callbacks = list(chosen.callbacks or [])
+        if chosen.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(RichProgressBar())
+        if self.command == "fit":
+            callbacks += [CleanStop(), EpochLine()]
+        logger = chosen.logger
+        if logger in (None, True):
+            logger = self._loggers(Path(chosen.default_root_dir)) if self.command == "fit" else False
+        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+
+    def _loggers(self, folder: Path) -> list[Any]:
+        """A CSV file always, W&B unless it is switched off."""
+        loggers: list[Any] = [CSVLogger(folder, name="logs")]
+        mode = resolve_mode(self.config.wandb)
+        if mode != "off":
+            import wandb
+
+            folder.mkdir(parents=True, exist_ok=True)
+            quiet = wandb.Settings(silent=True, console="off")
+            loggers.append(
+                WandbLogger(
+                    name=folder.name, save_dir=folder, project=self.config.project, offline=mode == "offline", settings=quiet
+                )
+            )
+        return loggers
+
+
+class ValidateCLI(FitCLI):
+    """The options of ``validate``: those of ``fit`` without what only a training needs."""
+
+    command = "validate"
+
+
+def checkpoint_folder(run_folder: str) -> str:
+    """Where a run keeps its checkpoints."""
+    return str(Path(run_folder) / "checkpoints")
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Write the resolved configuration into the run folder."""
+    """Write the resolved configuration into the run folder and to the loggers."""
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        self.config_filename = "fit.yaml"
-        self.overwrite = True
-        super().setup(trainer, pl_module, stage)
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if stage != "fit" or not trainer.is_global_zero or self.already_saved:
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, str(folder / "fit.yaml"), skip_none=False, overwrite=True)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.config.as_dict())
+        self.already_saved = True
 
 
-def fit(argv: list[str]) -> int:
-    """Train or fine-tune."""
-    return run("fit", argv)
+def fit(argv: Sequence[str]) -> int:
+    """Train or fine-tune; 0, or 128 + the signal that ended it early."""
+    cli = _parse(FitCLI, argv)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
+    stopped = next((c.signum for c in callbacks if isinstance(c, CleanStop)), 0)
+    return 128 + stopped if stopped else 0
 
 
-def validate(argv: list[str]) -> int:
+def validate(argv: Sequence[str]) -> int:
     """Losses and greedy WER on the development data."""
-    return run("validate", argv)
+    cli = _parse(ValidateCLI, argv)
+    cli.trainer.validate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    return 0
 
 
-def run(subcommand: str, argv: list[str]) -> int:
-    """Run LightningCLI with one of its subcommands."""
+def main(argv: Sequence[str]) -> int:
+    """Run ``fit`` or ``validate``; ``argv`` starts with its name."""
+    return validate(argv[1:]) if argv[:1] == ["validate"] else fit(argv[1:])
+
+
+def _parse(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
+    """Parse and instantiate, without running."""
     from parlab.experiment.datamodule import ASRData
     from parlab.experiment.module import ASRModule
 
-    def stop(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
     quiet_libraries()
-    signal.signal(signal.SIGTERM, stop)  # a cluster's warning: end cleanly, model/ is written
-    FitCLI(
-        ASRModule,
-        ASRData,
-        args=[subcommand, *name_decoders(argv)],
-        save_config_callback=SaveRunConfig,
-        parser_class=Parser,
-        parser_kwargs={name: {"parser_mode": "omegaconf+"} for name in ("fit", "validate", "test", "predict")},
-        auto_configure_optimizers=False,
-        seed_everything_default=1,
-    )
-    return 0
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    before, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of arguments that it was not given by the shell
+    try:
+        return kind(
+            ASRModule,
+            ASRData,
+            args=name_decoders(expand(argv)),
+            run=False,
+            parser_class=Parser,
+            parser_kwargs={"parser_mode": "omegaconf+", "prog": f"python -m parlab {kind.command}", "allow_abbrev": False},
+            save_config_callback=SaveRunConfig,
+            auto_configure_optimizers=False,
+            seed_everything_default=1,
+        )
+    finally:
+        sys.argv = before

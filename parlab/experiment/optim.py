@@ -12,8 +12,10 @@ from torch import nn
 
 from parlab.errors import UserError, nearest
 
+DECAYS = ("inverse_sqrt", "cosine", "linear", "constant")
 
-@dataclass
+
+@dataclass(frozen=True)
 class Optimization:
     """AdamW with warm-up.
 
@@ -21,12 +23,14 @@ class Optimization:
         lr: peak learning rate.
         weight_decay: on matrices only, not on biases and norms.
         betas: of AdamW.
-        warmup_steps: linear warm-up.
-        decay: after the warm-up: ``inverse_sqrt`` (of steps), ``cosine`` or ``linear`` to ``final`` of the peak over
-            the training (its steps or its time budget, whichever is set), or ``constant``.
+        warmup_steps: linear warm-up, in optimiser steps.
+        decay: after the warm-up ``inverse_sqrt`` (of steps), ``cosine`` or ``linear`` to ``final`` of the peak, or
+            ``constant``.
+        schedule: what ``cosine`` and ``linear`` run over: ``time`` (the share of ``trainer.max_time`` that has
+            passed), ``steps`` (of ``max_steps`` or ``max_epochs``), or ``auto`` (time where there is a limit of time).
         final: what is left of the peak at the end of ``cosine`` and ``linear``.
         freeze: patterns of parameter names that are not trained, as ``encoder.embed.*``.
-        lr_scale: pattern to factor of the learning rate, the first that matches counts.
+        lr_scale: pattern to factor of the learning rate; the first that matches counts.
         nonfinite_limit: batches with a loss that is not finite after which the training stops.
     """
 
@@ -35,15 +39,17 @@ class Optimization:
     betas: tuple[float, float] = (0.9, 0.98)
     warmup_steps: int = 1000
     decay: str = "cosine"
+    schedule: str = "auto"
     final: float = 0.02
     freeze: Sequence[str] = ()
     lr_scale: Mapping[str, float] | None = None
     nonfinite_limit: int = 50
 
     def __post_init__(self) -> None:
-        known = ("inverse_sqrt", "cosine", "linear", "constant")
-        if self.decay not in known:
-            raise UserError(f"the decay is '{self.decay}', expected one of {', '.join(known)}{nearest(self.decay, known)}")
+        _one_of("decay", self.decay, DECAYS)
+        _one_of("schedule", self.schedule, ("auto", "steps", "time"))
+        if not self.lr > 0:
+            raise UserError(f"the learning rate is {self.lr}, expected more than 0; set model.optim.lr")
 
     def factor(self, step: int, progress: float) -> float:
         """Share of the peak at ``step`` (from 0), with ``progress`` (0 to 1) of the training done."""
@@ -55,6 +61,11 @@ class Optimization:
         if self.decay == "linear":
             return warm * (1 - (1 - self.final) * min(1.0, progress))
         return warm
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UserError(f"the {name} is '{value}', expected one of {', '.join(known)}{nearest(value, known)}")
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
@@ -71,17 +82,26 @@ def matching(pattern: str, names: Sequence[str]) -> list[str]:
     return found
 
 
+def freeze(net: nn.Module, patterns: Sequence[str]) -> None:
+    """Take parameters out of training. Must come before DDP wraps the network.
+
+    Raises:
+        UserError: a pattern matches nothing, or nothing is left to train.
+    """
+    parameters = dict(net.named_parameters())
+    for pattern in patterns:
+        for name in matching(pattern, list(parameters)):
+            parameters[name].requires_grad_(False)
+    if not any(p.requires_grad for p in parameters.values()):
+        raise UserError(f"the patterns {list(patterns)} freeze every parameter, expected some to train; freeze fewer")
+
+
 def make_optimizer(net: nn.Module, how: Optimization) -> torch.optim.AdamW:
     """AdamW over the parameters that are not frozen, grouped by learning rate and weight decay.
 
     Each group's ``scale`` multiplies the scheduled learning rate.
     """
     names = [name for name, _ in net.named_parameters()]
-    for pattern in how.freeze:
-        frozen = set(matching(pattern, names))
-        for name, parameter in net.named_parameters():
-            if name in frozen:
-                parameter.requires_grad_(False)
     scales: dict[str, float] = {}
     for pattern, scale in (how.lr_scale or {}).items():
         for name in matching(pattern, names):
@@ -91,8 +111,6 @@ def make_optimizer(net: nn.Module, how: Optimization) -> torch.optim.AdamW:
         if parameter.requires_grad:
             key = (scales.get(name, 1.0), how.weight_decay if parameter.dim() > 1 else 0.0)
             groups.setdefault(key, []).append(parameter)
-    if not groups:
-        raise UserError("every parameter is frozen, so there is nothing to train; free some")
     return torch.optim.AdamW(
         [
             {"params": parameters, "lr": how.lr * scale, "weight_decay": decay, "scale": scale}
