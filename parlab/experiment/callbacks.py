@@ -78,10 +78,12 @@ class CleanStop(Callback):
 
     Attributes:
         signum: the signal that ended the training, or 0.
+        midway: whether the training ended in the middle of an epoch, with its ``last.ckpt`` written.
     """
 
     def __init__(self) -> None:
         self.signum = 0
+        self.midway = False
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -103,6 +105,7 @@ class CleanStop(Callback):
             trainer.should_stop = True
         if asked or (trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps):
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+            self.midway = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.teardown(trainer, pl_module, "fit")
@@ -110,6 +113,25 @@ class CleanStop(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
+
+
+class BestCheckpoints(ModelCheckpoint):
+    """Keeps the best checkpoints and the last; what ``CleanStop`` left in the middle of an epoch stays the last.
+
+    Lightning would end that epoch early, count it as done, and rank its weights by the result of the one before.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not _midway(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not _midway(trainer):
+            super().on_train_end(trainer, pl_module)
+
+
+def _midway(trainer: Any) -> bool:
+    return any(isinstance(callback, CleanStop) and callback.midway for callback in trainer.callbacks)
 
 
 class EMA(EMAWeightAveraging):

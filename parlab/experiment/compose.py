@@ -52,7 +52,9 @@ def read(file: str | Path, seen: tuple[Path, ...] = ()) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"the config {path} cannot be read ({type(error).__name__}); check the path") from error
     except yaml.YAMLError as error:
-        raise UserError(f"the config {path} is no valid YAML ({' '.join(str(error).split())[:200]}); correct it") from error
+        raise UserError(
+            f"the config {path} is no valid YAML ({' '.join(str(error).split())[:200]}); correct it"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"the config {path} holds no mapping, expected 'option: value' lines; correct it")
     parts = content.pop("include", [])

@@ -132,7 +132,9 @@ class ASRData(LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         world = self.trainer.world_size if self.trainer else 1
         if len(utterances) < world:
-            raise UserError(f"there are {len(utterances)} development utterances for {world} devices; use fewer devices")
+            raise UserError(
+                f"there are {len(utterances)} development utterances for {world} devices; use fewer devices"
+            )
         index = {u.id: i for i, u in enumerate(utterances)}
         data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
         # Every rank needs a batch, or it would leave out the validation and the others would wait for it.

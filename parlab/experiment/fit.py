@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
 from parlab.experiment.arguments import Parser, name_decoders, quiet_libraries
-from parlab.experiment.callbacks import CleanStop, EpochLine, ExportModel
+from parlab.experiment.callbacks import BestCheckpoints, CleanStop, EpochLine, ExportModel
 from parlab.experiment.compose import expand
 from parlab.experiment.tracking import MODES, resolve_mode
 
 NO_EARLY_STOPPING = 1_000_000
+
+
+class FitParser(Parser):
+    """Names the nearest option also for a misspelt key of a file."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        wrong = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
+        super().error(f"Key '{wrong[1]}.{wrong[2]}' is not expected" if wrong else message, ex)
 
 
 class FitCLI(LightningCLI):
@@ -41,7 +50,7 @@ class FitCLI(LightningCLI):
         if self.command != "fit":
             return
         parser.set_defaults({"trainer.gradient_clip_val": 5.0, "trainer.num_sanity_val_steps": 0})
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(BestCheckpoints, "checkpoint")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=checkpoint_folder)
         parser.set_defaults(
             {
@@ -87,7 +96,11 @@ class FitCLI(LightningCLI):
             quiet = wandb.Settings(silent=True, console="off")
             loggers.append(
                 WandbLogger(
-                    name=folder.name, save_dir=folder, project=self.config.project, offline=mode == "offline", settings=quiet
+                    name=folder.name,
+                    save_dir=folder,
+                    project=self.config.project,
+                    offline=mode == "offline",
+                    settings=quiet,
                 )
             )
         return loggers
@@ -121,7 +134,7 @@ class SaveRunConfig(SaveConfigCallback):
 def fit(argv: Sequence[str]) -> int:
     """Train or fine-tune; 0, or 128 + the signal that ended it early."""
     cli = _parse(FitCLI, argv)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
     stopped = next((c.signum for c in callbacks if isinstance(c, CleanStop)), 0)
     return 128 + stopped if stopped else 0
@@ -130,7 +143,7 @@ def fit(argv: Sequence[str]) -> int:
 def validate(argv: Sequence[str]) -> int:
     """Losses and greedy WER on the development data."""
     cli = _parse(ValidateCLI, argv)
-    cli.trainer.validate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path)
+    cli.trainer.validate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     return 0
 
 
@@ -153,8 +166,12 @@ def _parse(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
             ASRData,
             args=name_decoders(expand(argv)),
             run=False,
-            parser_class=Parser,
-            parser_kwargs={"parser_mode": "omegaconf+", "prog": f"python -m parlab {kind.command}", "allow_abbrev": False},
+            parser_class=FitParser,
+            parser_kwargs={
+                "parser_mode": "omegaconf+",
+                "prog": f"python -m parlab {kind.command}",
+                "allow_abbrev": False,
+            },
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,
             seed_everything_default=1,

@@ -66,7 +66,10 @@ class ASRModule(LightningModule):
         self.warm = False  # whether the predict step has been warmed up
         self.nonfinite = 0
         self._good_batches = 0  # since the last optimiser step
-        self._window: tuple[float, float] = (0.0, 0.0)  # seconds spent in training, seconds of audio, since the last log
+        self._window: tuple[float, float] = (
+            0.0,
+            0.0,
+        )  # seconds spent in training, seconds of audio, since the last log
         self._mark = 0.0
         self._dev: dict[str, Any] = {}
 
@@ -129,7 +132,9 @@ class ASRModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         # The running statistics of a frozen batch norm must stand still too.
         for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(p.requires_grad for p in module.parameters()):
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
+                p.requires_grad for p in module.parameters()
+            ):
                 module.eval()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

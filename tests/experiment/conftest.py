@@ -1,0 +1,97 @@
+"""A corpus of noise and a model of a few thousand parameters, for trainings of a second."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+WORDS = ["YES", "NO", "ONE", "TWO", "STOP", "GO"]
+
+
+def write_corpus(folder: Path, count: int, seed: int = 0) -> Path:
+    """``count`` utterances of noise of 0.6 to 1.4 s with one to three words, and their manifest."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    lines = []
+    for i in range(count):
+        samples = int(16000 * rng.uniform(0.6, 1.4))
+        soundfile.write(folder / f"{i}.wav", 0.1 * rng.standard_normal(samples), 16000)
+        text = " ".join(rng.choice(WORDS, size=rng.integers(1, 4)))
+        entry = {"id": f"u{seed}-{i}", "audio_filepath": f"{i}.wav", "text": text, "duration": samples / 16000}
+        lines.append(json.dumps(entry))
+    (folder / "data.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "data.jsonl"
+
+
+def tiny_network() -> dict[str, Any]:
+    """An ESPnet configuration of about 13,000 parameters, with dropout, SpecAugment and batch norm."""
+    return {
+        "frontend_conf": {"fs": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 20},
+        "specaug": "specaug",
+        "specaug_conf": {
+            "apply_time_warp": False,
+            "freq_mask_width_range": [0, 4],
+            "num_freq_mask": 1,
+            "time_mask_width_ratio_range": [0.0, 0.05],
+            "num_time_mask": 1,
+        },
+        "normalize": "global_mvn",
+        "encoder": "conformer",
+        "encoder_conf": {
+            "output_size": 16,
+            "attention_heads": 2,
+            "linear_units": 32,
+            "num_blocks": 1,
+            "input_layer": "conv2d",
+            "macaron_style": True,
+            "rel_pos_type": "latest",
+            "pos_enc_layer_type": "rel_pos",
+            "selfattention_layer_type": "rel_selfattn",
+            "cnn_module_kernel": 7,
+        },
+        "decoder": "transformer",
+        "decoder_conf": {"attention_heads": 2, "linear_units": 32, "num_blocks": 1},
+        "model_conf": {"ctc_weight": 0.5, "lsm_weight": 0.1},
+    }
+
+
+@pytest.fixture(scope="session")
+def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Manifests of training (44 utterances) and development (6) noise."""
+    folder = tmp_path_factory.mktemp("noise")
+    return write_corpus(folder / "train", 44, 1), write_corpus(folder / "dev", 6, 2)
+
+
+@pytest.fixture
+def fit_config(noise_corpus: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A file for ``fit``: 7 steps an epoch, run folder ``tmp_path/run``."""
+    train, dev = noise_corpus
+    config = {
+        "model": {
+            "tokenizer": {"token_type": "char"},
+            "network": tiny_network(),
+            "optim": {"lr": 1e-3, "warmup_steps": 3},
+        },
+        "data": {
+            "train": str(train),
+            "dev": str(dev),
+            "batch_seconds": 10.0,
+            "augmentation": {"speeds": [0.9, 1.0, 1.1], "gain_db": 3.0},
+        },
+        "wandb": "off",
+        "trainer": {
+            "default_root_dir": str(tmp_path / "run"),
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "enable_progress_bar": False,
+        },
+    }
+    path = tmp_path / "fit.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
