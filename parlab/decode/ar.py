@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -101,7 +101,16 @@ class AR(Decoder):
             end_detection=1 + max(len(p) for p in prompts) if self.maxlenratio == 0 else 0,
             pre_beam_ratio=self.pre_beam_ratio,
         )
-        return ended_hypotheses(beam_search(scorers, groups, options))
+        found = ended_hypotheses(beam_search(scorers, groups, options))
+        empty = [i for i, h in enumerate(found) if h.score == float("-inf")]
+        if empty and self.minlenratio >= 0.1:  # as ESPnet: nothing was long enough, so ask for less
+            less = replace(self, minlenratio=max(0.0, self.minlenratio - 0.1))
+            index = torch.tensor(empty, device=lengths.device)
+            log_probs = None if ctc_log_probs is None else ctc_log_probs[index]
+            again = less.decode(model, encoder_out[index], lengths[index], [prompts[i] for i in empty], log_probs)
+            for i, hypothesis in zip(empty, again, strict=True):
+                found[i] = hypothesis
+        return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]
 
 
 def length_limit(ratio: float, lengths: Tensor, at_zero: Tensor) -> Tensor:
@@ -133,7 +142,7 @@ def ended_hypotheses(ended: Ended) -> list[Hypothesis]:
             for i, score in enumerate(scores)
             if score > float("-inf")
         ]
-        best = found[0] if found else Hypothesis((), 0.0)
+        best = found[0] if found else Hypothesis((), float("-inf"))
         if len(scores) > 1:
             best = Hypothesis(
                 best.tokens, best.score, best.token_confidence, nbest=tuple(found), counts=best.counts

@@ -1,0 +1,163 @@
+"""PAR by the letter of design.md, section 3: one segment, one hypothesis, everything recomputed each time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parlab.model.hybrid import HybridModel
+from tests.reference.ctc import forward_prefix, forward_total
+
+
+@dataclass
+class Token:
+    id: int
+    confidence: float
+    first: int
+    last: int
+
+
+@dataclass
+class Result:
+    tokens: tuple[int, ...]
+    scores: list[float]
+    fills: list[tuple[int, ...]]
+
+
+def draft_of(log_probs: Tensor, blank: int) -> list[Token]:
+    """Greedy CTC of (T, V), token by token."""
+    best = log_probs.argmax(-1).tolist()
+    tokens, t = [], 0
+    for label, run in itertools.groupby(best):
+        length = len(list(run))
+        if label != blank:
+            confidence = max(float(log_probs[i, label].exp()) for i in range(t, t + length))
+            tokens.append(Token(label, confidence, t, t + length - 1))
+        t += length
+    return tokens
+
+
+def next_log_probs(model: HybridModel, states: Tensor, tokens: list[int]) -> list[float]:
+    """ESPnet's own decoder over the whole sequence (T, D), no cache."""
+    length = torch.tensor([len(tokens)])
+    logits, _ = model.decoder(states.unsqueeze(0), torch.tensor([len(states)]), torch.tensor([tokens]), length)
+    return torch.log_softmax(logits[0, -1].double(), -1).tolist()
+
+
+def search(
+    model: HybridModel,
+    states: Tensor,
+    prefix: list[int],
+    stop: int,
+    limit: int,
+    beam: int,
+    weight: float = 0.0,
+    window: list[list[float]] | None = None,
+    left: int = -1,
+    right: int = -1,
+    banned: tuple[int, ...] = (),
+    draft: tuple[int, ...] | None = None,
+) -> tuple[float, tuple[int, ...], bool]:
+    """The best hypothesis of a segment: score, tokens, and whether the draft won.
+
+    With ``weight`` the CTC score of the window is part of every step, over the candidates that the decoder ranks
+    first (1.5 times the beam, and the stop token), and the draft is a candidate.
+    """
+    live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    ended: list[tuple[float, tuple[int, ...]]] = []
+
+    def ctc(tokens: tuple[int, ...], ending: bool) -> float:
+        assert window is not None
+        if ending:
+            return forward_total(window, tokens, left, right)
+        return forward_prefix(window, tokens, left)
+
+    for _ in range(limit):
+        grown = []
+        for score, tokens in live:
+            log_probs = next_log_probs(model, states, [*prefix, *tokens])
+            allowed = [v for v in range(len(log_probs)) if v not in banned or v == stop]
+            allowed.sort(key=lambda v: -log_probs[v])
+            if weight > 0:
+                allowed = sorted({*allowed[: int(1.5 * beam)], stop})
+            for v in allowed:
+                gain = (1 - weight) * log_probs[v]
+                if weight > 0:
+                    new = ctc(tokens, True) if v == stop else ctc((*tokens, v), False)
+                    old = ctc(tokens, False) if tokens else 0.0
+                    gain += weight * (new - old) if new > -math.inf and old > -math.inf else -math.inf
+                grown.append((score + gain, tokens, v))
+        grown = sorted((g for g in grown if g[0] > -math.inf), key=lambda g: -g[0])[:beam]
+        ended += [(score, tokens) for score, tokens, v in grown if v == stop]
+        live = [(score, (*tokens, v)) for score, tokens, v in grown if v != stop]
+        if not live:
+            break
+    if weight > 0:
+        assert draft is not None
+        own = sum(
+            next_log_probs(model, states, [*prefix, *draft[:i]])[v] for i, v in enumerate([*draft, stop])
+        )
+        joint = (1 - weight) * own + weight * ctc(draft, True)
+        best = max(ended, default=(-math.inf, ()))
+        return (joint, draft, True) if joint >= best[0] else (*best, False)
+    if ended:
+        return (*max(ended, key=lambda e: e[0]), False)
+    if live:
+        return (*max(live, key=lambda e: e[0]), False)
+    return -math.inf, (), False
+
+
+def decode(
+    model: HybridModel,
+    states: Tensor,
+    log_probs: Tensor,
+    threshold: float,
+    beam: int,
+    max_seq_len: int | str,
+    margin: int = 3,
+    weight: float = 0.0,
+    prompt: tuple[int, ...] | None = None,
+) -> Result:
+    """Decode one utterance: ``states`` (T, D), ``log_probs`` (T, V)."""
+    special = model.special
+    banned = tuple(special.never) + ((special.unk,) if special.unk is not None else ())
+    draft = draft_of(log_probs, special.blank)
+    tokens: list[int] = []
+    result = Result((), [], [])
+    i = 0
+    while i < len(draft):
+        if draft[i].confidence >= threshold:
+            tokens.append(draft[i].id)
+            i += 1
+            continue
+        end = i
+        while end < len(draft) and draft[end].confidence < threshold:
+            end += 1
+        left = draft[i - 1].id if i > 0 else -1
+        right = draft[end].id if end < len(draft) else -1
+        first = draft[i - 1].last + 1 if i > 0 else 0
+        last = draft[end].first if end < len(draft) else len(log_probs)
+        score, fill, _ = search(
+            model,
+            states,
+            [*(prompt or model.prompt), *(t.id for t in draft[:i])],
+            right if right >= 0 else special.eos,
+            end - i + margin + 1 if max_seq_len == "auto" else int(max_seq_len),
+            beam,
+            weight,
+            log_probs[first:last].double().tolist(),
+            left,
+            right,
+            banned,
+            tuple(t.id for t in draft[i:end]),
+        )
+        tokens += fill
+        result.scores.append(score)
+        result.fills.append(fill)
+        i = end
+    result.tokens = tuple(tokens)
+    return result
