@@ -61,6 +61,12 @@ def tiny_network() -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def network() -> dict[str, Any]:
+    """``tiny_network`` as a fixture."""
+    return tiny_network()
+
+
 @pytest.fixture(scope="session")
 def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Manifests of training (44 utterances) and development (6) noise."""
