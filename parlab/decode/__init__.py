@@ -2,9 +2,12 @@
 
 from parlab.decode.ar import AR
 from parlab.decode.base import Decoder
+from parlab.decode.ctc_beam import CTCBeam
 from parlab.decode.greedy import Greedy
 from parlab.decode.par import PAR
+from parlab.decode.rescore import Rescore
+from parlab.decode.speculative import Speculative
 
-DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, AR, PAR)}
+DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative)}
 
-__all__ = ["AR", "DECODERS", "PAR", "Decoder", "Greedy"]
+__all__ = ["AR", "DECODERS", "PAR", "CTCBeam", "Decoder", "Greedy", "Rescore", "Speculative"]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from parlab.decode.base import Decoder
 from parlab.decode.beam import BeamOptions, Ended, Groups, beam_search
+from parlab.decode.fusion import lm_scorer
 from parlab.decode.prompts import Prompt, pad_tokens, prompts_for
 from parlab.decode.scorers import Scorer
 from parlab.decode.scorers.attention import AttentionScorer
@@ -35,6 +36,7 @@ class AR(Decoder):
         normalize_length: rank hypotheses by score per token.
         nbest: hypotheses returned per utterance.
         pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
+        lm: folder of an ESPnet language model for shallow fusion; ``lm_weight`` of its log-probability.
         allow_special: let the decoder emit blank and other special symbols, as ESPnet does.
     """
 
@@ -48,6 +50,8 @@ class AR(Decoder):
     normalize_length: bool = False
     nbest: int = 1
     pre_beam_ratio: float = 1.5
+    lm: str | None = None
+    lm_weight: float = 0.3
     allow_special: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +85,10 @@ class AR(Decoder):
         scorers: list[Scorer] = [
             AttentionScorer(decoder, cross, prefix, owner, prompt_lengths, first, 1.0 - self.ctc_weight)
         ]
+        primers = [(model.special.sos,)] * len(prompts)
+        language = lm_scorer(self.lm, self.lm_weight, primers, model.vocab_size, encoder_out.device)
+        if language is not None:
+            scorers.append(language)
         if self.ctc_weight > 0:
             log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
             windows = Windows.whole(log_probs, lengths, model.special.blank)

@@ -32,10 +32,11 @@ class DraftScores:
 
     attention: Tensor
     ctc: Tensor
+    language: Tensor | float = 0.0  # weighted already
 
     def joint(self, ctc_weight: float) -> Tensor:
-        """(1 - w) * attention + w * CTC."""
-        return (1 - ctc_weight) * self.attention + ctc_weight * self.ctc
+        """(1 - w) * attention + w * CTC (+ language model)."""
+        return (1 - ctc_weight) * self.attention + ctc_weight * self.ctc + self.language
 
 
 def score_drafts(

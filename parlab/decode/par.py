@@ -6,7 +6,7 @@ draft serves all segments of all utterances: it gives their first step and their
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -16,11 +16,13 @@ from parlab.decode.base import Decoder
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.draft import Draft, greedy_draft
 from parlab.decode.fills import DraftScores, Fill, best_fills, score_drafts
+from parlab.decode.fusion import lm_scorer, lm_scores
 from parlab.decode.greedy import draft_hypotheses
 from parlab.decode.prompts import Prompt, pad_tokens, prompts_for
 from parlab.decode.scorers import Scorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
+from parlab.decode.scorers.language_model import LanguageModelScorer
 from parlab.decode.segments import Segments, assemble, find_segments, mask_below
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
@@ -43,6 +45,7 @@ class PAR(Decoder):
         ctc_mode: ``"prefix"`` scores with CTC inside the search, ``"rescore"`` only the n-best of the decoder.
         length_normalize: choose among a segment's hypotheses by score per token.
         nbest: ended hypotheses kept per segment; with ``"rescore"`` those are rescored (at least ``beam_size``).
+        lm: folder of an ESPnet language model for shallow fusion in the search; ``lm_weight`` of its log-probability.
         allow_unk: whether a fill may hold ``<unk>``.
         reference: ``"espnet"`` sets ESPnet's (mended) behaviour: 0.99, 5 tokens, no CTC.
     """
@@ -58,6 +61,8 @@ class PAR(Decoder):
     ctc_mode: str = "prefix"
     length_normalize: bool = False
     nbest: int = 1
+    lm: str | None = None
+    lm_weight: float = 0.3
     allow_unk: bool = False
     reference: str | None = None
 
@@ -161,11 +166,15 @@ class SegmentSearch:
         ctc = self._ctc(segments)
         prefix_length = self.prompt_lengths[segments.owner] + segments.start
         scorers: list[Scorer] = [self._attention(segments, prefix_length)]
+        language = self._language(segments)
+        if language is not None:
+            scorers.append(language)
         drafts: DraftScores | None = None
         groups = Groups(stop, limit)
         in_search = ctc is not None and options.ctc_mode == "prefix"
         if ctc is not None:
             drafts = score_drafts(self.decoder, self.hidden, self.draft, segments, prefix_length, stop, ctc)
+            drafts = replace(drafts, language=self._language_of_drafts(segments, stop))
             if in_search:
                 scorers.append(ctc)
                 if not options.length_normalize and options.nbest == 1:
@@ -182,6 +191,26 @@ class SegmentSearch:
         if self.options.ctc_weight > 0 and self.options.ctc_mode == "prefix":
             weight = 1.0 - self.options.ctc_weight
         return AttentionScorer(self.decoder, self.cross, self.prefix, segments.owner, prefix_length, hidden, weight)
+
+    def _language(self, segments: Segments) -> LanguageModelScorer | None:
+        """The language model reads the draft before each segment."""
+        options, vocabulary = self.options, self.model.vocab_size
+        prefixes = [(self.model.special.sos, *before) for before, _ in self._around(segments)] if options.lm else []
+        return lm_scorer(options.lm, options.lm_weight, prefixes, vocabulary, self.hidden.device)
+
+    def _language_of_drafts(self, segments: Segments, stop: Tensor) -> Tensor:
+        """Its weighted score (S,) of the segments' own tokens and stop tokens."""
+        options, vocabulary = self.options, self.model.vocab_size
+        around = self._around(segments) if options.lm else [([], [])] * len(segments)
+        prefixes = [(self.model.special.sos, *before) for before, _ in around]
+        inside = [(*own, end) for (_, own), end in zip(around, stop.tolist(), strict=True)]
+        return lm_scores(options.lm, options.lm_weight, prefixes, inside, vocabulary, self.hidden.device)
+
+    def _around(self, segments: Segments) -> list[tuple[list[int], list[int]]]:
+        """The draft tokens before each segment, and those in it."""
+        drafts = self.draft.tokens.tolist()
+        places = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
+        return [(drafts[owner][:start], drafts[owner][start:end]) for owner, start, end in places]
 
     def _ctc(self, segments: Segments) -> CTCPrefixScorer | None:
         if self.options.ctc_weight == 0:

@@ -151,11 +151,13 @@ class RowDecoder:
             mask = (torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))[:, None, None, :]
         return CrossCache(keys, values, mask)
 
-    def prefill(self, tokens: Tensor, cross: CrossCache) -> tuple[Tensor, PrefixCache]:
+    def prefill(self, tokens: Tensor, cross: CrossCache, copies: int = 1) -> tuple[Tensor, PrefixCache]:
         """One teacher-forced pass over ``tokens`` (B, L), padded at the right with any id.
 
         Returns the hidden states (B, L, D), of which place l predicts token l + 1, and the prefix cache.
         What stands at the right of a place never changes it, so padding needs no mask.
+
+        With ``copies`` K, ``tokens`` is (B * K, L): K sequences of each utterance, which share its cross cache.
         """
         x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
         keys, values = [], []
@@ -171,10 +173,10 @@ class RowDecoder:
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
-                q = block.split(self.layers[i].src_attn.linear_q(y)).transpose(1, 2)
-                return _merge(
-                    scaled_dot_product_attention(block.norm_q(q), cross.keys[i], cross.values[i], attn_mask=cross.mask)
-                )
+                shared = y.reshape(len(y) // copies, -1, y.size(2))  # the queries of an utterance side by side
+                q = block.norm_q(block.split(self.layers[i].src_attn.linear_q(shared)).transpose(1, 2))
+                out = scaled_dot_product_attention(q, cross.keys[i], cross.values[i], attn_mask=cross.mask)
+                return _merge(out).view_as(y)
 
             x = self._layer(layer, x, attend_self, attend_cross)
         return self._finish(x), PrefixCache(keys, values)

@@ -1,0 +1,73 @@
+"""ESPnet language models (Transformer, RNN) from their folders, stepped in rows."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parlab.errors import UserError
+from parlab.model import espnet
+from parlab.model.folder import find_files, read_config, read_weights
+
+
+class LanguageModel(nn.Module):
+    """An ESPnet language model; ``lm`` holds ESPnet's module, so that state dicts match key for key."""
+
+    def __init__(self, lm: nn.Module, token_list: list[str]):
+        super().__init__()
+        self.lm: Any = lm
+        self.token_list = token_list
+        self.recurrent = hasattr(lm, "rnn")
+
+    def read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
+        """Logits (N, V) after the last token of each row of ``tokens`` (N, L), and a recurrent state or None."""
+        rows = torch.arange(len(tokens), device=tokens.device)
+        if not self.recurrent:
+            logits, _ = self.lm(tokens, None)
+            return logits[rows, lengths - 1], None
+        packed = nn.utils.rnn.pack_padded_sequence(
+            self.lm.encoder(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        output, state = self.lm.rnn(packed)
+        output, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+        return self.lm.decoder(output[rows, lengths - 1]), state
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """Advance a recurrent model by ``tokens`` (N,)."""
+        output, state = self.lm.rnn(self.lm.encoder(tokens.unsqueeze(1)), state)
+        return self.lm.decoder(output[:, 0]), state
+
+
+@lru_cache(maxsize=4)
+def read_language_model(path: str, vocabulary: int, device: torch.device) -> LanguageModel:
+    """Read a language model from an ESPnet folder (``config.yaml`` and ``*.pth``).
+
+    Raises:
+        UserError: nothing usable is there, or its vocabulary has another size than the model's.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"there is no language model at {path}, expected an ESPnet folder; check the path")
+    files = find_files(place)
+    config = read_config(files.config)
+    factory = espnet.known_class("language model", espnet.LANGUAGE_MODELS, str(config.get("lm", "seq_rnn")))
+    tokens = list(config["token_list"])
+    if len(tokens) != vocabulary:
+        raise UserError(
+            f"the language model {path} has {len(tokens)} tokens, the speech model {vocabulary}; take one trained with "
+            "the same token list"
+        )
+    assert factory is not None
+    model = LanguageModel(factory(vocab_size=len(tokens), **(config.get("lm_conf") or {})), tokens)
+    state = read_weights(files.weights)
+    missing, extra = model.load_state_dict(state, strict=False)
+    if missing or extra:
+        raise UserError(
+            f"the weights {files.weights} do not fit the language model's config: {len(missing)} keys missing, "
+            f"{len(extra)} unexpected; take both from the same training"
+        )
+    return model.eval().requires_grad_(False).to(device)

@@ -1,0 +1,201 @@
+"""The other decoders: CTC prefix beam, rescoring, speculative decoding, language-model fusion."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlab.decode import AR, PAR, CTCBeam, Rescore, Speculative
+from parlab.decode.ctc_beam import prefix_beam, prefix_hypotheses
+from parlab.decode.prompts import pad_tokens
+from parlab.decode.verification import sequence_scores
+from parlab.errors import UserError
+from parlab.model.espnet import LANGUAGE_MODELS, load
+from tests.models import random_posteriors, tiny_model
+from tests.reference import ctc
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 5])
+@pytest.mark.parametrize("seed", range(5))
+def test_ctc_beam_is_the_sum_over_alignments(frames: int, seed: int) -> None:
+    """With a beam that holds every prefix, each score is the exact log-probability, and all are there."""
+    log_probs = random_posteriors(seed, 1, frames, 3)
+    found = prefix_beam(log_probs, torch.tensor([frames]), 0, 64, 3)
+    listed = prefix_hypotheses(found, log_probs, 64)[0].nbest
+    rows = log_probs[0].double().tolist()
+    exact = {
+        tokens: ctc.total(rows, tokens, -1, -1)
+        for n in range(frames + 1)
+        for tokens in itertools.product((1, 2), repeat=n)
+    }
+    exact = {tokens: score for tokens, score in exact.items() if score > -math.inf}
+    assert {h.tokens for h in listed} == set(exact)
+    for hypothesis in listed:
+        assert hypothesis.score == pytest.approx(exact[hypothesis.tokens], abs=1e-4)
+    assert [h.score for h in listed] == sorted((h.score for h in listed), reverse=True)
+
+
+def test_ctc_beam_in_a_batch_is_ctc_beam_alone() -> None:
+    log_probs = random_posteriors(3, 4, 30, 12)
+    lengths = torch.tensor([30, 11, 1, 22])
+    together = prefix_hypotheses(prefix_beam(log_probs, lengths, 0, 6, 8), log_probs, 3)
+    for i, n in enumerate(lengths.tolist()):
+        part = log_probs[i : i + 1, :n]
+        alone = prefix_hypotheses(prefix_beam(part, lengths[i : i + 1], 0, 6, 8), part, 3)[0]
+        assert [h.tokens for h in alone.nbest] == [h.tokens for h in together[i].nbest]
+        assert alone.score == pytest.approx(together[i].score, abs=1e-4)
+
+
+def test_ctc_beam_beats_greedy_where_alignments_add_up() -> None:
+    """The classic case: the best path is blank, the best text is not."""
+    log_probs = torch.tensor([[[0.4, 0.35, 0.25], [0.4, 0.35, 0.25]]]).log()
+    found = prefix_hypotheses(prefix_beam(log_probs, torch.tensor([2]), 0, 10, 2), log_probs, 1)[0]
+    assert found.tokens == (1,)
+    assert math.exp(found.score) == pytest.approx(0.35 * 0.35 + 2 * 0.35 * 0.4, abs=1e-6)
+
+
+def test_rescoring_is_the_sum_of_its_parts() -> None:
+    """Scores of one pass over all candidates equal ESPnet's decoder on each one."""
+    model = tiny_model(4, sharpness=6.0)
+    states, lengths = torch.randn(3, 18, 32), torch.tensor([18, 12, 7])
+    log_probs = random_posteriors(4, 3, 18, 21)
+    found = Rescore(beam_size=4, nbest=4, ctc_weight=0.3, attention_weight=0.7, penalty=0.1).decode(
+        model, states, lengths, None, log_probs
+    )
+    ctc_lists = CTCBeam(beam_size=4, nbest=4).decode(model, states, lengths, None, log_probs)
+    for i in range(3):
+        want = {}
+        for h in ctc_lists[i].nbest:
+            tokens = torch.tensor([[20, *h.tokens, 20]])
+            size = torch.tensor([tokens.size(1) - 1])
+            logits, _ = model.decoder(states[i : i + 1, : lengths[i]], lengths[i : i + 1], tokens[:, :-1], size)
+            heard = logits.log_softmax(-1).gather(2, tokens[:, 1:, None]).sum()
+            want[h.tokens] = 0.3 * h.score + 0.7 * float(heard) + 0.1 * len(h.tokens)
+        assert {h.tokens for h in found[i].nbest} == set(want)
+        for h in found[i].nbest:
+            assert h.score == pytest.approx(want[h.tokens], abs=1e-3)
+        assert found[i].score == max(h.score for h in found[i].nbest)
+
+
+def test_candidates_of_different_number() -> None:
+    """An utterance with fewer candidates than another gets its own scores."""
+    model = tiny_model(1)
+    states, lengths = torch.randn(2, 9, 32), torch.tensor([9, 5])
+    cross = model.rows.cross_cache(states, lengths)
+    both = sequence_scores(model.rows, cross, [(20,), (20, 4)], [[(3, 5), (4,), ()], [(6,)]], 20)
+    alone = sequence_scores(model.rows, model.rows.cross_cache(states[1:, :5], lengths[1:]), [(20, 4)], [[(6,)]], 20)
+    assert float(both[1, 0]) == pytest.approx(float(alone[0, 0]), abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), sharp=st.sampled_from([2.0, 5.0, 9.0]), limit=st.sampled_from([0.0, 0.4, -5.0]))
+def test_speculative_is_greedy_attention(seed: int, sharp: float, limit: float) -> None:
+    """Always the tokens and score of AR greedy, whatever the draft."""
+    model = tiny_model(seed % 7, sharpness=sharp)
+    generator = torch.Generator().manual_seed(seed)
+    states, lengths = torch.randn(3, 16, 32, generator=generator), torch.tensor([16, 9, 2])
+    log_probs = random_posteriors(seed, 3, 16, 21)
+    ours = Speculative(maxlenratio=limit).decode(model, states, lengths, None, log_probs)
+    greedy = AR(beam_size=1, ctc_weight=0.0, maxlenratio=limit).decode(model, states, lengths)
+    for a, b in zip(ours, greedy, strict=True):
+        assert a.tokens == b.tokens
+        assert a.score == pytest.approx(b.score, abs=1e-3)
+        assert a.counts["decoder_passes"] <= len(a.tokens) + 1
+
+
+def test_speculative_accepts_a_right_draft_in_one_pass() -> None:
+    """A draft that says what the decoder says costs one pass; a wide margin accepts any draft."""
+    model = tiny_model(2, sharpness=6.0)
+    states, lengths = torch.randn(1, 30, 32), torch.tensor([30])
+    wanted = AR(beam_size=1, ctc_weight=0.0, maxlenratio=-8).decode(model, states, lengths)[0].tokens
+    ids = [i for token in wanted for i in (token, 0)]
+    log_probs = torch.full((1, 30, 21), -9.0)
+    for t in range(30):
+        log_probs[0, t, ids[t] if t < len(ids) else 0] = 0.0
+    found = Speculative(maxlenratio=-8).decode(model, states, lengths, None, log_probs.log_softmax(-1))[0]
+    assert found.tokens == wanted
+    assert found.counts["decoder_passes"] == 1
+    assert found.counts["accepted_tokens"] == len(wanted)
+    noise = random_posteriors(5, 1, 30, 19)
+    relaxed = Speculative(margin=1e9, maxlenratio=-8).decode(model, states, lengths, None, noise)[0]
+    assert relaxed.counts["accepted_tokens"] == 8
+
+
+def write_lm(folder: Path, kind: str, vocabulary: int = 21) -> Path:
+    """A random ESPnet language model on disk."""
+    torch.manual_seed(7)
+    conf = {"unit": 16, "nlayers": 2} if kind == "seq_rnn" else {"att_unit": 16, "unit": 32, "layer": 2, "embed_unit": 8}
+    lm = load(*LANGUAGE_MODELS[kind])(vocab_size=vocabulary, **conf)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"lm": kind, "lm_conf": conf, "token_list": [f"t{i}" for i in range(vocabulary)]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save({f"lm.{k}": v * 3 for k, v in lm.state_dict().items()}, folder / "valid.loss.ave.pth")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["transformer", "seq_rnn"])
+def test_fusion_equals_espnets(kind: str, tmp_path: Path) -> None:
+    """AR with a language model against ESPnet's search with the same one."""
+    folder = write_lm(tmp_path / kind, kind)
+    model = tiny_model(3, sharpness=5.0)
+    states, lengths = torch.randn(2, 15, 32), torch.tensor([15, 10])
+    from parlab.model.language_model import read_language_model
+
+    lm = read_language_model(str(folder), 21, torch.device("cpu")).lm
+    ours = AR(beam_size=4, lm=str(folder), lm_weight=0.5, allow_special=True).decode(model, states, lengths)
+    for i in range(2):
+        search = load("espnet.nets.batch_beam_search", "BatchBeamSearch")(
+            beam_size=4,
+            weights={"decoder": 0.7, "ctc": 0.3, "lm": 0.5},
+            scorers={
+                "decoder": model.decoder,
+                "ctc": load("espnet.nets.scorers.ctc", "CTCPrefixScorer")(ctc=model.ctc, eos=20),
+                "lm": lm,
+            },
+            sos=20,
+            eos=20,
+            vocab_size=21,
+            token_list=model.token_list,
+            pre_beam_score_key="full",
+        )
+        best = search(states[i, : lengths[i]])[0]
+        assert ours[i].tokens == tuple(t for t in best.yseq.tolist()[1:] if t != 20)
+        assert ours[i].score == pytest.approx(float(best.score), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "seq_rnn"])
+def test_fusion_in_par_and_rescoring(kind: str, tmp_path: Path) -> None:
+    """Everything masked with a language model is AR with it; rescoring adds the model's own log-probability."""
+    folder = str(write_lm(tmp_path / kind, kind))
+    model = tiny_model(3, sharpness=5.0)
+    states, lengths = torch.randn(2, 12, 32), torch.tensor([12, 9])
+    log_probs = random_posteriors(2, 2, 12, 21)
+    par = PAR(threshold=1.0, max_seq_len=12, ctc_weight=0.0, beam_size=4, allow_unk=True, lm=folder, lm_weight=0.4)
+    ar = AR(ctc_weight=0.0, beam_size=4, maxlenratio=-12, lm=folder, lm_weight=0.4)
+    for a, b in zip(par.decode(model, states, lengths, None, log_probs), ar.decode(model, states, lengths), strict=True):
+        assert a.tokens == b.tokens
+        assert a.score == pytest.approx(b.score, abs=1e-4)
+    plain = Rescore(beam_size=3, nbest=3).decode(model, states, lengths, None, log_probs)
+    fused = Rescore(beam_size=3, nbest=3, lm=folder, lm_weight=0.4).decode(model, states, lengths, None, log_probs)
+    from parlab.model.language_model import read_language_model
+
+    lm = read_language_model(folder, 21, torch.device("cpu")).lm
+    before = {h.tokens: h.score for h in plain[0].nbest}
+    for h in fused[0].nbest:
+        tokens, _ = pad_tokens([[20, *h.tokens, 20]], torch.device("cpu"))
+        logits = lm(tokens[:, :-1], None)[0].log_softmax(-1)
+        assert h.score - before[h.tokens] == pytest.approx(0.4 * float(logits.gather(2, tokens[:, 1:, None]).sum()), abs=1e-3)
+
+
+def test_a_language_model_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
+    folder = write_lm(tmp_path / "lm", "seq_rnn", 9)
+    model = tiny_model(0)
+    with pytest.raises(UserError, match="9 tokens, the speech model 21"):
+        AR(lm=str(folder)).decode(model, torch.randn(1, 5, 32), torch.tensor([5]))
