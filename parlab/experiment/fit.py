@@ -13,11 +13,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from parlab.experiment.arguments import Parser, name_decoders, quiet_libraries
 from parlab.experiment.callbacks import BestCheckpoints, CleanStop, EpochLine, ExportModel
 from parlab.experiment.compose import expand
-from parlab.experiment.tracking import MODES, resolve_mode
+from parlab.experiment.tracking import MODES, resolve_mode, start_run
 
 NO_EARLY_STOPPING = 1_000_000
 
@@ -88,21 +89,14 @@ class FitCLI(LightningCLI):
     def _loggers(self, folder: Path) -> list[Any]:
         """A CSV file always, W&B unless it is switched off."""
         loggers: list[Any] = [CSVLogger(folder, name="logs")]
-        mode = resolve_mode(self.config.wandb)
-        if mode != "off":
-            import wandb
-
+        if resolve_mode(self.config.wandb) != "off":
             folder.mkdir(parents=True, exist_ok=True)
-            quiet = wandb.Settings(silent=True, console="off")
-            loggers.append(
-                WandbLogger(
-                    name=folder.name,
-                    save_dir=folder,
-                    project=self.config.project,
-                    offline=mode == "offline",
-                    settings=quiet,
-                )
-            )
+            run: Any = None  # the other ranks log nothing
+            if not getattr(rank_zero_only, "rank", 0):
+                run = start_run(self.config.wandb, self.config.project, folder, job_type="fit", name=folder.name)
+            loggers.append(WandbLogger(experiment=run, save_dir=folder, project=self.config.project))
+            for name in ("dev/wer", "dev/cer", "dev/loss") if run is not None else ():
+                run.define_metric(name, step_metric="trainer/global_step", summary="min")
         return loggers
 
 
@@ -134,7 +128,12 @@ class SaveRunConfig(SaveConfigCallback):
 def fit(argv: Sequence[str]) -> int:
     """Train or fine-tune; 0, or 128 + the signal that ended it early."""
     cli = _parse(FitCLI, argv)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+    finally:
+        for logger in cli.trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()
     callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
     stopped = next((c.signum for c in callbacks if isinstance(c, CleanStop)), 0)
     return 128 + stopped if stopped else 0

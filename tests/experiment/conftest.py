@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,27 @@ def fit_config(noise_corpus: tuple[Path, Path], tmp_path: Path) -> Path:
     path = tmp_path / "fit.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
+
+
+def read_wandb(path: Path) -> list[Any]:
+    """Records of an offline W&B run: protocol buffers in LevelDB's log format (blocks of 32 KiB)."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, place, parts, records = path.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # the rest of a block is padding
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            records.append(wandb_internal_pb2.Record.FromString(parts))
+            parts = b""
+    return records
+
+
+@pytest.fixture
+def wandb_records() -> Callable[[Path], list[Any]]:
+    """``read_wandb`` as a fixture."""
+    return read_wandb

@@ -197,19 +197,48 @@ def test_the_written_configuration_can_be_run_again(fit_config: Path, tmp_path: 
     assert_same(*(weights(tmp_path / name / "checkpoints/last.ckpt") for name in ("run", "again")))
 
 
+POISON = """
+import torch
+from lightning.pytorch import Callback
+
+class Poison(Callback):
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer, module, batch, index):
+        if trainer.global_rank == 1 and trainer.global_step == 2:
+            batch.speech.fill_(float("nan"))
+
+    def on_train_end(self, trainer, module):
+        values = [p.detach() for p in module.parameters()] + [torch.tensor(float(module.nonfinite))]
+        torch.save(values, f"{self.folder}/rank{trainer.global_rank}.pt")
+"""
+
+
 @pytest.mark.slow
-def test_two_processes(fit_config: Path, tmp_path: Path) -> None:
+def test_two_processes_skip_a_bad_batch_together(fit_config: Path, tmp_path: Path) -> None:
+    (tmp_path / "poison.py").write_text(POISON, encoding="utf-8")
     command = [sys.executable, "-m", "parlab", "fit", "--config", str(fit_config)]
-    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    command += ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.callbacks"]
+    command += [f"[{{class_path: poison.Poison, init_args: {{folder: {tmp_path}}}}}]"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("wrote ") == 1
-    dev = [row for row in rows(tmp_path / "run") if row["dev/wer"]]
-    assert len(dev) == 2
-    model, _ = read_model(tmp_path / "run")
-    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert len([row for row in rows(tmp_path / "run") if row["dev/wer"]]) == 2
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert first[-1] == second[-1] == 1  # one batch was skipped, on both
+    assert all(torch.equal(a, b) and torch.isfinite(a).all() for a, b in zip(first, second, strict=True))
+    read_model(tmp_path / "run")
+
+
+def test_losses_and_error_rates_reach_wandb(fit_config: Path, tmp_path: Path, wandb_records: Any) -> None:
+    """Read the offline run back."""
+    fit(["--config", str(fit_config), "--wandb", "offline", "--trainer.log_every_n_steps", "1"])
+    (path,) = (tmp_path / "run").glob("wandb/offline-run-*/*.wandb")
+    names = {item.key or "/".join(item.nested_key) for record in wandb_records(path) for item in record.history.item}
+    assert {"train/loss", "train/ctc", "train/attention", "train/lr", "train/audio_seconds_per_second"} <= names
+    assert {"dev/wer", "dev/cer", "dev/loss", "trainer/global_step"} <= names
 
 
 @pytest.mark.slow
