@@ -114,8 +114,8 @@ class AR(Decoder):
         if empty and self.minlenratio >= 0.1:  # as ESPnet: nothing was long enough, so ask for less
             less = replace(self, minlenratio=max(0.0, self.minlenratio - 0.1))
             index = torch.tensor(empty, device=lengths.device)
-            log_probs = None if ctc_log_probs is None else ctc_log_probs[index]
-            again = less.decode(model, encoder_out[index], lengths[index], [prompts[i] for i in empty], log_probs)
+            known = None if ctc_log_probs is None else ctc_log_probs[index]
+            again = less.decode(model, encoder_out[index], lengths[index], [prompts[i] for i in empty], known)
             for i, hypothesis in zip(empty, again, strict=True):
                 found[i] = hypothesis
         return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]

@@ -161,7 +161,9 @@ class SegmentSearch:
         """The best fill of each segment."""
         options, special = self.options, self.model.special
         length = segments.end - segments.start
-        limit = length + options.margin + 1 if options.max_seq_len == "auto" else torch.full_like(length, options.max_seq_len)
+        limit = length + options.margin + 1
+        if options.max_seq_len != "auto":
+            limit = torch.full_like(length, int(options.max_seq_len))
         stop = torch.where(segments.right < 0, special.eos, segments.right)
         ctc = self._ctc(segments)
         prefix_length = self.prompt_lengths[segments.owner] + segments.start

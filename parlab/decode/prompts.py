@@ -20,10 +20,11 @@ def prompts_for(model: HybridModel, prompt: Prompt, batch: int) -> list[tuple[in
     """
     if prompt is None:
         prompt = model.prompt
+    prompts: list[tuple[int, ...]] = []
     if not prompt or isinstance(prompt[0], int):
         prompts = [tuple(prompt)] * batch  # type: ignore[arg-type]
     else:
-        prompts = [tuple(p) for p in prompt]  # type: ignore[union-attr]
+        prompts = [tuple(p) for p in prompt]  # type: ignore[arg-type]
     if len(prompts) != batch or not all(prompts):
         raise ValueError(f"got {len(prompts)} prompts for {batch} utterances, expected one non-empty prompt each")
     return prompts

@@ -77,8 +77,8 @@ class Speculative(Decoder):
                 special.never,
                 special.eos,
             )
-            for row, *verdict in zip(chosen, said, best, own, strict=True):
-                row.verify(*verdict, self, special.eos)
+            for row, words, chances, agreed in zip(chosen, said, best, own, strict=True):
+                row.verify(words, chances, agreed, self, special.eos)
         return [row.hypothesis() for row in rows]
 
 

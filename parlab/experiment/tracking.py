@@ -44,7 +44,8 @@ def start_run(mode: str, project: str, directory: Path, **settings: Any) -> Any 
     import wandb
 
     return wandb.init(
-        project=project, mode=mode, dir=str(directory), settings=wandb.Settings(silent=True, console="off"), **settings
+        project=project,
+        mode="online" if mode == "online" else "offline", dir=str(directory), settings=wandb.Settings(silent=True, console="off"), **settings
     )
 
 

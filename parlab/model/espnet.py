@@ -60,7 +60,7 @@ def load(module: str, name: str) -> Any:
             ) from error
         raise
     finally:
-        warnings.filters[:] = warning_filters  # some ESPnet modules silence every UserWarning on import
+        warnings.filters[:] = warning_filters  # type: ignore[index] # some ESPnet modules silence every UserWarning on import
     return getattr(found, name)
 
 

@@ -50,13 +50,15 @@ class HybridModel(nn.Module):
         self.specaug = parts.get("specaug")
         self.normalize = parts.get("normalize")
         self.preencoder = parts.get("preencoder")
-        self.encoder: Any = parts["encoder"]
+        encoder = parts["encoder"]
+        assert encoder is not None, "every model has an encoder"
+        self.encoder: Any = encoder
         self.postencoder = parts.get("postencoder")
         self.decoder = parts.get("decoder")
         self.ctc: Any = parts.get("ctc")
         self._rows: tuple[Any, RowDecoder] | None = None
         # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
-        self._mended = make_batch_invariant(self.encoder) and isinstance(self.frontend, LogMelFrontend)
+        self._mended = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
 
     @property
     def sample_rate(self) -> int:

@@ -128,7 +128,7 @@ def test_confident_tokens_survive_and_fills_are_clean(seed: int, threshold: floa
             if segment.fill != segment.draft:
                 assert not banned & set(segment.fill)
             place = segment.end
-        assert tuple([*rebuilt, *draft.tokens[place:]]) == found.tokens
+        assert (*rebuilt, *draft.tokens[place:]) == found.tokens
         assert len(found.tokens) == len(found.token_confidence) == len(found.token_frames)
 
 
