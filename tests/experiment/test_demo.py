@@ -67,4 +67,4 @@ def test_examples_show_what_par_changed(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(r) + "\n" for r in (same, changed)), encoding="utf-8")
     shown = "\n".join(str(line) for line in demo.examples(path))
     assert shown.count("reference") == 1
-    assert "▁D -> ▁B" in shown
+    assert "D -> B" in shown
