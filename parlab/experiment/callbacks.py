@@ -104,7 +104,7 @@ class CleanStop(Callback):
             trainer.limit_val_batches = 0  # no validation on the way out
             trainer.should_stop = True
         if asked or (trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps):
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt", weights_only=False)
             self.midway = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

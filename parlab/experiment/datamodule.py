@@ -109,15 +109,7 @@ class ASRData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         utterances, weights = self.train_utterances()
         trainer = self.trainer
-        sampler = TrainingSampler(
-            utterances,
-            self.batch_seconds,
-            self.augmentation,
-            weights,
-            seed=self.seed,
-            rank=trainer.global_rank if trainer else 0,
-            world_size=trainer.world_size if trainer else 1,
-        )
+        sampler = TrainingSampler(utterances, self.batch_seconds, self.augmentation, weights, seed=self.seed)
         data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
         return DataLoader(
             data,
@@ -145,16 +137,18 @@ class ASRData(LightningDataModule):
 
 
 class EpochSampler(Sampler[list[Item]]):
-    """A training sampler with epochs of one length, that goes on in the middle of an epoch.
+    """Deals the batches of a training sampler to the ranks, in epochs of one length, from the middle after a resume.
 
-    Lightning takes the number of batches from the first epoch; later ones are cut to it, or begin again. After a
-    resume, the batches that the trainer has done are left out.
+    Lightning takes the number of batches from the first epoch; later ones are cut to it, or begin again. Dealing whole
+    batches gives every rank as many, without the copies of utterances that Lhotse makes to fill up uneven shares.
+    After a resume, the batches that the trainer has done are left out.
     """
 
     def __init__(self, inner: TrainingSampler, trainer: Any = None):
         self.inner, self.trainer = inner, trainer
+        self.rank, self.world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         inner.set_epoch(0)
-        self.size = len(list(inner))
+        self.size = len(list(inner)) // self.world_size
         if self.size == 0:
             raise UserError("the training data makes no batch, expected at least one for each device; use more data")
 
@@ -169,4 +163,5 @@ class EpochSampler(Sampler[list[Item]]):
         # A generator: this runs at the first batch, when Lightning has set the epoch and restored its progress.
         done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
         batches = list(self.inner)
-        yield from (batches[i % len(batches)] for i in range(done, self.size))
+        for i in range(done, self.size):
+            yield batches[(i * self.world_size + self.rank) % len(batches)]

@@ -88,7 +88,7 @@ class FitCLI(LightningCLI):
 
     def _loggers(self, folder: Path) -> list[Any]:
         """A CSV file always, W&B unless it is switched off."""
-        loggers: list[Any] = [CSVLogger(folder, name="logs")]
+        loggers: list[Any] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=1)]
         if resolve_mode(self.config.wandb) != "off":
             folder.mkdir(parents=True, exist_ok=True)
             run: Any = None  # the other ranks log nothing

@@ -85,6 +85,15 @@ def test_ranks_share_the_training_and_development_data(noise_corpus: tuple[Path,
     assert all(development)
 
 
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_every_rank_gets_as_many_batches_and_none_twice(noise_corpus: tuple[Path, Path], world: int) -> None:
+    utterances, _ = make(noise_corpus).train_utterances()
+    shares = [list(EpochSampler(TrainingSampler(utterances, 10.0), trainer(rank, world))) for rank in range(world)]
+    assert len({len(share) for share in shares}) == 1 and shares[0]
+    dealt = [item.parts for share in shares for batch in share for item in batch]
+    assert len(dealt) == len(set(dealt))
+
+
 def test_too_few_development_utterances_for_the_devices(noise_corpus: tuple[Path, Path]) -> None:
     data = make(noise_corpus)
     data.trainer = trainer(0, 7)
