@@ -146,7 +146,8 @@ class EpochSampler(Sampler[list[Item]]):
 
     def __init__(self, inner: TrainingSampler, trainer: Any = None):
         self.inner, self.trainer = inner, trainer
-        self.rank, self.world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        self.rank: int = trainer.global_rank if trainer else 0
+        self.world_size: int = trainer.world_size if trainer else 1
         inner.set_epoch(0)
         self.size = len(list(inner)) // self.world_size
         if self.size == 0:
