@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -68,3 +69,32 @@ def test_examples_show_what_par_changed(tmp_path: Path) -> None:
     shown = "\n".join(str(line) for line in demo.examples(path))
     assert shown.count("reference") == 1
     assert "D -> B" in shown
+
+
+def test_the_whole_demo_on_a_tiny_model(
+    tmp_path: Path, network: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("parlab.experiment.report", reason="the report is not built yet")
+    import torch
+
+    from parlab.data.tokenizer import Tokenizer
+    from parlab.model.build import build_model
+    from parlab.model.folder import write_model
+
+    torch.manual_seed(0)
+    tokens = ["<blank>", "<unk>", "<space>", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "<sos/eos>"]
+    config = {**network, "normalize": "utterance_mvn", "token_list": tokens, "token_type": "char"}
+    model = write_model(build_model(config), Tokenizer(tokens, "char", None), tmp_path / "model")
+    out = tmp_path / "demo"
+    arguments = ["--out", str(out), "--model", str(model), "--size", "0.03", "--minutes", "0.05"]
+    assert main(["demo", *arguments]) == 0
+    for name in ("before", "greedy", "ar", "par"):
+        metrics = json.loads((out / name / "metrics.json").read_text(encoding="utf-8"))
+        assert metrics["utterances"] == 4
+        assert metrics["failed"] == []
+    assert metrics["par"]["masked_tokens"] > 0
+    assert (out / "fit" / "model" / "config.yaml").is_file()
+    assert (out / "report.html").stat().st_size > 1000
+    shown = capsys.readouterr().out
+    for word in ("not fine-tuned", "AR, joint beam", "PAR", "report.html"):
+        assert word in shown
