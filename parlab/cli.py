@@ -14,6 +14,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("parlab.experiment.fit:fit", "train or fine-tune a model"),
     "validate": ("parlab.experiment.fit:validate", "loss and greedy WER of a model on development data"),
     "predict": ("parlab.experiment.predict:main", "decode data; write hypotheses and metrics"),
+    "sweep": ("parlab.experiment.sweep:main", "many settings of a decoder: accuracy, and speed measured in full"),
+    "rerun": ("parlab.experiment.rerun:main", "repeat a prediction and say whether the text is the same"),
     "demo": ("parlab.experiment.demo:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 

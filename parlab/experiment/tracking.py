@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,10 @@ def start_run(mode: str, project: str, directory: Path, **settings: Any) -> Any 
 
     return wandb.init(
         project=project,
-        mode="online" if mode == "online" else "offline", dir=str(directory), settings=wandb.Settings(silent=True, console="off"), **settings
+        mode="online" if mode == "online" else "offline",
+        dir=str(directory),
+        settings=wandb.Settings(silent=True, console="off"),
+        **settings,
     )
 
 
@@ -103,4 +107,38 @@ def log_prediction(
             record["seconds"],
         )
     run.log({"utterances": table})
+    run.finish()
+
+
+def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout: str) -> None:
+    """Log a sweep: one run with a table of its points, or (``layout`` "group") a run per point in one group."""
+    if layout not in {"table", "group"}:
+        raise UserError(f"the W&B layout is '{layout}', expected 'table' or 'group'; correct it")
+    if resolve_mode(mode) == "off":
+        return
+    rows = []
+    for point in points:
+        metrics = json.loads((out / "points" / point.name / "metrics.json").read_text(encoding="utf-8"))
+        flat = flatten({k: metrics[k] for k in ("wer", "cer", "speed", "par", "counts") if k in metrics})
+        rows.append((point, flat))
+    if layout == "group":
+        for point, flat in rows:
+            run = start_run(mode, project, out, group=out.name, name=point.name, config=dict(point.options), job_type="sweep")
+            if run is not None:
+                run.summary.update(flat)
+                run.finish()
+        return
+    import wandb
+
+    run = start_run(mode, project, out, name=out.name, job_type="sweep")
+    if run is None:
+        return
+    options = sorted({name for point, _ in rows for name in point.options})
+    numbers = sorted({name for _, flat in rows for name, value in flat.items() if isinstance(value, (int, float))})
+    table = wandb.Table(columns=["point", *options, *numbers])
+    for point, flat in rows:
+        table.add_data(point.name, *(str(point.options.get(o, "")) for o in options), *(flat.get(n) for n in numbers))
+    run.log({"points": table})
+    best = min((flat["wer/rate"] for _, flat in rows if "wer/rate" in flat), default=None)
+    run.summary.update({"points": len(rows), "best_wer": best})
     run.finish()

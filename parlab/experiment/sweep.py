@@ -1,0 +1,285 @@
+"""``sweep``: many settings of a decoder on one model and data set.
+
+Accuracy comes from encoder and CTC outputs that are computed once and shared. Speed never does: every point is
+timed in full (encoder, CTC and search) on a stated sample, warm, in interleaved order, so that a slow minute of the machine
+falls on all points alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from parlab.data.audio import load_audio
+from parlab.data.batches import prediction_batches
+from parlab.data.sources import Utterance, read_data
+from parlab.data.text import normalizer
+from parlab.data.tokenizer import Tokenizer
+from parlab.experiment.arguments import Parser, quiet_libraries
+from parlab.experiment.encodings import Encodings, sample_of
+from parlab.experiment.grid import Point, make_points, split_values
+from parlab.experiment.prediction import PredictionSet, decode_waves
+from parlab.experiment.provenance import describe_decoder, device_name, hash_data, hash_model, versions
+from parlab.experiment.records import (
+    accuracy_metrics,
+    decoder_metrics,
+    hypothesis_record,
+    par_metrics,
+    speed_metrics,
+    write_json,
+    write_jsonl,
+)
+from parlab.experiment.tracking import MODES, log_sweep
+from parlab.experiment.writer import claim_directory
+from parlab.metrics.speed import Stopwatch, peak_memory
+from parlab.model.folder import read_model
+from parlab.model.hybrid import HybridModel
+
+PHASES = ("load", "encode", "ctc", "search")
+
+
+def make_parser() -> Parser:
+    """The options of ``sweep``."""
+    parser = Parser.of("sweep", "Decode data with many settings of a decoder: --decoder par --decoder.threshold 0.5,0.9")
+    parser.add_argument("--config", action="config", help="read options from a YAML file")
+    parser.add_argument("--model", type=str, required=True, help="ESPnet folder, run folder, checkpoint or hub id")
+    parser.add_argument("--data", type=str | list[str], required=True, help="manifest, Kaldi folder or cuts, with references")
+    parser.add_argument("--out", type=str, required=True, help="folder for the results; a restart goes on there")
+    parser.add_argument("--decoder", type=str, default="par", help="its options take several values: --decoder.beam_size 1,5,10")
+    parser.add_argument("--grid", type=dict[str, Any], default={}, help="option: list of values; all combinations")
+    parser.add_argument("--points", type=list[dict[str, Any]], default=[], help="settings instead of a grid")
+    parser.add_argument("--sample", type=int | None, default=None, help="only so many random points")
+    parser.add_argument("--seed", type=int, default=0, help="of random points and of the timed sample")
+    parser.add_argument("--batch_size", type=int, default=8, help="utterances decoded together")
+    parser.add_argument("--batch_seconds", type=float, default=240.0, help="padded seconds decoded together")
+    parser.add_argument("--timed_utterances", type=int, default=20, help="utterances that speed is measured on; 0: none")
+    parser.add_argument("--repeats", type=int, default=3, help="times that each point is timed; the median counts")
+    parser.add_argument("--normalizer", type=str, default="none", help="text normaliser for WER and CER")
+    parser.add_argument("--limit", type=int | None, default=None, help="decode only so many utterances")
+    parser.add_argument("--memory_gib", type=float, default=4.0, help="encoder outputs kept in memory")
+    parser.add_argument("--disk_gib", type=float, default=50.0, help="encoder outputs memory-mapped beyond that")
+    parser.add_argument("--accelerator", type=str, default="auto", help="Lightning's accelerator")
+    parser.add_argument("--devices", type=int, default=1, help="devices that share the points")
+    parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
+    parser.add_argument("--wandb_layout", type=str, default="table", help="one run with a table, or 'group': a run per point")
+    parser.add_argument("--project", type=str, default="parlab", help="W&B project")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``sweep``."""
+    quiet_libraries()
+    o = make_parser().parse_args(split_values(argv))
+    points = make_points(o.decoder, o.grid or {}, o.points or [], o.sample, o.seed)
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(accelerator=o.accelerator, devices=o.devices, strategy="auto")
+    fabric.launch()
+    out = Path(o.out)
+    study = Study(o.model, o.data, out, o.normalizer, o.limit, o.batch_size, o.batch_seconds, fabric.device)
+    shared = {k: v for k, v in vars(o).items() if k not in {"config", "out", "devices", "accelerator", "wandb", "project"}}
+    if fabric.is_global_zero:
+        claim_directory(out, {"sweep": True, "decoder": o.decoder, **study.identity()})
+        listed = [{"name": p.name, "options": dict(p.options)} for p in points]
+        write_json(out / "sweep.json", {"decoder": o.decoder, "config": _plain(shared), "points": listed})
+    fabric.barrier()
+    mine = points[fabric.global_rank :: fabric.world_size]
+    study.accuracy([p for p in mine if not study.done(p)], o.memory_gib, o.disk_gib)
+    if o.timed_utterances > 0 and o.repeats > 0:
+        study.speed([p for p in mine if not study.timed(p)], o.timed_utterances, o.repeats, o.seed)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        log_sweep(out, points, o.wandb, o.project, o.wandb_layout)
+        print_points(out, points)
+    failed = study.read(points[0])["failed"] if fabric.is_global_zero else []
+    return 1 if failed else 0
+
+
+def _plain(value: Any) -> Any:
+    import json
+
+    return json.loads(json.dumps(value, default=str))
+
+
+class Study:
+    """A model and a data set, on which points are decoded and timed."""
+
+    def __init__(
+        self,
+        model: str,
+        data: str | list[str],
+        out: Path,
+        normalizer_name: str,
+        limit: int | None,
+        batch_size: int,
+        batch_seconds: float,
+        device: torch.device,
+    ):
+        self.net: HybridModel
+        self.tokenizer: Tokenizer
+        self.net, self.tokenizer = read_model(model)
+        self.net.to(device)
+        self.model, self.data, self.out, self.device = str(model), data, out, device
+        self.normalize = normalizer(normalizer_name)
+        self.limit, self.batch_size, self.batch_seconds = limit, batch_size, batch_seconds
+        self.utterances: list[Utterance] = read_data(data, limit)
+        self.hashes = {"model": hash_model(self.net), "data": hash_data(self.utterances)}
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a restart."""
+        return {
+            "model_hash": self.hashes["model"],
+            "data_hash": self.hashes["data"],
+            "normalizer": {"name": self.normalize.name, "version": self.normalize.version},
+            "limit": self.limit,
+        }
+
+    def folder(self, point: Point) -> Path:
+        return self.out / "points" / point.name
+
+    def read(self, point: Point) -> dict[str, Any]:
+        """The metrics of a finished point."""
+        import json
+
+        return json.loads((self.folder(point) / "metrics.json").read_text(encoding="utf-8"))
+
+    def done(self, point: Point) -> bool:
+        return (self.folder(point) / "metrics.json").is_file()
+
+    def timed(self, point: Point) -> bool:
+        return self.done(point) and "speed" in self.read(point)
+
+    def accuracy(self, points: Sequence[Point], memory_gib: float, disk_gib: float) -> None:
+        """Decode everything with every point from shared encoder outputs; write each point when it is done."""
+        if not points:
+            return
+        encodings = Encodings(self.out / "cache", memory_gib, disk_gib)
+        batches = prediction_batches(self.utterances, self.batch_size, self.batch_seconds)
+        dataset = PredictionSet(batches, self.net.sample_rate, self.net.min_samples, None)
+        with _progress() as bar:
+            task = bar.add_task("encoding", total=len(dataset))
+            for i in range(len(dataset)):
+                encodings.add(self.net, dataset[i], self.device)
+                bar.advance(task)
+            task = bar.add_task("decoding points", total=len(points))
+            for point in points:
+                self._decode_point(point, encodings)
+                bar.advance(task)
+        encodings.close()
+
+    @torch.inference_mode()
+    def _decode_point(self, point: Point, encodings: Encodings) -> None:
+        untimed = {**dict.fromkeys(PHASES, 0.0), "latency": 0.0}
+        records = []
+        for batch in encodings.on(self.device):
+            found = point.decoder.decode(self.net, batch.states, batch.frames, ctc_log_probs=batch.log_probs)
+            for utterance, h, duration in zip(batch.utterances, found, batch.durations, strict=True):
+                h = replace(h, text=self.tokenizer.decode(h.tokens), id=utterance.id)
+                record = hypothesis_record(utterance, h, self.tokenizer, duration, untimed)
+                record.pop("timing")
+                records.append({**record, "seconds": None})  # cached outputs say nothing about time
+        records.sort(key=lambda r: r["id"])
+        folder = self.folder(point)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / "hypotheses.jsonl", records)
+        metrics = {
+            "decoder": describe_decoder(point.decoder),
+            "model": self.model,
+            "data": self.data,
+            **accuracy_metrics(records, self.normalize),
+            "par": par_metrics(records),
+            "counts": decoder_metrics(records),
+            "utterances": len(records),
+            "failed": [{"id": name, "reason": reason} for name, reason in sorted(encodings.failed)],
+            "versions": versions(),
+            "normalizer": {"name": self.normalize.name, "version": self.normalize.version},
+            "hashes": self.hashes,
+            "config": {"point": dict(point.options), "limit": self.limit},
+        }
+        write_json(folder / "metrics.json", metrics)
+
+    def speed(self, points: Sequence[Point], size: int, repeats: int, seed: int) -> None:
+        """Time every point in full on the same sample, one round of all points after the other."""
+        if not points:
+            return
+        failed = {f["id"] for f in self.read(points[0])["failed"]}
+        sample = sample_of([u for u in self.utterances if u.id not in failed], size, seed)
+        rate = self.net.sample_rate
+        loaded = {
+            u.id: load_audio(u.audio, rate, u.start, u.duration if u.start else None, self.net.min_samples) for u in sample
+        }
+        batches = prediction_batches(sample, self.batch_size, self.batch_seconds)
+        rounds: dict[str, list[list[dict[str, Any]]]] = {p.name: [] for p in points}
+        with _progress() as bar:
+            task = bar.add_task("timing points", total=len(points) * (repeats + 1))
+            for repeat in range(repeats + 1):  # the first round warms up
+                for point in points:
+                    rows = [row for batch in batches for row in self._time_batch(point, batch, loaded)]
+                    if repeat > 0:
+                        rounds[point.name].append(rows)
+                    bar.advance(task)
+        environment = {
+            "peak_memory_bytes": peak_memory(self.device),
+            "batch_size": self.batch_size,
+            "precision": "32-true",
+            "device": device_name(self.device),
+            "num_devices": 1,
+            "timed_utterances": len(sample),
+            "repeats": repeats,
+        }
+        for point in points:
+            # The median round: the one whose total time is in the middle.
+            taken = sorted(rounds[point.name], key=lambda rows: sum(r["seconds"] for r in rows))
+            middle = taken[len(taken) // 2]
+            totals = [sum(r["seconds"] for r in rows) for rows in taken]
+            spread = {"seconds_min": min(totals), "seconds_median": statistics.median(totals), "seconds_max": max(totals)}
+            metrics = self.read(point)
+            metrics["speed"] = {**speed_metrics(middle, environment), **spread}
+            write_json(self.folder(point) / "metrics.json", metrics)
+
+    def _time_batch(self, point: Point, batch: Sequence[Utterance], loaded: dict[str, Any]) -> list[dict[str, Any]]:
+        waves = [loaded[u.id] for u in batch]
+        watch = Stopwatch(self.device)
+        decode_waves(self.net, point.decoder, waves, watch)
+        durations = [len(w) / self.net.sample_rate for w in waves]
+        whole, latency = sum(durations), sum(watch.seconds.values())
+        rows = []
+        for duration in durations:
+            timing = {**dict.fromkeys(PHASES, 0.0), **{k: v * duration / whole for k, v in watch.seconds.items()}}
+            rows.append(
+                {"duration": duration, "timing": {**timing, "latency": latency}, "seconds": latency * duration / whole}
+            )
+        return rows
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeRemainingColumn()
+    )
+
+
+def print_points(out: Path, points: Sequence[Point]) -> None:
+    """A table of all points."""
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=str(out))
+    for name in ("point", "WER", "CER", "masked", "RTFx", "search s"):
+        table.add_column(name, justify="left" if name == "point" else "right")
+    for point in points:
+        metrics = json.loads((out / "points" / point.name / "metrics.json").read_text(encoding="utf-8"))
+        rates = [f"{metrics[k]['rate']:.2%}" if k in metrics else "" for k in ("wer", "cer")]
+        par, speed = metrics["par"], metrics.get("speed")
+        masked = f"{par['masked_tokens'] / max(par['tokens'], 1):.1%}"
+        timing = [f"{speed['rtfx']:.1f}", f"{speed['search_seconds']:.3f}"] if speed else ["", ""]
+        table.add_row(point.name, *rates, masked, *timing)
+    Console().print(table)
+
