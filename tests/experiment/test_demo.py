@@ -86,11 +86,11 @@ def test_the_whole_demo_on_a_tiny_model(
     config = {**network, "normalize": "utterance_mvn", "token_list": tokens, "token_type": "char"}
     model = write_model(build_model(config), Tokenizer(tokens, "char", None), tmp_path / "model")
     out = tmp_path / "demo"
-    arguments = ["--out", str(out), "--model", str(model), "--size", "0.03", "--minutes", "0.05"]
+    arguments = ["--out", str(out), "--model", str(model), "--size", "0.07", "--minutes", "0.05"]
     assert main(["demo", *arguments]) == 0
     for name in ("before", "greedy", "ar", "par"):
         metrics = json.loads((out / name / "metrics.json").read_text(encoding="utf-8"))
-        assert metrics["utterances"] == 4
+        assert metrics["utterances"] == 7
         assert metrics["failed"] == []
     assert metrics["par"]["masked_tokens"] > 0
     assert (out / "fit" / "model" / "config.yaml").is_file()
