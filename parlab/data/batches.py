@@ -1,7 +1,6 @@
 """Batches: duration buckets for training, a balanced plan for prediction.
 
-Lhotse forms the training batches (buckets of similar duration, a limit in seconds, the same number of
-batches on every rank). Audio is decoded once and kept as 16-bit samples, because decoding Opus and Lhotse's
+Lhotse forms the training batches (buckets of similar duration, a limit in seconds). Audio is decoded once and kept as 16-bit samples, because decoding Opus and Lhotse's
 speed perturbation without torchaudio take as long as a training step of a small model.
 """
 
@@ -126,7 +125,7 @@ class TrainingSet(Dataset):
 
 
 class TrainingSampler(Sampler[list[Item]]):
-    """Batches of items of similar duration, new ones each epoch, shared out over the ranks by Lhotse.
+    """Batches of items of similar duration, new ones each epoch, in buckets by Lhotse.
 
     Args:
         utterances: with known durations (``with_durations`` finds missing ones).
@@ -143,14 +142,11 @@ class TrainingSampler(Sampler[list[Item]]):
         shuffle: bool = True,
         seed: int = 0,
         buckets: int = 10,
-        rank: int = 0,
-        world_size: int = 1,
     ):
         self.utterances, self.max_seconds = list(utterances), max_seconds
         self.augmentation = augmentation or Augmentation()
         self.weights = list(weights) if weights is not None else [1.0] * len(self.utterances)
         self.shuffle, self.seed, self.buckets = shuffle, seed, buckets
-        self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self._count: int | None = None
 
@@ -180,22 +176,21 @@ class TrainingSampler(Sampler[list[Item]]):
 
     def __iter__(self) -> Iterator[list[Item]]:
         from lhotse import CutSet, MonoCut
-        from lhotse.dataset import DynamicBucketingSampler
+        from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 
         items = self.items()
         cuts = CutSet.from_cuts(
             MonoCut(id=str(i), start=0.0, duration=round(item.seconds, 3), channel=0) for i, item in enumerate(items)
         )
-        sampler = DynamicBucketingSampler(
-            cuts.to_eager(),
-            max_duration=self.max_seconds,
-            num_buckets=max(1, min(self.buckets, len(items) // 20)),
-            shuffle=self.shuffle,
-            seed=self.seed + self.epoch,
-            rank=self.rank,
-            world_size=self.world_size,
-            duration_bins=None,
-        )
+        how = {"max_duration": self.max_seconds, "shuffle": self.shuffle, "seed": self.seed + self.epoch}
+        # Each process makes all batches; who takes which is decided above (EpochSampler), and not by Lhotse, which
+        # fills uneven shares with copies.
+        alone = {"rank": 0, "world_size": 1}
+        count = min(self.buckets, len(items) // 20)
+        if count < 2:  # too few items for buckets
+            sampler: Any = DynamicCutSampler(cuts.to_eager(), **how, **alone)
+        else:
+            sampler = DynamicBucketingSampler(cuts.to_eager(), num_buckets=count, **how, **alone)
         batches = [[items[int(cut.id)] for cut in batch] for batch in sampler]
         self._count = len(batches)
         return iter(batches)

@@ -94,7 +94,8 @@ def decoder_from(parsed: Any) -> Decoder | None:
     if parsed is None:
         return None
     by_class = {cls.__name__: cls for cls in DECODERS.values()}
-    return by_class[parsed.class_path.rsplit(".", 1)[-1]](**vars(parsed.init_args))
+    options = vars(parsed.init_args) if "init_args" in parsed else {}
+    return by_class[parsed.class_path.rsplit(".", 1)[-1]](**options)
 
 
 def make_decoder(name: str, **options: Any) -> Decoder:

@@ -1,0 +1,128 @@
+"""The row-wise decoder against ESPnet's own, and the memory it promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from parlab.model.rows import RowDecoder, RowLayout
+from tests.models import tiny_model
+
+VARIANTS = [
+    {},
+    {"normalize_before": False},
+    {"concat_after": True},
+    {"normalize_before": False, "concat_after": True},
+    {"qk_norm": True},
+]
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randn(3, 30, 32, generator=generator)
+    tokens = torch.randint(3, 20, (3, 9), generator=generator)
+    return states, torch.tensor([30, 21, 8]), tokens
+
+
+def scaled_model():  # type: ignore[no-untyped-def]
+    """A decoder with ESPnet's scaled positional encoding (its ``alpha`` is learned)."""
+    from parlab.model.espnet import load
+
+    model = tiny_model(0)
+    encoding = load("espnet.nets.pytorch_backend.transformer.embedding", "ScaledPositionalEncoding")(32, 0.0)
+    encoding.alpha.data.fill_(1.7)
+    model.decoder.embed[1] = encoding
+    return model
+
+
+@pytest.mark.parametrize("conf", VARIANTS)
+def test_a_pass_equals_espnets(conf: dict) -> None:
+    model = tiny_model(0, decoder_conf=conf)
+    states, lengths, tokens = batch()
+    want, _ = model.decoder(states, lengths, tokens, torch.full((3,), 9))
+    rows = model.rows
+    got, _ = rows.prefill(tokens, rows.cross_cache(states, lengths))
+    torch.testing.assert_close(rows.logits(got), want, atol=1e-4, rtol=1e-4)
+
+
+def test_scaled_positions() -> None:
+    model = scaled_model()
+    states, lengths, tokens = batch()
+    want, _ = model.decoder(states, lengths, tokens, torch.full((3,), 9))
+    got, _ = model.rows.prefill(tokens, model.rows.cross_cache(states, lengths))
+    torch.testing.assert_close(model.rows.logits(got), want, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("conf", VARIANTS)
+@pytest.mark.parametrize("owners", [[0, 0, 1, 2], [0, 1, 2], [1, 1, 1], [2]])
+def test_steps_equal_a_pass(conf: dict, owners: list[int]) -> None:
+    """Rows that start at different places of shared prefixes, stepped with caches, say what a whole pass says."""
+    model = tiny_model(0, decoder_conf=conf)
+    states, lengths, tokens = batch()
+    rows = model.rows
+    cross = rows.cross_cache(states, lengths)
+    hidden, prefix = rows.prefill(tokens, cross)
+    owner = torch.tensor(owners)
+    starts = torch.tensor([(3 * i) % 5 + 1 for i in range(len(owners))])
+    layout = RowLayout.of(owner, starts, 3)
+    suffix = None
+    for step in range(4):
+        place = starts + step
+        got, suffix = rows.step(tokens[owner, place], layout, cross, prefix, suffix)
+        torch.testing.assert_close(got, hidden[owner, place], atol=1e-4, rtol=1e-4)
+
+
+def test_copies_share_the_cross_cache() -> None:
+    """Several sequences of an utterance in one pass are those sequences alone."""
+    model = tiny_model(0)
+    states, lengths, tokens = batch()
+    rows = model.rows
+    cross = rows.cross_cache(states, lengths)
+    several = torch.stack([tokens, tokens.flip(1)], 1).flatten(0, 1)
+    both, _ = rows.prefill(several, cross, copies=2)
+    first, _ = rows.prefill(tokens, cross)
+    second, _ = rows.prefill(tokens.flip(1), cross)
+    torch.testing.assert_close(both, torch.stack([first, second], 1).flatten(0, 1), atol=1e-5, rtol=1e-4)
+
+
+def test_changed_weights_are_seen() -> None:
+    """The fused snapshot is made anew after the weights have changed."""
+    model = tiny_model(0)
+    before = model.rows
+    assert model.rows is before
+    with torch.no_grad():
+        model.decoder.decoders[0].self_attn.linear_q.weight.mul_(2.0)
+    assert model.rows is not before
+
+
+class LargestTensor(TorchDispatchMode):
+    """Remembers the bytes of the largest tensor that any operation makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(x, torch.Tensor) and x._base is None and x.untyped_storage().data_ptr():
+                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
+        return out
+
+
+def test_no_tensor_of_rows_times_frames_times_width() -> None:
+    """Memory of a step: scores of rows x heads x (frames or prefix), never rows x frames x width."""
+    model = tiny_model(0)
+    frames, prefix_tokens, rows_per = 400, 120, 60
+    states = torch.randn(2, frames, 32)
+    rows: RowDecoder = model.rows
+    cross = rows.cross_cache(states, torch.tensor([frames, frames - 100]))
+    _, prefix = rows.prefill(torch.randint(3, 20, (2, prefix_tokens)), cross)
+    owner = torch.arange(2).repeat_interleave(rows_per)
+    layout = RowLayout.of(owner, torch.full((2 * rows_per,), 100), 2)
+    with LargestTensor() as largest:
+        rows.step(torch.randint(3, 20, (2 * rows_per,)), layout, cross, prefix, None)
+    heads, width = 4, 32
+    assert 2 * rows_per * frames * heads * 4 < 2 * rows_per * prefix_tokens * width * 4
+    assert largest.bytes <= 2 * rows_per * frames * heads * 4
