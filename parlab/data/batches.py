@@ -1,6 +1,7 @@
 """Batches: duration buckets for training, a balanced plan for prediction.
 
-Lhotse forms the training batches (buckets of similar duration, a limit in seconds). Audio is decoded once and kept as 16-bit samples, because decoding Opus and Lhotse's
+Lhotse forms the training batches (buckets of similar duration, a limit in seconds). Audio is decoded once and
+kept as 16-bit samples, because decoding Opus and Lhotse's
 speed perturbation without torchaudio take as long as a training step of a small model.
 """
 
