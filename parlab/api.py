@@ -14,7 +14,7 @@ from parlab.data.audio import check_waveform, load_audio, resample
 from parlab.data.tokenizer import Tokenizer
 from parlab.decode import Decoder
 from parlab.experiment.arguments import make_decoder
-from parlab.experiment.predict import device_for
+from parlab.experiment.devices import device_for
 from parlab.experiment.prediction import decode_waves
 from parlab.metrics.speed import Stopwatch
 from parlab.model.folder import read_model

@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("parlab.experiment.fit:validate", "loss and greedy WER of a model on development data"),
     "predict": ("parlab.experiment.predict:main", "decode data; write hypotheses and metrics"),
     "sweep": ("parlab.experiment.sweep:main", "many settings of a decoder: accuracy, and speed measured in full"),
+    "compare": ("parlab.experiment.compare:main", "predictions on the same data: intervals, significance, verdict"),
+    "report": ("parlab.experiment.report:main", "one self-contained HTML page from predictions or a sweep"),
     "rerun": ("parlab.experiment.rerun:main", "repeat a prediction and say whether the text is the same"),
     "demo": ("parlab.experiment.demo:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
@@ -31,8 +33,12 @@ def usage() -> str:
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run a command; bad input is told in one sentence, with exit status 2."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command (``sys.argv`` by default, as the ``parlab`` script does); bad input is told in one sentence.
+
+    Returns the exit status: 2 after bad input, 130 after Ctrl-C.
+    """
+    argv = sys.argv[1:] if argv is None else argv
     # Standard input and threads are left alone; tokenizers warn about forks otherwise.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not argv or argv[0] in {"-h", "--help"}:
@@ -55,9 +61,18 @@ def main(argv: Sequence[str]) -> int:
             raise
         print(f"parlab: {told}", file=sys.stderr)
         return 2
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        return _interrupted()  # Lightning turns Ctrl-C into an exit with status 1
     except KeyboardInterrupt:
-        print("parlab: interrupted; what was done is kept", file=sys.stderr)
-        return 130
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print("parlab: interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)
+    return 130
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

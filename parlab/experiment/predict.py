@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from parlab.data.batches import prediction_batches
 from parlab.data.sources import Utterance, read_data
@@ -15,6 +14,7 @@ from parlab.data.text import normalizer
 from parlab.decode import Decoder, Greedy
 from parlab.errors import UserError
 from parlab.experiment.arguments import Parser, decoder_from, quiet_libraries
+from parlab.experiment.devices import half_of, make_trainer
 from parlab.experiment.module import ASRModule
 from parlab.experiment.prediction import PredictionSet
 from parlab.experiment.provenance import describe_decoder, device_name, hash_data, hash_model, versions
@@ -26,8 +26,8 @@ from parlab.experiment.records import (
     write_json,
     write_jsonl,
 )
-from parlab.experiment.tracking import MODES, log_prediction
-from parlab.experiment.writer import PredictionWriter, claim_directory, forget_failures, read_shards
+from parlab.experiment.tracking import MODES, log_prediction, resolve_mode
+from parlab.experiment.writer import PredictionWriter, claim_directory, forget, read_shards, unfinished
 from parlab.metrics.speed import peak_memory
 
 # Keys that only the metrics need; ``hypotheses.jsonl`` is the same whatever made it, timing aside.
@@ -49,6 +49,8 @@ def make_parser() -> Parser:
     parser.add_argument("--max_seconds", type=float, default=120.0, help="longest audio that is decoded in one piece")
     parser.add_argument("--normalizer", type=str, default="none", help="text normaliser for WER and CER")
     parser.add_argument("--limit", type=int | None, default=None, help="decode only so many utterances")
+    parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ...; the best by default")
+    parser.add_argument("--precision", type=str | None, default=None, help="32-true, bf16-true, bf16-mixed, 16-mixed, ...")
     parser.add_argument("--workers", type=int, default=0, help="processes that load audio")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random generator")
     parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
@@ -81,6 +83,8 @@ def main(argv: Sequence[str]) -> int:
         wandb=options.wandb,
         project=options.project,
         progress=options.progress,
+        device=options.device,
+        precision=options.precision,
         trainer=vars(options.trainer),
     )
     if metrics is None:  # another rank writes and reports
@@ -104,6 +108,8 @@ def predict(
     wandb: str = "off",
     project: str = "parlab",
     progress: bool = False,
+    device: str | None = None,
+    precision: str | None = None,
     trainer: dict[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     """Decode ``data`` with ``model`` into the folder ``out``; return the metrics (None on ranks but the first).
@@ -113,9 +119,12 @@ def predict(
     Raises:
         UserError: model or data are unusable, or ``out`` holds results of another configuration.
     """
-    from lightning.pytorch import Trainer, seed_everything
+    import torch
+    from lightning.pytorch import seed_everything
     from torch.utils.data import DataLoader
 
+    resolve_mode(wandb)  # a wrong one is told before the work and not after it
+    check_limits(batch_size=batch_size, batch_seconds=batch_seconds, max_seconds=max_seconds, limit=limit)
     normalize = normalizer(normalizer_name)
     utterances = read_data(data, limit)
     if seed is not None:
@@ -128,8 +137,7 @@ def predict(
         from lightning.pytorch.callbacks import RichProgressBar
 
         callbacks.append(RichProgressBar())
-    settings = {k: v for k, v in (trainer or {}).items() if k not in {"callbacks", "enable_progress_bar"}}
-    run = Trainer(**{**_DEFAULTS, **settings}, callbacks=callbacks, enable_progress_bar=progress)
+    run, used_precision = make_trainer(trainer or {}, device, precision, callbacks, progress)
     configuration = {
         "model": str(model),
         "data": data,
@@ -140,44 +148,64 @@ def predict(
         "batch_size": batch_size,
         "batch_seconds": batch_seconds,
         "seed": seed,
-        "precision": str(run.precision),
+        "precision": used_precision,
     }
     hashes = {"model": hash_model(module.net), "data": hash_data(utterances)}
+    module.net.to_device(module.device, half_of(used_precision))
     if run.is_global_zero:
         # Batching and the number of devices change no result, so that a restart may choose others.
         identity = {k: v for k, v in configuration.items() if k not in {"model", "data", "batch_size", "batch_seconds"}}
+        identity["parlab"] = versions()["parlab"]
         claim_directory(out, {**identity, "model_hash": hashes["model"], "data_hash": hashes["data"]})
-        forget_failures(out)
-    done = {record["id"] for record in read_shards(out)[0]} if (out / "shards").is_dir() else set()
-    todo = [u for u in utterances if u.id not in done]
+    # Every rank finds the same, also while the first one tidies up, because only what is done anew is dropped.
+    todo = unfinished(out, prediction_batches(utterances, batch_size, batch_seconds))
+    if run.is_global_zero:
+        forget(out, todo)
     rank, world = run.global_rank, run.world_size
-    batches = prediction_batches(todo, batch_size, batch_seconds, rank, world)
-    dataset = PredictionSet(batches, module.net.sample_rate, module.net.min_samples, max_seconds)
+    mine = prediction_batches(utterances, batch_size, batch_seconds, rank, world)
+    batches = [batch for batch in mine if batch[0].id in todo]
+    # Lightning wants a batch on every rank, so one without work gets an empty one.
+    dataset = PredictionSet(batches or [[]], module.net.sample_rate, module.net.min_samples, max_seconds)
     loader = DataLoader(dataset, batch_size=None, shuffle=False, num_workers=workers)
+    place = run.strategy.root_device
+    environment = {
+        "batch_size": batch_size,
+        "precision": used_precision,
+        "device": device_name(place),
+        "num_devices": world,
+    }
     if todo:
         run.predict(module, loader, return_predictions=False)
         run.strategy.barrier("predicted")
+        peak = torch.tensor(peak_memory(place), device=place)
+        environment["peak_memory_bytes"] = int(run.strategy.reduce(peak, reduce_op="max"))
+    else:  # nothing was left to do: the figures are those of the run that did it
+        environment |= recorded_environment(out)
     if not run.is_global_zero:
         return None
-    environment = {
-        "peak_memory_bytes": peak_memory(module.device),
-        "batch_size": batch_size,
-        "precision": str(run.precision),
-        "device": device_name(run.strategy.root_device),
-        "num_devices": world,
-    }
     metrics = finish(out, configuration, hashes, environment, utterances)
     log_prediction(out, metrics, wandb, project, normalize)
     return metrics
 
 
-_DEFAULTS: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "devices": 1,
-}
+def check_limits(**limits: float | None) -> None:
+    """Refuse limits that leave nothing to do.
+
+    Raises:
+        UserError: one is not above 0.
+    """
+    for name, value in limits.items():
+        if value is not None and not value > 0:
+            raise UserError(f"the option {name} is {value}, expected more than 0; correct it")
+
+
+def recorded_environment(out: Path) -> dict[str, Any]:
+    """Device, precision and memory as an earlier run in ``out`` wrote them; empty without one."""
+    try:
+        speed = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["speed"]
+    except (OSError, ValueError, KeyError):
+        return {"peak_memory_bytes": None}
+    return {k: speed.get(k) for k in ("peak_memory_bytes", "batch_size", "precision", "device", "num_devices")}
 
 
 def finish(
@@ -229,15 +257,3 @@ def print_metrics(metrics: dict[str, Any], out: Path) -> None:
     print(f"wrote {out}/hypotheses.jsonl and {out}/metrics.json")
     for entry in metrics["failed"]:
         print(f"failed: {entry['id']}: {entry['reason']}", file=sys.stderr)
-
-
-def device_for(name: str | None) -> torch.device:
-    """The device asked for, or the best there is.
-
-    Raises:
-        UserError: CUDA was asked for and is not there.
-    """
-    wanted = torch.device(name) if name else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("the device is cuda, but no CUDA device is available here; use device='cpu'")
-    return wanted

@@ -60,15 +60,28 @@ class PredictionSet(Dataset):
         with watch.phase("load"):
             for u in self.batches[index]:
                 try:
-                    wave = load_audio(
-                        u.audio, self.sample_rate, u.start, u.duration if u.start else None, self.min_samples, self.max_seconds
-                    )
+                    wave = load_audio(u.audio, self.sample_rate, u.start, u.duration, self.min_samples, self.max_seconds)
+                    check_length(u, len(wave) / self.sample_rate)
                 except UserError as error:
                     failed.append((u.id, str(error)))
                     continue
                 waves.append(wave)
                 good.append(u)
         return Loaded(waves, good, failed, watch.seconds["load"])
+
+
+def check_length(utterance: Utterance, seconds: float) -> None:
+    """Refuse audio that is shorter than its manifest says; rounded durations are fine.
+
+    Raises:
+        UserError: more than half a second and 2 % are missing.
+    """
+    wanted = utterance.duration or 0.0
+    if seconds < wanted - 0.5 - 0.02 * wanted:
+        raise UserError(
+            f"the audio file {utterance.audio} is truncated: {seconds:.2f} s are there, expected {wanted:.2f} s as its "
+            "manifest says; copy it again or correct the duration"
+        )
 
 
 def predict_batch(module: Any, batch: Loaded) -> Predicted:
@@ -79,28 +92,34 @@ def predict_batch(module: Any, batch: Loaded) -> Predicted:
         _decode_halving(module, batch.waves, Stopwatch(module.device))
         module.warm = True
     watch = Stopwatch(module.device)
-    hypotheses = _decode_halving(module, batch.waves, watch)
-    hypotheses = [
-        replace(h, text=module.tokenizer.decode(h.tokens), id=u.id)
-        for h, u in zip(hypotheses, batch.utterances, strict=True)
-    ]
+    found = _decode_halving(module, batch.waves, watch)
     rate = module.net.sample_rate
-    durations = [len(w) / rate for w in batch.waves]
+    utterances, hypotheses, durations, failed = [], [], [], list(batch.failed)
+    for u, wave, h in zip(batch.utterances, batch.waves, found, strict=True):
+        if h is None:
+            failed.append((u.id, f"the memory does not suffice for its {len(wave) / rate:.0f} s of audio; cut it"))
+            continue
+        utterances.append(u)
+        hypotheses.append(replace(h, text=module.tokenizer.decode(h.tokens), id=u.id))
+        durations.append(len(wave) / rate)
     phases = {"load": batch.seconds, **watch.seconds}
     latency = sum(watch.seconds.values())
     whole = sum(durations)
     timing = [{**{k: v * d / whole for k, v in phases.items()}, "latency": latency} for d in durations]
-    return Predicted(batch.utterances, hypotheses, durations, timing, batch.failed)
+    return Predicted(utterances, hypotheses, durations, timing, failed)
 
 
-def _decode_halving(module: Any, waves: list[Tensor], watch: Stopwatch) -> list[Hypothesis]:
-    """Decode; where the GPU's memory does not suffice, half the batch at a time."""
+def _decode_halving(module: Any, waves: list[Tensor], watch: Stopwatch) -> list[Hypothesis | None]:
+    """Decode; where the memory does not suffice, half the batch at a time; None for one that alone is too large."""
     try:
-        return decode_waves(module.net, module.decoder, waves, watch)
-    except torch.cuda.OutOfMemoryError:
-        if len(waves) == 1:
+        return list(decode_waves(module.net, module.decoder, waves, watch))
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
+    if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if len(waves) == 1:
+        return [None]
     middle = len(waves) // 2
     return _decode_halving(module, waves[:middle], watch) + _decode_halving(module, waves[middle:], watch)
 

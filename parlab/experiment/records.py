@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from parlab.data.sources import Utterance
 from parlab.data.text import Normalizer
 from parlab.data.tokenizer import Tokenizer
+from parlab.errors import UserError
 from parlab.metrics.speed import percentile, rtfx
 from parlab.metrics.wer import corpus_errors
 from parlab.types import Hypothesis
@@ -41,54 +44,74 @@ def hypothesis_record(
                 "fill": list(s.fill),
                 "draft_text": [tokenizer.token_list[i] for i in s.draft],
                 "fill_text": [tokenizer.token_list[i] for i in s.fill],
-                "score": round(s.score, 4),
+                "score": _number(s.score),
                 "forced": s.forced,
             }
             for s in hypothesis.segments
         ],
-        "score": round(hypothesis.score, 4),
+        "score": _number(hypothesis.score),
         "duration": round(duration, 4),
         "audio": str(utterance.audio),
         "counts": dict(hypothesis.counts),
     }
     if hypothesis.nbest:
-        record["nbest"] = [{"text": tokenizer.decode(h.tokens), "score": round(h.score, 4)} for h in hypothesis.nbest]
+        record["nbest"] = [{"text": tokenizer.decode(h.tokens), "score": _number(h.score)} for h in hypothesis.nbest]
     record["seconds"] = sum(timing[p] for p in ("encode", "ctc", "search"))
     record["timing"] = dict(timing)
     return record
 
 
+def _number(value: float) -> float | None:
+    """A score for JSON, which has no word for infinity."""
+    return round(value, 4) if math.isfinite(value) else None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Tell a full disk or a missing permission in one sentence.
+
+    Raises:
+        UserError: the block failed to write ``path``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written ({error.strerror or error}); what was done is kept: make room or name another "
+            "--out, then start the same command again"
+        ) from error
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write through a temporary file, so that a reader never sees half of it."""
+    _write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        json.dump(value, out, indent=2, ensure_ascii=False)
-        out.write("\n")
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
+    with writing(path):
+        with partial.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        partial.replace(path)
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, through a temporary file."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as out:
-        for record in records:
-            out.write(json.dumps(record, ensure_ascii=False) + "\n")
-        out.flush()
-        os.fsync(out.fileno())
-    partial.replace(path)
+    _write_whole(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read JSON lines; a half-written last line, as a killed process leaves it, is dropped."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:  # a line that a kill cut and a restart continued
-                continue
+    # Bytes, because a kill cuts characters in two; split at "\n" alone, because str.splitlines also splits at
+    # characters that a text may hold (U+2028, U+0085).
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            records.append(json.loads(line))
+        except (json.JSONDecodeError, UnicodeDecodeError):  # a line that a kill cut and a restart ended
+            continue
     return records
 
 

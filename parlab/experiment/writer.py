@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
+from parlab.data.sources import Utterance
 from parlab.errors import UserError
 from parlab.experiment.prediction import Predicted
-from parlab.experiment.records import hypothesis_record, read_jsonl, write_json
+from parlab.experiment.records import hypothesis_record, read_jsonl, write_json, write_jsonl, writing
 
 
 class PredictionWriter(Callback):
@@ -22,14 +22,17 @@ class PredictionWriter(Callback):
     def __init__(self, directory: Path):
         self.directory = directory
         self._out: Any = None
+        self._path = directory
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         shards = self.directory / "shards"
-        shards.mkdir(parents=True, exist_ok=True)
-        path = shards / f"rank{trainer.global_rank}.jsonl"
-        self._out = path.open("a", encoding="utf-8")
-        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-            self._out.write("\n")  # after a kill in the middle of a line
+        self._path = shards / f"rank{trainer.global_rank}.jsonl"
+        with writing(self._path):
+            shards.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: after a failed write nothing is left that closing the file would write again.
+            self._out = self._path.open("ab", buffering=0)
+            if self._path.stat().st_size and not self._path.read_bytes().endswith(b"\n"):
+                self._out.write(b"\n")  # after a kill in the middle of a line
 
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -42,12 +45,19 @@ class PredictionWriter(Callback):
             )
         ]
         failures = [{"id": name, "failed": reason, "rank": trainer.global_rank} for name, reason in predicted.failed]
-        for line in [*lines, *failures]:
-            self._out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._out.flush()
-        os.fsync(self._out.fileno())
+        rest = memoryview("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*lines, *failures]).encode())
+        with writing(self._path):
+            while rest:  # an unbuffered write may take only a part
+                rest = rest[self._out.write(rest) :]
+            os.fsync(self._out.fileno())
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
+        self._close()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._out is not None:
             self._out.close()
             self._out = None
@@ -65,6 +75,25 @@ def read_shards(directory: Path) -> tuple[list[dict[str, Any]], list[dict[str, s
                 records.setdefault(line["id"], line)
     kept = [failed[name] for name in sorted(failed) if name not in records]
     return [records[name] for name in sorted(records)], kept
+
+
+def unfinished(directory: Path, plan: Sequence[Sequence[Utterance]]) -> set[str]:
+    """Ids that are still to be decoded: all of each batch of ``plan`` that misses one, or has one that failed.
+
+    Batches are done anew as a whole, because the last digits of a score may depend on the batch: so a restart with
+    the same batches ends with the same bytes as an unbroken run.
+    """
+    held = {record["id"] for record in read_shards(directory)[0]}
+    return {u.id for batch in plan if any(u.id not in held for u in batch) for u in batch}
+
+
+def forget(directory: Path, ids: set[str]) -> None:
+    """Drop from the shards what will be decoded again, failures included."""
+    for shard in sorted((directory / "shards").glob("rank*.jsonl")):
+        lines = read_jsonl(shard)
+        kept = [line for line in lines if "failed" not in line and line["id"] not in ids]
+        if len(kept) < len(lines):
+            write_jsonl(shard, kept)
 
 
 def claim_directory(directory: Path, identity: Mapping[str, Any]) -> None:
@@ -85,24 +114,14 @@ def claim_directory(directory: Path, identity: Mapping[str, Any]) -> None:
                 f"{_short(held.get(key))}, is {_short(wanted[key])}); name another --out, or remove the folder"
             )
         return
-    if directory.is_dir() and any(directory.iterdir()):
+    # A kill during the very first write leaves a partial file, which is ours.
+    if directory.is_dir() and any(entry.suffix != ".partial" for entry in directory.iterdir()):
         raise UserError(f"{directory} is not empty and holds no prediction of parlab; name another --out")
-    try:
+    with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-        write_json(mark, dict(identity))
-    except OSError as error:
-        raise UserError(f"{directory} cannot be written ({error.strerror}); name another --out") from error
+    write_json(mark, dict(identity))
 
 
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) < 100 else text[:97] + "..."
-
-
-def forget_failures(directory: Path) -> None:
-    """Drop failures from the shards, so that a restart tries those files again."""
-    for shard in sorted((directory / "shards").glob("rank*.jsonl")):
-        kept = [line for line in read_jsonl(shard) if "failed" not in line]
-        partial = shard.with_name(shard.name + ".partial")
-        partial.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
-        shutil.move(partial, shard)
