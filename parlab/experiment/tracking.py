@@ -142,3 +142,28 @@ def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout:
     best = min((flat["wer/rate"] for _, flat in rows if "wer/rate" in flat), default=None)
     run.summary.update({"points": len(rows), "best_wer": best})
     run.finish()
+
+
+def log_report(out: Path, folders: Sequence[Path], mode: str, project: str) -> None:
+    """Log a report's pictures and tables, so that a default workspace shows them."""
+    if resolve_mode(mode) == "off":
+        return
+    import wandb
+
+    from parlab.experiment.loaded import read_sources
+    from parlab.experiment.report.data import summary
+    from parlab.experiment.report.figures import figures
+
+    predictions = read_sources(folders)
+    run = start_run(mode, project, out, name=f"report-{out.name}", job_type="report")
+    if run is None:
+        return
+    tables = {"summary": summary(predictions)}
+    for name, (figure, table, caption) in figures(predictions).items():
+        run.log({f"pictures/{name}": wandb.Image(figure, caption=caption)})
+        tables[name] = table
+    for name, table in tables.items():
+        columns = list(dict.fromkeys(key for row in table for key in row))
+        rows = [[row.get(column) for column in columns] for row in table]
+        run.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
+    run.finish()

@@ -1,0 +1,62 @@
+"""The utterance browser: what the page's script draws, as plain data."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+from parlab.experiment.loaded import Prediction
+from parlab.experiment.report.data import token_errors
+from parlab.metrics.wer import alignment
+
+EMBED_BYTES = 200_000
+
+
+def utterances(prediction: Prediction, page: Path, audio: str) -> list[dict[str, Any]]:
+    """Each utterance: tokens with confidence and error, segments, the aligned words, and its audio if it is there."""
+    counts = {r["id"]: c for r, c in zip(prediction.scored, prediction.word_counts, strict=True)}
+    rows = []
+    for r in prediction.records:
+        reference = prediction.normalized(r["ref"]) if r.get("ref") is not None else None
+        wrong = token_errors(r, reference) if reference is not None else [False] * len(r["token_text"])
+        row: dict[str, Any] = {
+            "id": r["id"],
+            "t": [[_shown(text), round(c, 3), int(w)] for text, c, w in zip(r["token_text"], r["token_confidence"], wrong, strict=True)],
+            "s": _segments(r),
+            "d": round(r["duration"], 2),
+        }
+        if reference is not None:
+            row["r"] = alignment(reference.split(), prediction.normalized(r["text"]).split())
+            row["e"], row["n"] = counts[r["id"]].errors, counts[r["id"]].total
+        source = _audio(r.get("audio"), page, audio)
+        if source:
+            row["a"] = source
+        rows.append(row)
+    return rows
+
+
+def _shown(token: str) -> str:
+    return token.replace("\u2581", " ").replace("<space>", " ")
+
+
+def _segments(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Segments by their place in the result: first token, number of tokens, and the draft that they replaced."""
+    out, shift = [], 0
+    for s in record["segments"]:
+        out.append({"i": s["start"] + shift, "n": len(s["fill"]), "draft": "".join(_shown(t) for t in s["draft_text"])})
+        shift += len(s["fill"]) - len(s["draft"])
+    return out
+
+
+def _audio(path: str | None, page: Path, audio: str) -> str | None:
+    if audio == "off" or not path or not Path(path).is_file():
+        return None
+    file = Path(path)
+    if audio == "embed":
+        if file.stat().st_size > EMBED_BYTES:
+            return None
+        kind = {".flac": "flac", ".wav": "wav", ".mp3": "mpeg"}.get(file.suffix, "ogg")
+        return f"data:audio/{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+    return os.path.relpath(file.resolve(), page.resolve().parent)

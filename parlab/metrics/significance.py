@@ -1,0 +1,145 @@
+"""Is a difference real: bootstrap intervals (Bisani and Ney 2004), paired bootstrap, matched pairs (Gillick and Cox 1989)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from parlab.metrics.wer import GAP, alignment
+
+REPLICATES = 10_000
+
+
+@dataclass(frozen=True)
+class PairedBootstrap:
+    """Rate of B minus rate of A: the difference, its 95 % interval, and the two-sided p-value of no difference."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class MatchedPairs:
+    """MAPSSWE: segments where the systems may differ, mean difference of errors (B minus A), z and two-sided p."""
+
+    segments: int
+    mean_difference: float
+    z: float
+    p_value: float
+
+
+def grouped(values: NDArray, groups: Sequence[str] | None) -> NDArray:
+    """Sum ``values`` (n,) over groups (speakers), so that the unit of resampling is the group."""
+    if groups is None:
+        return values
+    _, index = np.unique(np.asarray(groups), return_inverse=True)
+    return np.bincount(index, weights=values)
+
+
+def _rates(errors: list[NDArray], totals: NDArray, replicates: int, seed: int) -> list[NDArray]:
+    """Error rates of bootstrap replicates, each array on the same draws."""
+    rng = np.random.default_rng(seed)
+    n = len(totals)
+    out: list[list[NDArray]] = [[] for _ in errors]
+    block = max(1, 2_000_000 // max(n, 1))
+    for start in range(0, replicates, block):
+        draw = rng.integers(0, n, size=(min(block, replicates - start), n))
+        words = np.maximum(totals[draw].sum(1), 1)
+        for kept, each in zip(out, errors, strict=True):
+            kept.append(each[draw].sum(1) / words)
+    return [np.concatenate(kept) for kept in out]
+
+
+def bootstrap_interval(
+    errors: ArrayLike, totals: ArrayLike, groups: Sequence[str] | None = None, replicates: int = REPLICATES, seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of the pooled error rate; ``errors`` and ``totals`` (n,) are counts per utterance.
+
+    With ``groups`` (n,) whole groups (speakers) are drawn.
+    """
+    each = grouped(np.asarray(errors, dtype=float), groups)
+    words = grouped(np.asarray(totals, dtype=float), groups)
+    if len(each) == 0:
+        return 0.0, 0.0
+    (rates,) = _rates([each], words, replicates, seed)
+    low, high = np.quantile(rates, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def paired_bootstrap(
+    errors_a: ArrayLike,
+    errors_b: ArrayLike,
+    totals: ArrayLike,
+    groups: Sequence[str] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> PairedBootstrap:
+    """Compare two systems on the same utterances by drawing both together."""
+    a = grouped(np.asarray(errors_a, dtype=float), groups)
+    b = grouped(np.asarray(errors_b, dtype=float), groups)
+    words = grouped(np.asarray(totals, dtype=float), groups)
+    if len(a) == 0:
+        return PairedBootstrap(0.0, 0.0, 0.0, 1.0)
+    rates_a, rates_b = _rates([a, b], words, replicates, seed)
+    gain = rates_b - rates_a
+    low, high = np.quantile(gain, [0.025, 0.975])
+    # How often a replicate is on the other side of zero; ties count half to each side.
+    below = (np.sum(gain < 0) + 0.5 * np.sum(gain == 0)) / replicates
+    p = min(1.0, 2 * min(below, 1 - below))
+    difference = (b.sum() - a.sum()) / max(words.sum(), 1)
+    return PairedBootstrap(float(difference), float(low), float(high), float(max(p, 1 / replicates)))
+
+
+def _segment_errors(reference: str, a: str, b: str, buffer: int = 2) -> list[tuple[int, int]]:
+    """Errors of A and B in each segment of an utterance: segments are separated by ``buffer`` words that both have right."""
+    words = reference.split()
+    wrong = []
+    for hypothesis in (a, b):
+        errors = [0] * (len(words) + 1)
+        place = 0
+        for r, h in alignment(words, hypothesis.split()):
+            if r == GAP:
+                errors[place] += 1  # an insertion stands before the word that follows
+                continue
+            errors[place] += r != h
+            place += 1
+        wrong.append(errors)
+    segments: list[tuple[int, int]] = []
+    count, right = [0, 0], buffer
+    for x, y in zip(*wrong, strict=True):
+        if x or y:
+            count[0] += x
+            count[1] += y
+            right = 0
+            continue
+        right += 1
+        if right == buffer and any(count):
+            segments.append((count[0], count[1]))
+            count = [0, 0]
+    if any(count):
+        segments.append((count[0], count[1]))
+    return segments
+
+
+def mapsswe(references: Sequence[str], hypotheses_a: Sequence[str], hypotheses_b: Sequence[str]) -> MatchedPairs:
+    """Matched-pairs sentence-segment word error test, as NIST's sc_stats does it."""
+    differences = [
+        y - x
+        for r, a, b in zip(references, hypotheses_a, hypotheses_b, strict=True)
+        for x, y in _segment_errors(r, a, b)
+    ]
+    n = len(differences)
+    if n < 2:
+        return MatchedPairs(n, float(sum(differences)), 0.0, 1.0)
+    mean = sum(differences) / n
+    variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
+    if variance == 0:
+        return MatchedPairs(n, mean, 0.0 if mean == 0 else math.copysign(math.inf, mean), 1.0 if mean == 0 else 0.0)
+    z = mean / math.sqrt(variance / n)
+    return MatchedPairs(n, mean, z, math.erfc(abs(z) / math.sqrt(2)))

@@ -1,0 +1,80 @@
+"""Statistics against values worked out by hand, and against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from parlab.metrics.significance import _segment_errors, bootstrap_interval, mapsswe, paired_bootstrap
+
+
+def test_interval_of_a_known_variance() -> None:
+    """1000 utterances of 10 words with 2 errors each, half of them 4 and half 0: sd of the rate is 0.2 / sqrt(1000)."""
+    errors = np.array([0, 4] * 500)
+    low, high = bootstrap_interval(errors, np.full(1000, 10), seed=1)
+    half = 1.96 * 0.2 / math.sqrt(1000)
+    assert low == pytest.approx(0.2 - half, abs=0.001)
+    assert high == pytest.approx(0.2 + half, abs=0.001)
+
+
+def test_speakers_widen_the_interval() -> None:
+    """Errors that belong to speakers: resampling utterances hides it."""
+    errors = np.array([0] * 50 + [4] * 50)
+    speakers = ["a"] * 50 + ["b"] * 50
+    low, high = bootstrap_interval(errors, np.full(100, 10), seed=0)
+    wide = bootstrap_interval(errors, np.full(100, 10), groups=speakers, seed=0)
+    assert wide[0] < low < high < wide[1]
+    assert wide == (0.0, 0.4)
+
+
+def test_equal_systems_do_not_differ() -> None:
+    errors = np.arange(30) % 3
+    found = paired_bootstrap(errors, errors, np.full(30, 10))
+    assert (found.difference, found.low, found.high, found.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_constant_gain_is_certain() -> None:
+    errors = np.arange(30) % 3 + 1
+    found = paired_bootstrap(errors, errors - 1, np.full(30, 10))
+    assert found.difference == pytest.approx(-0.1)
+    assert found.high == pytest.approx(-0.1)
+    assert found.p_value <= 1e-3
+
+
+def test_pairs_are_drawn_together() -> None:
+    """A gain of one word in 10 % of utterances is sure although the rates vary far more than that."""
+    rng = np.random.default_rng(0)
+    errors = rng.integers(0, 10, 400).astype(float)
+    better = errors - ((rng.random(400) < 0.1) & (errors > 0))
+    found = paired_bootstrap(errors, better, np.full(400, 10))
+    assert found.high < 0
+
+
+def test_segments_end_where_both_are_right_twice() -> None:
+    # a b c d e f g h: A errs at b; B errs at c and at g. Between them d, e, f are right for both.
+    assert _segment_errors("a b c d e f g h", "a x c d e f g h", "a b y d e f z h") == [(1, 1), (0, 1)]
+    # One right word between two errors does not separate them.
+    assert _segment_errors("a b c d", "x b y d", "a b c d") == [(2, 0)]
+    # An insertion belongs to the word that follows it; a deletion is an error of its word.
+    assert _segment_errors("a b c d e", "a b q c d e", "b c d e") == [(0, 1), (1, 0)] or _segment_errors(
+        "a b c d e", "a b q c d e", "b c d e"
+    ) == [(1, 1)]
+
+
+def test_mapsswe_by_hand() -> None:
+    """Differences 1, 1, 0, -1 over four one-word sentences apart: mean 0.25, s^2 = 11/12, z = 0.25 / sqrt(11/48)."""
+    references = ["a", "b", "c", "d"]
+    a = ["a", "b", "x", "x"]
+    b = ["x", "x", "y", "d"]
+    found = mapsswe(references, a, b)
+    assert found.segments == 4
+    assert found.mean_difference == pytest.approx(0.25)
+    assert found.z == pytest.approx(0.25 / math.sqrt(11 / 48))
+    assert found.p_value == pytest.approx(math.erfc(found.z / math.sqrt(2)))
+
+
+def test_mapsswe_of_equal_systems() -> None:
+    found = mapsswe(["a b", "c d"], ["a x", "c d"], ["a x", "c d"])
+    assert found.p_value == 1.0
