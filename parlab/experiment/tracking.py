@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,18 @@ def start_run(mode: str, project: str, directory: Path, **settings: Any) -> Any 
     )
 
 
+def finish_run(run: Any) -> None:
+    """End a run and wait until all of it is on the disk.
+
+    W&B's service writes on its own: after ``finish`` an offline run's file may still be empty for a moment.
+    """
+    import wandb
+
+    run.finish()
+    if wandb.run is None:  # stopping the service would end a run that the caller has open
+        wandb.teardown()
+
+
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested numbers and strings as ``a/b`` keys; lists are left out."""
     flat: dict[str, Any] = {}
@@ -82,17 +95,25 @@ def marked_text(record: Mapping[str, Any]) -> str:
 def log_prediction(
     out: Path, metrics: Mapping[str, Any], mode: str, project: str, normalize: Normalizer, **settings: Any
 ) -> None:
-    """Log a prediction: metrics as summary, and a table of its utterances."""
-    decoder = metrics["decoder"]
-    run = start_run(
-        mode, project, out, job_type="predict", name=f"{decoder['name']}-{out.name}", config=metrics["config"], **settings
-    )
-    if run is None:
+    """Log a prediction: metrics as summary, and a table of its utterances.
+
+    The files are written by now, so a server that does not answer costs a warning and not the prediction.
+    """
+    if resolve_mode(mode) == "off":
         return
     import wandb
 
+    decoder = metrics["decoder"]
+    name = f"{decoder['name']}-{out.name}"
+    try:
+        run = start_run(mode, project, out, job_type="predict", name=name, config=metrics["config"], **settings)
+    except wandb.errors.Error as error:
+        print(f"warning: W&B does not answer ({str(error)[:160]}); the files in {out} are complete", file=sys.stderr)
+        return
+    assert run is not None
     run.summary.update(flatten({k: metrics[k] for k in ("wer", "cer", "speed", "par", "counts") if k in metrics}))
-    run.summary["utterances"], run.summary["failed"] = metrics["utterances"], len(metrics["failed"])
+    # "utterances" is the table; W&B would let it replace a number of the same name.
+    run.summary.update({"decoded": metrics["utterances"], "failed": len(metrics["failed"])})
     table = wandb.Table(columns=["id", "reference", "hypothesis", "errors", "words", "segments", "seconds"])
     for record in read_jsonl(out / "hypotheses.jsonl"):
         reference = record.get("ref")
@@ -107,7 +128,7 @@ def log_prediction(
             record["seconds"],
         )
     run.log({"utterances": table})
-    run.finish()
+    finish_run(run)
 
 
 def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout: str) -> None:
@@ -126,7 +147,7 @@ def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout:
             run = start_run(mode, project, out, group=out.name, name=point.name, config=dict(point.options), job_type="sweep")
             if run is not None:
                 run.summary.update(flat)
-                run.finish()
+                finish_run(run)
         return
     import wandb
 
@@ -141,7 +162,7 @@ def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout:
     run.log({"points": table})
     best = min((flat["wer/rate"] for _, flat in rows if "wer/rate" in flat), default=None)
     run.summary.update({"points": len(rows), "best_wer": best})
-    run.finish()
+    finish_run(run)
 
 
 def log_report(out: Path, folders: Sequence[Path], mode: str, project: str) -> None:
