@@ -184,7 +184,7 @@ def log_report(out: Path, folders: Sequence[Path], mode: str, project: str) -> N
         run.log({f"pictures/{name}": wandb.Image(figure, caption=caption)})
         tables[name] = table
     for name, table in tables.items():
-        columns = list(dict.fromkeys(key for row in table for key in row))
+        columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
         rows = [[row.get(column) for column in columns] for row in table]
         run.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
     run.finish()

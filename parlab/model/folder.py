@@ -7,7 +7,6 @@ are always read with ``weights_only=True``.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -229,8 +228,8 @@ def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path,
     config = portable_config(model, tokenizer)
     if isinstance(model.normalize, GlobalMVN):
         write_stats(folder / "feats_stats.npz", model.normalize.mean, model.normalize.std)
-    if tokenizer.model_file is not None and Path(tokenizer.model_file).resolve() != (folder / "bpe.model").resolve():
-        shutil.copyfile(tokenizer.model_file, folder / "bpe.model")
+    if tokenizer.model_bytes is not None:
+        (folder / "bpe.model").write_bytes(tokenizer.model_bytes)
     state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
@@ -243,7 +242,7 @@ def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path,
 def portable_config(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
     """The model's config with inline tokens and files beside it."""
     config = {**model.config, "token_list": list(model.token_list), "token_type": tokenizer.token_type}
-    config["bpemodel"] = "bpe.model" if tokenizer.model_file is not None else None
+    config["bpemodel"] = "bpe.model" if tokenizer.model_bytes is not None else None
     config.pop("init", None)  # the weights are trained: initialising them again would only cost time
     if isinstance(model.normalize, GlobalMVN):
         config["normalize_conf"] = {**(config.get("normalize_conf") or {}), "stats_file": "feats_stats.npz"}
@@ -253,8 +252,8 @@ def portable_config(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
 def checkpoint_entry(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
     """What a Lightning checkpoint needs beside its weights to be read alone (plain types and one byte tensor)."""
     entry: dict[str, Any] = {"config": portable_config(model, tokenizer)}
-    if tokenizer.model_file is not None:
-        entry["bpemodel"] = torch.frombuffer(bytearray(Path(tokenizer.model_file).read_bytes()), dtype=torch.uint8)
+    if tokenizer.model_bytes is not None:
+        entry["bpemodel"] = torch.frombuffer(bytearray(tokenizer.model_bytes), dtype=torch.uint8)
     return entry
 
 

@@ -124,6 +124,10 @@ def test_bpe_tokenizer_travels(tmp_path: Path) -> None:
     _, again = read_model(folder)
     assert again.encode("seven two") == tokenizer.encode("seven two")
     assert yaml.safe_load((folder / "config.yaml").read_text())["bpemodel"] == "bpe.model"
+    # A checkpoint gives bytes and no file; they are written again.
+    bytes_only = Tokenizer(tokenizer.token_list, "bpe", model_bytes=tokenizer.model_bytes)
+    _, third = read_model(write_model(model, bytes_only, tmp_path / "n"))
+    assert third.encode("seven two") == tokenizer.encode("seven two")
 
 
 def test_rejected_folders(saved: tuple[Path, HybridModel], tmp_path: Path) -> None:
