@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("parlab.experiment.compare:main", "predictions on the same data: intervals, significance, verdict"),
     "report": ("parlab.experiment.report:main", "one self-contained HTML page from predictions or a sweep"),
     "rerun": ("parlab.experiment.rerun:main", "repeat a prediction and say whether the text is the same"),
+    "bench": ("parlab.experiment.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
     "demo": ("parlab.experiment.demo:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 

@@ -29,6 +29,8 @@ from parlab.model.hybrid import HybridModel
 from parlab.model.rows import CrossCache, PrefixCache, RowDecoder
 from parlab.types import Hypothesis, Segment
 
+ESPNET = {"threshold": 0.99, "max_seq_len": 5, "ctc_weight": 0.0, "length_normalize": False, "nbest": 1}
+
 
 @dataclass(frozen=True)
 class PAR(Decoder):
@@ -68,7 +70,7 @@ class PAR(Decoder):
 
     def __post_init__(self) -> None:
         if self.reference == "espnet":
-            for name, value in {"threshold": 0.99, "max_seq_len": 5, "ctc_weight": 0.0}.items():
+            for name, value in ESPNET.items():
                 object.__setattr__(self, name, value)
         _check(self)
 

@@ -1,0 +1,235 @@
+"""The ``bench`` command: cases, ratios, a table, JSON, CSV and a picture."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
+from parlab.errors import UserError, nearest
+from parlab.experiment.arguments import Parser, quiet_libraries
+from parlab.experiment.bench.baselines import espnet_ar, espnet_par
+from parlab.experiment.bench.sizes import SIZES, Input, make_input, random_model
+from parlab.experiment.bench.speech import speech_rows
+from parlab.experiment.bench.timing import PeakMemory, bare_products, median, time_in_turn
+from parlab.experiment.devices import device_for
+from parlab.experiment.provenance import device_name, versions
+from parlab.experiment.records import write_json
+from parlab.experiment.report.page import write_csv
+from parlab.model.hybrid import HybridModel
+
+CASES = ((5.0, 6), (10.0, 12), (20.0, 18), (30.0, 27))  # seconds of audio, masks
+STEPS = 5  # ESPnet's max_seq_len
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``bench``."""
+    quiet_libraries()
+    parser = Parser.of("bench", "Time our decoders and ESPnet's, same weights, same input, in one run.")
+    parser.add_argument("--size", type=str, default="librispeech256", help=f"random model: {', '.join(SIZES)}")
+    parser.add_argument("--seconds", type=list[float], default=[], help="durations (default 5, 10, 20, 30)")
+    parser.add_argument("--batch", type=int, default=8, help="utterances of the batched rows")
+    parser.add_argument("--beam", type=int, default=10, help="beam size")
+    parser.add_argument("--parallel", type=list[int], default=[-1], help="values of max_mask_parallel")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of ours after one warm-up; the median counts")
+    parser.add_argument("--espnet_repeats", type=int, default=5, help="timed runs of ESPnet's after one warm-up; 0: leave out")
+    parser.add_argument("--model", type=str | None, default=None, help="a trained model: whole utterances against greedy")
+    parser.add_argument("--data", type=str | None, default=None, help="speech for --model, joined to about 20 s")
+    parser.add_argument("--device", type=str | None, default=None, help="cpu or cuda")
+    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads")
+    parser.add_argument("--out", type=str, default="runs/bench", help="folder for bench.json, bench.csv, bench.png")
+    o = parser.parse_args(list(argv))
+    if o.size not in SIZES:
+        raise UserError(f"there is no size '{o.size}', expected one of {', '.join(SIZES)}{nearest(o.size, SIZES)}")
+    logging.disable(logging.WARNING)  # ESPnet logs at the root; random weights reach every limit; it says so each time
+    if o.threads:
+        torch.set_num_threads(o.threads)
+    device = device_for(o.device)
+    out = Path(o.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if o.model:
+        if not o.data:
+            raise UserError("bench got --model without --data, expected speech to decode; name a manifest")
+        rows = speech_rows(o.model, o.data, o.batch, o.repeats, device)
+    else:
+        wanted = o.seconds or [seconds for seconds, _ in CASES]
+        masks = dict(CASES)
+        rows = []
+        model = random_model(o.size).to(device)
+        for seconds in wanted:
+            count = masks.get(seconds, max(1, int(0.9 * seconds)))
+            rows += case_rows(model, seconds, count, o.batch, o.beam, o.parallel, o.repeats, o.espnet_repeats, device)
+            _save(out, o, rows, device)
+    _save(out, o, rows, device)
+    _print(rows)
+    print(f"wrote {out}/bench.json, bench.csv and bench.png")
+    return 0
+
+
+def _save(out: Path, o: Any, rows: list[dict[str, Any]], device: torch.device) -> None:
+    """Write after each case: an interrupted bench keeps what it measured."""
+    options = {k: v for k, v in vars(o).items() if k not in {"config"}}
+    machine = {"device": device_name(device), "platform": platform.platform(), "threads": torch.get_num_threads()}
+    write_json(out / "bench.json", {"options": options, "machine": machine, "versions": versions(), "rows": rows})
+    write_csv(out / "bench.csv", rows)
+    _draw(out / "bench.png", rows)
+
+
+@torch.inference_mode()
+def case_rows(
+    model: HybridModel,
+    seconds: float,
+    masks: int,
+    batch: int,
+    beam: int,
+    parallel: Sequence[int],
+    repeats: int,
+    espnet_repeats: int,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """All candidates on one duration: a row each, with seconds per utterance of the search, and ratios to our PAR."""
+    one = _to(make_input(model, seconds, masks, 1), device)
+    many = _to(make_input(model, seconds, masks, batch), device) if batch > 1 else None
+    reference = PAR(reference="espnet", beam_size=beam)
+    ours: dict[str, tuple[Decoder, Input, int]] = {
+        "greedy": (Greedy(), one, 1),
+        "par": (reference, one, 1),
+        "par joint": (PAR(threshold=0.99, beam_size=beam), one, 1),
+        "speculative": (Speculative(maxlenratio=-one.tokens), one, 1),
+        "rescore": (Rescore(beam_size=beam), one, 1),
+        "ctc_beam": (CTCBeam(beam_size=beam), one, 1),
+        "ar attention": (AR(beam_size=beam, ctc_weight=0.0, maxlenratio=-one.tokens), one, 1),
+        "ar joint": (AR(beam_size=beam, ctc_weight=0.3, maxlenratio=-one.tokens), one, 1),
+    }
+    for cap in parallel:
+        if cap > 0:
+            ours[f"par, {cap} masks at a time"] = (PAR(reference="espnet", beam_size=beam, max_mask_parallel=cap), one, 1)
+    if many is not None:
+        ours["greedy, batch"] = (Greedy(), many, batch)
+        ours["par, batch"] = (reference, many, batch)
+        ours["par joint, batch"] = (PAR(threshold=0.99, beam_size=beam), many, batch)
+        ours["ar joint, batch"] = (AR(beam_size=beam, ctc_weight=0.3, maxlenratio=-one.tokens), many, batch)
+    tasks: dict[str, Callable[[], Any]] = {
+        f"ours: {name}": (lambda d=d, x=x: d.decode(model, x.states, x.lengths, None, x.log_probs))  # type: ignore[misc]
+        for name, (d, x, _) in ours.items()
+    }
+    shares = {f"ours: {name}": n for name, (_, _, n) in ours.items()}
+    counts = dict.fromkeys(tasks, repeats)
+    if espnet_repeats > 0:
+        states, log_probs = one.states[0], one.log_probs[0]
+        tasks |= {
+            "espnet: par, driver mended": lambda: espnet_par(model, states, log_probs, 0.99, beam, STEPS),
+            "espnet: ar attention": lambda: espnet_ar(model, states, beam, 0.0, one.tokens),
+            "espnet: ar joint": lambda: espnet_ar(model, states, beam, 0.3, one.tokens),
+        }
+        counts |= {name: espnet_repeats for name in tasks if name not in counts}
+    if device.type == "cpu":
+        frames = one.states.size(1)
+        tasks["bare products of par"] = bare_products(
+            model, 1, one.tokens + 1, frames, masks * beam, STEPS - 1, masks
+        )
+        counts["bare products of par"] = repeats
+    tasks["encoder and front end"] = lambda: model.encode(one.speech, torch.tensor([one.speech.size(1)], device=device))
+    tasks["ctc head"] = lambda: model.ctc_log_probs(one.states)
+    counts |= {"encoder and front end": repeats, "ctc head": repeats}
+    if many is not None:
+        tasks["encoder and front end, batch"] = lambda: model.encode(
+            many.speech, torch.full((batch,), many.speech.size(1), device=device)
+        )
+        tasks["ctc head, batch"] = lambda: model.ctc_log_probs(many.states)
+        for name in ("encoder and front end, batch", "ctc head, batch"):
+            counts[name], shares[name] = repeats, batch
+    taken = time_in_turn(tasks, counts, device)
+    memory = {}
+    for name in ("ours: greedy", "ours: par"):
+        with PeakMemory(device) as peak:
+            tasks[name]()
+        memory[name] = peak.bytes
+    rows = []
+    mine = median(taken["ours: par"])
+    for name, values in taken.items():
+        each = median(values) / shares.get(name, 1)
+        row: dict[str, Any] = {
+            "seconds_of_audio": seconds,
+            "masks": masks,
+            "tokens": one.tokens,
+            "what": name,
+            "batch": shares.get(name, 1),
+            "ms_per_utterance": 1000 * each,
+            "times_par": each / mine,
+            "min_ms": 1000 * min(values) / shares.get(name, 1),
+            "max_ms": 1000 * max(values) / shares.get(name, 1),
+            "repeats": len(values),
+        }
+        if name in memory:
+            row["peak_bytes"] = memory[name]
+        rows.append(row)
+    return rows + whole_rows(rows, seconds, masks)
+
+
+def whole_rows(rows: Sequence[dict[str, Any]], seconds: float, masks: int) -> list[dict[str, Any]]:
+    """Whole utterances (front end, encoder, CTC, search) of PAR against greedy."""
+    ms = {row["what"]: row["ms_per_utterance"] for row in rows}
+    found = []
+    for suffix in ("", ", batch"):
+        if f"ours: par{suffix}" not in ms:
+            continue
+        shared = ms[f"encoder and front end{suffix}"] + ms[f"ctc head{suffix}"]
+        greedy, par = shared + ms[f"ours: greedy{suffix}"], shared + ms[f"ours: par{suffix}"]
+        found.append(
+            {
+                "seconds_of_audio": seconds,
+                "masks": masks,
+                "what": f"whole utterance: par / greedy{suffix}",
+                "ms_per_utterance": par,
+                "greedy_ms": greedy,
+                "ratio": par / greedy,
+            }
+        )
+    return found
+
+
+def _to(x: Input, device: torch.device) -> Input:
+    return Input(x.states.to(device), x.lengths.to(device), x.log_probs.to(device), x.speech.to(device), x.tokens)
+
+
+def _print(rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="search time per utterance, and in multiples of our PAR at batch 1")
+    for name in ("audio", "masks", "what", "ms", "x par"):
+        table.add_column(name, justify="left" if name == "what" else "right")
+    for row in rows:
+        ratio = row.get("times_par", row.get("ratio"))
+        table.add_row(
+            f"{row['seconds_of_audio']:.0f} s", str(row["masks"]), row["what"], f"{row['ms_per_utterance']:.1f}", f"{ratio:.2f}"
+        )
+    Console().print(table)
+
+
+def _draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.figure import Figure
+
+    from parlab.experiment.report.figures import COLORS
+
+    figure = Figure(figsize=(7, 4.2), dpi=140, layout="constrained")
+    axes = figure.add_subplot()
+    names = [n for n in dict.fromkeys(r["what"] for r in rows) if n.startswith(("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare"))]
+    for color, name in zip(COLORS * 3, names, strict=False):
+        mine = [r for r in rows if r["what"] == name]
+        style = "--" if name.startswith("espnet") else ":" if name.startswith("bare") else "-"
+        xs, ys = [r["seconds_of_audio"] for r in mine], [r["ms_per_utterance"] for r in mine]
+        axes.plot(xs, ys, style, marker="o", ms=4, color=color, label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("audio (s)")
+    axes.set_ylabel("search time per utterance (ms)")
+    axes.grid(alpha=0.25)
+    if names:
+        axes.legend(frameon=False, fontsize=7)
+    figure.savefig(path)

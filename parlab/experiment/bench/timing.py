@@ -1,0 +1,107 @@
+"""Timing: warm, medians, all candidates of a case in turn, so that a slow moment falls on none of them alone."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parlab.metrics.speed import synchronize
+from parlab.model.hybrid import HybridModel
+
+
+def time_in_turn(
+    tasks: Mapping[str, Callable[[], Any]], repeats: Mapping[str, int], device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of each task, ``repeats`` of them after one warm-up, in rounds of all tasks."""
+    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    for round_ in range(max(repeats.values()) + 1):
+        for name, task in tasks.items():
+            if round_ > repeats[name]:
+                continue
+            synchronize(device)
+            start = time.perf_counter()
+            task()
+            synchronize(device)
+            if round_ > 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def median(values: list[float]) -> float:
+    """The median, 0 for nothing."""
+    return statistics.median(values) if values else 0.0
+
+
+def bare_products(model: HybridModel, batch: int, prefix: int, frames: int, rows: int, steps: int, first: int) -> Callable[[], None]:
+    """The matrix products that a PAR search cannot do without, and nothing else.
+
+    One pass over the draft (``batch`` x ``prefix`` places and the projection of ``frames``), the first step's vocabulary
+    projection (``first`` rows), and ``steps`` steps of ``rows`` rows through every layer and the vocabulary.
+    """
+    decoder: Any = model.decoder
+    layer = decoder.decoders[0]
+    width, units, blocks = layer.size, layer.feed_forward.w_1.out_features, len(decoder.decoders)
+    shapes = [(width, 3 * width), (width, width), (width, width), (width, width), (width, units), (units, width)]
+    weights = [[torch.randn(b, a) for a, b in shapes] for _ in range(blocks)]
+    cross = [torch.randn(2 * width, width) for _ in range(blocks)]
+    output = torch.randn(model.vocab_size, width)
+
+    def stack(x: Tensor, wide: Tensor) -> None:
+        for block in weights:
+            for weight in block:
+                torch.nn.functional.linear(wide if weight.size(1) == units else x, weight)
+
+    inputs = {n: (torch.randn(n, width), torch.randn(n, units)) for n in {batch * prefix, rows, first}}
+    memory = torch.randn(batch * frames, width)
+
+    def run() -> None:
+        for weight in cross:
+            torch.nn.functional.linear(memory, weight)
+        stack(*inputs[batch * prefix])
+        torch.nn.functional.linear(inputs[first][0], output)
+        for _ in range(steps):
+            stack(*inputs[rows])
+            torch.nn.functional.linear(inputs[rows][0], output)
+
+    return run
+
+
+class PeakMemory:
+    """Peak resident bytes above the start, sampled while the block runs (CUDA: the allocator's own peak)."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.bytes = device, 0
+
+    @staticmethod
+    def resident() -> int:
+        fields = Path("/proc/self/statm").read_text(encoding="utf-8").split()
+        return int(fields[1]) * 4096
+
+    def __enter__(self) -> PeakMemory:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.start = torch.cuda.memory_allocated(self.device)
+            return self
+        self.start = self.resident()
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.001):
+            self.bytes = max(self.bytes, self.resident() - self.start)
+
+    def __exit__(self, *_: object) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self.start
+            return
+        self.stop.set()
+        self.thread.join()
