@@ -13,13 +13,14 @@ import torch
 from parlab.data.audio import check_waveform, load_audio, resample
 from parlab.data.tokenizer import Tokenizer
 from parlab.decode import Decoder
+from parlab.errors import UserError
 from parlab.experiment.arguments import make_decoder
 from parlab.experiment.devices import device_for
 from parlab.experiment.prediction import decode_waves
 from parlab.metrics.speed import Stopwatch
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
-from parlab.types import Hypothesis
+from parlab.types import Hypothesis, Segment
 
 Audio = str | Path | tuple[np.ndarray, int]
 
@@ -50,7 +51,9 @@ class ASR:
         Raises:
             UserError: unusable audio, an unknown decoder or option.
         """
-        single = isinstance(audio, (str, Path)) or (isinstance(audio, tuple) and isinstance(audio[0], np.ndarray))
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}, expected at least 1; correct it")
+        single = isinstance(audio, (str, Path)) or (isinstance(audio, tuple) and not isinstance(audio[0], (str, Path, tuple)))
         items: list[Any] = [audio] if single else list(audio)  # type: ignore[list-item, arg-type]
         how = make_decoder(decoder, **options) if isinstance(decoder, str) else decoder
         waves = [self._load(item) for item in items]
@@ -64,13 +67,35 @@ class ASR:
                 out[i] = replace(hypothesis, text=self.tokenizer.decode(hypothesis.tokens), id=name)
         return [h for h in out if h is not None]
 
+    def segment_texts(self, hypothesis: Hypothesis) -> list[tuple[Segment, str, str]]:
+        """The masked segments of a hypothesis, each with the text of its draft and of what replaced it."""
+        return [(s, self.tokenizer.decode(s.draft), self.tokenizer.decode(s.fill)) for s in hypothesis.segments]
+
     def _load(self, item: Any) -> torch.Tensor:
         rate = self.model.sample_rate
         if isinstance(item, tuple):
-            samples = np.asarray(item[0], dtype=np.float32)
-            samples = samples.mean(axis=1) if samples.ndim == 2 else samples
+            samples = waveform(item[0])
             return check_waveform(resample(samples, int(item[1]), rate), "an array", rate, self.model.min_samples)
         return load_audio(item, rate, min_samples=self.model.min_samples)
+
+
+def waveform(samples: Any) -> np.ndarray:
+    """An array or tensor of samples, (samples,) or (samples, channels), as mono float32; integers are scaled to [-1, 1].
+
+    Raises:
+        UserError: it has another shape.
+    """
+    array = np.asarray(samples.detach().cpu() if isinstance(samples, torch.Tensor) else samples)
+    if array.ndim not in (1, 2):
+        raise UserError(f"the audio is an array of shape {array.shape}, expected (samples,) or (samples, channels); reshape it")
+    if array.ndim == 2 and array.shape[0] < array.shape[1]:
+        raise UserError(
+            f"the audio is an array of shape {array.shape}, expected (samples, channels) with more samples than channels; "
+            "transpose it"
+        )
+    scale = 1.0 / (np.iinfo(array.dtype).max + 1) if np.issubdtype(array.dtype, np.signedinteger) else 1.0
+    mono = array.mean(axis=1) if array.ndim == 2 else array
+    return (mono * scale).astype(np.float32)
 
 
 def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str | None = None) -> ASR:
@@ -81,9 +106,11 @@ def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str |
         dtype: of encoder and decoder, as ``torch.bfloat16`` or ``"bfloat16"``; the front end stays float32.
 
     Raises:
-        UserError: nothing usable is there.
+        UserError: nothing usable is there, or there is no such device or type.
     """
-    model, tokenizer = read_model(path)
     place = device_for(device)
-    wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
+        raise UserError(f"the dtype is {dtype!r}, expected 'float32', 'bfloat16', 'float16' or None; correct it")
+    model, tokenizer = read_model(path)
     return ASR(model.to_device(place, wanted), tokenizer, place)
