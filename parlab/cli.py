@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("parlab.experiment.report:main", "one self-contained HTML page from predictions or a sweep"),
     "rerun": ("parlab.experiment.rerun:main", "repeat a prediction and say whether the text is the same"),
     "bench": ("parlab.experiment.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
+    "slurm": ("parlab.experiment.slurm:main", "print the job script that runs a command on a SLURM cluster"),
     "demo": ("parlab.experiment.demo:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 
