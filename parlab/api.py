@@ -22,7 +22,7 @@ from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis, Segment
 
-Audio = str | Path | tuple[np.ndarray, int]
+Audio = str | Path | tuple[np.ndarray | torch.Tensor, int]
 
 
 @dataclass(frozen=True)
