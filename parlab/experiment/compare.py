@@ -20,14 +20,20 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=str, help="folders that `predict --out` wrote; the first is the baseline")
     parser.add_argument("--margin", type=float, default=0.005, help="'no worse than': absolute WER that may be lost")
     parser.add_argument("--json", type=str | None, default=None, help="write everything to this file")
+    parser.add_argument("--markdown", type=bool, default=False, help="print the table of systems as Markdown")
     parser.add_argument("--show", type=int, default=10, help="differing utterances to print")
     parser.add_argument("--replicates", type=int, default=10_000, help="bootstrap replicates")
     o = parser.parse_args(list(argv))
-    found = [read_prediction(Path(f), f) for f in o.folders]
+    found = [read_prediction(Path(f)) for f in o.folders]
+    if len({p.name for p in found}) < len(found):
+        found = [read_prediction(Path(f), f) for f in o.folders]
     result = compare(found, o.margin, o.replicates)
     if o.json:
         write_json(Path(o.json), result)
-    print_comparison(result, o.show)
+    if o.markdown:
+        print(markdown(result))
+    else:
+        print_comparison(result, o.show)
     return 0
 
 
@@ -83,6 +89,8 @@ def _system(p: Prediction, replicates: int) -> dict[str, Any]:
     if speed:
         entry["speed"] = {k: speed[k] for k in ("rtfx", "search_seconds", "encode_seconds", "latency_p50", "latency_p90")}
     entry["masked_share"] = p.masked_share
+    counts = p.metrics.get("counts", {})
+    entry["passes"], entry["steps"] = counts.get("decoder_passes", 0), counts.get("decoder_steps", 0)
     return entry
 
 
@@ -130,6 +138,23 @@ def _differences(a: Prediction, b: Prediction) -> list[dict[str, Any]]:
             found.append(entry)
     found.sort(key=lambda e: (-abs(e.get("other_errors", 0) - e.get("baseline_errors", 0)), e["id"]))
     return found
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The systems as a Markdown table."""
+    lines = [
+        "| prediction | WER % [95 %] | CER % | search s | RTFx | decoder passes + steps | masked | verdict |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    verdicts = {pair["other"]: pair.get("verdict", "") for pair in result["pairs"]}
+    for s in result["systems"]:
+        wer = f"{100 * s['wer']['rate']:.2f} [{100 * s['wer']['low']:.1f}, {100 * s['wer']['high']:.1f}]" if "wer" in s else ""
+        cer = f"{100 * s['cer']['rate']:.2f}" if "cer" in s else ""
+        speed = [f"{s['speed']['search_seconds']:.2f}", f"{s['speed']['rtfx']:.1f}"] if "speed" in s else ["", ""]
+        work = f"{s['passes']:.0f} + {s['steps']:.0f}"
+        cells = [s["name"], wer, cer, *speed, work, f"{s['masked_share']:.1%}", verdicts.get(s["name"], "baseline")]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def print_comparison(result: dict[str, Any], show: int) -> None:
