@@ -18,17 +18,20 @@ MODES = ("auto", "online", "offline", "off")
 
 
 def resolve_mode(mode: str) -> str:
-    """``auto`` is online where a key is set, else offline.
+    """``auto`` is what ``WANDB_MODE`` says, else online where a key is set, else offline.
 
     Raises:
         UserError: an unknown mode.
     """
     if mode not in MODES:
         raise UserError(f"the W&B mode is '{mode}', expected one of {', '.join(MODES)}{nearest(mode, MODES)}")
-    if os.environ.get("WANDB_MODE") == "disabled":  # it would not override an explicit "offline"
+    wished = os.environ.get("WANDB_MODE", "")
+    if wished == "disabled":  # it would not override an explicit "offline"
         return "off"
     if mode != "auto":
         return mode
+    if wished in {"online", "offline"}:  # the mode that wandb.init is given would override it
+        return wished
     import netrc
 
     try:
