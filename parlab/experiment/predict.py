@@ -215,9 +215,19 @@ def finish(
     environment: dict[str, Any],
     utterances: Sequence[Utterance],
 ) -> dict[str, Any]:
-    """Merge the shards into ``hypotheses.jsonl`` and ``metrics.json``."""
+    """Merge the shards into ``hypotheses.jsonl`` and ``metrics.json``.
+
+    Raises:
+        UserError: an utterance is in no shard, as when another process wrote into the folder at the same time.
+    """
     records, failed = read_shards(out)
     wanted = {u.id for u in utterances}
+    missing = sorted(wanted - {r["id"] for r in records} - {f["id"] for f in failed})
+    if missing:
+        raise UserError(
+            f"{len(missing)} of {len(wanted)} utterances were not decoded ({', '.join(missing[:3])}, ...), expected all: "
+            f"does another process write to {out}? start the same command again"
+        )
     records = [r for r in records if r["id"] in wanted]
     failed = [f for f in failed if f["id"] in wanted]
     normalize = normalizer(configuration["normalizer"]["name"])

@@ -20,6 +20,7 @@ from parlab.data.sources import Utterance
 from parlab.data.tokenizer import Tokenizer
 from parlab.decode import PAR, Greedy
 from parlab.errors import UserError
+from parlab.experiment import predict as predict_module
 from parlab.experiment import prediction
 from parlab.experiment.predict import predict
 from parlab.experiment.prediction import PredictionSet
@@ -181,6 +182,19 @@ def test_nothing_left_to_do_keeps_the_figures(model: str, data: str, tmp_path: P
     assert first is not None
     assert again is not None
     assert again["speed"] == first["speed"]
+
+
+def test_a_lost_utterance_is_noticed(model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No metrics over a part of the data."""
+    monkeypatch.setattr(predict_module, "prediction_batches", dropping(predict_module.prediction_batches))
+    with pytest.raises(UserError, match="1 of 24 utterances were not decoded"):
+        predict(model, data, Greedy(), tmp_path / "p")
+    assert not (tmp_path / "p" / "metrics.json").exists()
+
+
+def dropping(real: Any) -> Any:
+    """``prediction_batches`` that loses the last utterance."""
+    return lambda utterances, *rest: real(utterances[:-1], *rest)
 
 
 @pytest.mark.parametrize(
