@@ -56,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         module, function = COMMANDS[argv[0]][0].split(":")
         return int(getattr(importlib.import_module(module), function)(list(argv[1:])))
+    except BrokenPipeError:  # `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again when it closes the pipe
+        return 141
     except Exception as error:
         # jsonargparse and Lightning wrap what a constructor raised; the user is meant to see the sentence inside.
         told = _user_error(error)

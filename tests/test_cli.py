@@ -89,3 +89,22 @@ def test_exit_statuses(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         command(monkeypatch, SystemExit(3))
     with pytest.raises(ZeroDivisionError):  # a defect of ours is not hidden
         command(monkeypatch, ZeroDivisionError())
+
+
+def test_a_reader_that_leaves_is_no_defect() -> None:
+    """``python -m parlab COMMAND | head``."""
+    code = (
+        "import sys\nfrom parlab import cli\n"
+        "module = type(sys)('test_command')\n"
+        "module.run = lambda argv: [print('line', flush=True) for _ in range(100000)] and 0\n"
+        "sys.modules['test_command'] = module\n"
+        "cli.COMMANDS['test'] = ('test_command:run', '')\n"
+        "sys.exit(cli.main(['test']))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(60) == 141
+    assert process.stderr.read() == b""
