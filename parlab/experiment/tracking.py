@@ -190,4 +190,4 @@ def log_report(out: Path, folders: Sequence[Path], mode: str, project: str) -> N
         columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
         rows = [[row.get(column) for column in columns] for row in table]
         run.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
-    run.finish()
+    finish_run(run)

@@ -134,6 +134,19 @@ def task_model(config: Mapping[str, Any], kind: str = "asr") -> torch.nn.Module:
     return task.build_model(argparse.Namespace(**{**defaults, **config}))
 
 
+SEARCHES = {
+    "beam": ("espnet.nets.batch_beam_search", "BatchBeamSearch"),
+    "par_beam": ("espnet.nets.beam_search_partially_AR", "PartiallyARBeamSearch"),
+    "ctc_prefix": ("espnet.nets.scorers.ctc", "CTCPrefixScorer"),
+    "length_bonus": ("espnet.nets.scorers.length_bonus", "LengthBonus"),
+}
+
+
+def search_class(name: str) -> type:
+    """ESPnet's own searches and scorers, which the bench and the tests compare ours with."""
+    return load(*SEARCHES[name])
+
+
 def task_model_class(kind: str) -> type:
     """ESPnet's model class for a kind: ``asr``, ``s2t`` or ``s2t_ctc`` (used by tests and the bench)."""
     table = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from parlab.decode import AR
-from parlab.model.espnet import load
+from parlab.model.espnet import search_class
 from parlab.model.hybrid import HybridModel
 from tests.models import tiny_model
 
@@ -18,13 +18,13 @@ def espnet_search(
 ) -> list:
     """ESPnet's own search, set up as its ``asr_inference`` does."""
     vocabulary = model.vocab_size
-    search = load("espnet.nets.batch_beam_search", "BatchBeamSearch")(
+    search = search_class("beam")(
         beam_size=beam,
         weights={"decoder": 1 - weight, "ctc": weight, "length_bonus": penalty},
         scorers={
             "decoder": model.decoder,
-            "ctc": load("espnet.nets.scorers.ctc", "CTCPrefixScorer")(ctc=model.ctc, eos=model.special.eos),
-            "length_bonus": load("espnet.nets.scorers.length_bonus", "LengthBonus")(vocabulary),
+            "ctc": search_class("ctc_prefix")(ctc=model.ctc, eos=model.special.eos),
+            "length_bonus": search_class("length_bonus")(vocabulary),
         },
         sos=model.special.sos,
         eos=model.special.eos,

@@ -17,7 +17,7 @@ from parlab.decode.ctc_beam import prefix_beam, prefix_hypotheses
 from parlab.decode.prompts import pad_tokens
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
-from parlab.model.espnet import LANGUAGE_MODELS, load
+from parlab.model.espnet import LANGUAGE_MODELS, load, search_class
 from tests.models import random_posteriors, tiny_model
 from tests.reference import ctc
 
@@ -151,12 +151,12 @@ def test_fusion_equals_espnets(kind: str, tmp_path: Path) -> None:
     lm = read_language_model(str(folder), 21, torch.device("cpu")).lm
     ours = AR(beam_size=4, lm=str(folder), lm_weight=0.5, allow_special=True).decode(model, states, lengths)
     for i in range(2):
-        search = load("espnet.nets.batch_beam_search", "BatchBeamSearch")(
+        search = search_class("beam")(
             beam_size=4,
             weights={"decoder": 0.7, "ctc": 0.3, "lm": 0.5},
             scorers={
                 "decoder": model.decoder,
-                "ctc": load("espnet.nets.scorers.ctc", "CTCPrefixScorer")(ctc=model.ctc, eos=20),
+                "ctc": search_class("ctc_prefix")(ctc=model.ctc, eos=20),
                 "lm": lm,
             },
             sos=20,

@@ -72,6 +72,8 @@ def test_recipes_can_be_parsed(path: Path, parse: Any) -> None:
 def test_recipes_for_the_real_speech_find_it(shared_data: Path, parse: Any) -> None:
     for path in RECIPES:
         data = parse("--config", str(path)).datamodule
+        if isinstance(data.train_sources, dict):  # synthetic speech is made by the recipe's first command
+            data.train_sources = {name: w for name, w in data.train_sources.items() if not name.startswith("runs/")}
         if "shared" in str(data.train_sources):
             assert len(data.train_utterances()[0]) >= 690 and len(data.dev_utterances()) >= 40
             first = data.dev_utterances()[0]

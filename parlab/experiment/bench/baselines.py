@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parlab.decode.draft import greedy_draft
 from parlab.decode.segments import find_segments, mask_below
-from parlab.model.espnet import load
+from parlab.model.espnet import search_class
 from parlab.model.hybrid import HybridModel
 
 
@@ -18,8 +18,8 @@ def espnet_ar(model: HybridModel, states: Tensor, beam: int, ctc_weight: float, 
     special = model.special
     scorers: dict[str, Any] = {"decoder": model.decoder}
     if ctc_weight > 0:
-        scorers["ctc"] = load("espnet.nets.scorers.ctc", "CTCPrefixScorer")(ctc=model.ctc, eos=special.eos)
-    search = load("espnet.nets.batch_beam_search", "BatchBeamSearch")(
+        scorers["ctc"] = search_class("ctc_prefix")(ctc=model.ctc, eos=special.eos)
+    search = search_class("beam")(
         beam_size=beam,
         weights={"decoder": 1 - ctc_weight, "ctc": ctc_weight},
         scorers=scorers,
@@ -51,7 +51,7 @@ def espnet_par(
     fills: list[tuple[int, ...]] = []
     for begin in range(0, len(stops), max(size, 1)):
         # A new search each time: it keeps tensors of the last number of masks.
-        search = load("espnet.nets.beam_search_partially_AR", "PartiallyARBeamSearch")(
+        search = search_class("par_beam")(
             beam_size=beam,
             weights={"decoder": 1.0},
             scorers={"decoder": model.decoder},
