@@ -54,12 +54,12 @@ class PAR(Decoder):
 
     name: ClassVar[str] = "par"
 
-    threshold: float = 0.95
+    threshold: float = 0.9
     beam_size: int = 10
     max_seq_len: int | str = "auto"
     margin: int = 3
     max_mask_parallel: int = -1
-    ctc_weight: float = 0.3
+    ctc_weight: float = 0.7
     ctc_mode: str = "prefix"
     length_normalize: bool = False
     nbest: int = 1
