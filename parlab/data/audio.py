@@ -10,6 +10,7 @@ from torch import Tensor
 
 from parlab.errors import UserError
 
+_MOST_FRAMES = 2**40  # libsndfile gives 2^63 - 1 for a length that the header leaves open
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au")
 
 
@@ -39,9 +40,18 @@ def load_audio(
         raise UserError(f"the audio file {path} is missing, expected a file of a known format; correct the path")
     if file.stat().st_size == 0:
         raise UserError(f"the audio file {path} is empty (0 bytes), expected audio; copy it again")
+    if missing := _riff_missing(file):
+        raise UserError(
+            f"the audio file {path} is truncated: {missing} bytes are missing that its header promises; copy it again"
+        )
     try:
         with soundfile.SoundFile(str(file)) as sound:
             rate, total = sound.samplerate, sound.frames
+            if total > _MOST_FRAMES:
+                raise UserError(
+                    f"the audio file {path} does not say how long it is (it was written to a pipe), expected a length "
+                    "in its header; convert it again to a file"
+                )
             first = round(start * rate)
             count = total - first if duration is None else min(round(duration * rate), total - first)
             if max_seconds is not None and count > max_seconds * rate:
@@ -51,9 +61,9 @@ def load_audio(
                 )
             sound.seek(max(min(first, total), 0))
             samples = sound.read(max(count, 0), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
+    except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:  # TypeError: raw samples, no header
         raise UserError(
-            f"the audio file {path} cannot be decoded ({str(error).splitlines()[0][:120]}), expected wav, flac, ogg or "
+            f"the audio file {path} cannot be decoded ({(str(error).splitlines() or ['no reason given'])[0][:120]}), expected wav, flac, ogg or "
             "opus; copy or convert it again"
         ) from error
     if len(samples) < count:
@@ -62,6 +72,40 @@ def load_audio(
             "copy it again"
         )
     return check_waveform(resample(samples.mean(axis=1), rate, sample_rate), str(path), sample_rate, min_samples)
+
+
+def audio_seconds(path: str | Path) -> float:
+    """Length of a file in seconds, from its header.
+
+    Raises:
+        UserError: the file is missing or unreadable, or its header does not know.
+    """
+    import soundfile
+
+    if not Path(path).is_file():
+        raise UserError(f"the audio file {path} is missing, expected a file of a known format; correct the path")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
+        raise UserError(
+            f"the audio file {path} cannot be read ({str(error)[:120]}), expected audio; copy it again or leave it out"
+        ) from error
+    if info.frames > _MOST_FRAMES:
+        raise UserError(f"the audio file {path} does not say how long it is; convert it again to a file")
+    return info.frames / info.samplerate
+
+
+def _riff_missing(file: Path) -> int:
+    """Bytes that a WAV file's header promises and that are not there; libsndfile passes over such a cut in silence."""
+    with file.open("rb") as stream:
+        head = stream.read(12)
+    if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0
+    promised = int.from_bytes(head[4:8], "little") + 8
+    if promised >= 0x7FFF0000:  # a writer to a pipe cannot know the length and puts about the largest number
+        return 0
+    missing = promised - file.stat().st_size
+    return missing if missing > 1 else 0  # some writers count a padding byte that they do not write
 
 
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
@@ -79,7 +123,7 @@ def check_waveform(samples: np.ndarray, name: str, sample_rate: int, min_samples
         raise UserError(f"the audio of {name} holds values that are not finite (NaN or infinite); record it again")
     if len(samples) < min_samples:
         raise UserError(
-            f"the audio of {name} has {len(samples)} samples at {sample_rate} Hz, expected at least {min_samples} "
-            f"({min_samples / sample_rate:.2f} s); leave it out"
+            f"the audio of {name} is too short: it has {len(samples)} samples at {sample_rate} Hz, expected at least "
+            f"{min_samples} ({min_samples / sample_rate:.3g} s); leave it out"
         )
     return torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))

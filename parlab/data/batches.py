@@ -1,13 +1,14 @@
 """Batches: duration buckets for training, a balanced plan for prediction.
 
-Lhotse forms the training batches (buckets of similar duration, a limit in seconds). Audio is decoded once and
-kept as 16-bit samples, because decoding Opus and Lhotse's
-speed perturbation without torchaudio take as long as a training step of a small model.
+Lhotse forms the training batches (buckets of similar duration, a limit in seconds). Audio is decoded once and kept as
+16-bit samples, because decoding Opus and Lhotse's speed perturbation without torchaudio take as long as a training
+step of a small model.
 """
 
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +19,21 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from parlab.data.audio import load_audio, resample
+from parlab.data.checks import check_duration, check_training_data, with_durations
 from parlab.data.sources import Utterance
 from parlab.data.tokenizer import Tokenizer
-from parlab.errors import UserError
+
+__all__ = [
+    "AudioCache",
+    "Augmentation",
+    "Batch",
+    "Item",
+    "TrainingSampler",
+    "TrainingSet",
+    "check_training_data",
+    "prediction_batches",
+    "with_durations",
+]
 
 
 @dataclass(frozen=True)
@@ -82,10 +95,13 @@ class AudioCache:
         if utterance.id in self.store:
             return self.store[utterance.id].astype(np.float32) / 32768.0
         samples = load_audio(utterance.audio, self.sample_rate, utterance.start, utterance.duration).numpy()
-        if self.held + 2 * len(samples) <= self.max_bytes:
-            self.store[utterance.id] = np.clip(samples * 32768.0, -32768, 32767).astype(np.int16)
-            self.held += 2 * len(samples)
-        return samples
+        check_duration(utterance, len(samples) / self.sample_rate)
+        # What is returned is rounded too, so that the first epoch after a resume sees what an unbroken run sees.
+        rounded = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+        if self.held + rounded.nbytes <= self.max_bytes:
+            self.store[utterance.id] = rounded
+            self.held += rounded.nbytes
+        return rounded.astype(np.float32) / 32768.0
 
 
 class TrainingSet(Dataset):
@@ -188,10 +204,12 @@ class TrainingSampler(Sampler[list[Item]]):
         # fills uneven shares with copies.
         alone = {"rank": 0, "world_size": 1}
         count = min(self.buckets, len(items) // 20)
-        if count < 2:  # too few items for buckets
-            sampler: Any = DynamicCutSampler(cuts.to_eager(), **how, **alone)
-        else:
-            sampler = DynamicBucketingSampler(cuts.to_eager(), num_buckets=count, **how, **alone)
+        with warnings.catch_warnings():  # it advises lazy manifests, but these cuts are only numbers in memory
+            warnings.filterwarnings("ignore", message=".*eagerly read CutSet")
+            if count < 2:  # too few items for buckets
+                sampler: Any = DynamicCutSampler(cuts.to_eager(), **how, **alone)
+            else:
+                sampler = DynamicBucketingSampler(cuts.to_eager(), num_buckets=count, **how, **alone)
         batches = [[items[int(cut.id)] for cut in batch] for batch in sampler]
         self._count = len(batches)
         return iter(batches)
@@ -201,53 +219,6 @@ class TrainingSampler(Sampler[list[Item]]):
         if self._count is None:
             self._count = sum(1 for _ in iter(self))
         return self._count
-
-
-def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
-    """Fill in missing durations from the files' headers."""
-    import dataclasses
-
-    import soundfile
-
-    out = []
-    for utterance in utterances:
-        if utterance.duration is None:
-            try:
-                info = soundfile.info(str(utterance.audio))
-            except (soundfile.SoundFileError, RuntimeError) as error:
-                raise UserError(
-                    f"the audio file {utterance.audio} of '{utterance.id}' cannot be read ({str(error)[:120]}); "
-                    "copy it again or leave it out"
-                ) from error
-            utterance = dataclasses.replace(utterance, duration=info.frames / info.samplerate)
-        out.append(utterance)
-    return out
-
-
-def check_training_data(
-    utterances: Sequence[Utterance], tokenizer: Tokenizer | None, min_seconds: float = 0.1, max_seconds: float = 30.0
-) -> list[Utterance]:
-    """Utterances fit for training, within the limits of duration.
-
-    Raises:
-        UserError: a reference is missing or empty, the tokenizer cannot spell one, or nothing is left.
-    """
-    kept = []
-    for utterance in utterances:
-        if utterance.text is None or not utterance.text.strip():
-            raise UserError(f"the utterance '{utterance.id}' has no reference, which training needs; add one or leave it out")
-        if tokenizer is not None and (missing := tokenizer.unspellable(utterance.text)):
-            raise UserError(
-                f"the tokenizer cannot spell {sorted(missing)[0]!r} in the reference of '{utterance.id}' "
-                f"({utterance.text[:60]!r}); normalise the text or train another tokenizer"
-            )
-        if min_seconds <= (utterance.duration or min_seconds) <= max_seconds:
-            kept.append(utterance)
-    if not kept:
-        raise UserError(
-            f"no utterance lasts from {min_seconds} to {max_seconds} s, expected at least one; change the limits"
-        )
-    return kept
 
 
 def prediction_batches(
@@ -265,9 +236,7 @@ def prediction_batches(
     batches: list[list[Utterance]] = []
     longest = 0.0
     for utterance in sorted(utterances, key=lambda u: (-(u.duration or 10.0), u.id)):
-        full = batches and (
-            len(batches[-1]) >= max_batch_size or longest * (len(batches[-1]) + 1) > max_batch_seconds
-        )
+        full = batches and (len(batches[-1]) >= max_batch_size or longest * (len(batches[-1]) + 1) > max_batch_seconds)
         if not batches or full:
             batches.append([])
             longest = utterance.duration or 10.0

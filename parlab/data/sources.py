@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from parlab.data.audio import SUFFIXES
+from parlab.data.cuts import read_cuts, to_cuts
+from parlab.data.kaldi import read_kaldi
+from parlab.data.utterance import S2T_FIELDS, Utterance, read_lines
 from parlab.errors import UserError
 
-S2T_FIELDS = ("text_prev", "text_ctc", "lang", "task")
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One thing to decode. ``start`` and ``duration`` are seconds; ``extra`` holds S2T fields and the rest."""
-
-    id: str
-    audio: Path
-    text: str | None = None
-    duration: float | None = None
-    speaker: str | None = None
-    start: float = 0.0
-    extra: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["S2T_FIELDS", "Utterance", "read_data", "read_manifest", "to_cuts"]
 
 
 def read_data(source: str | Path | Sequence[str | Path], limit: int | None = None) -> list[Utterance]:
@@ -56,135 +46,96 @@ def _read_one(path: Path) -> list[Utterance]:
     if path.is_dir():
         if (path / "wav.scp").is_file():
             return read_kaldi(path)
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
         if not files:
-            raise UserError(f"the folder {path} holds neither wav.scp nor audio files; name a manifest or another folder")
+            raise UserError(
+                f"the folder {path} holds neither wav.scp nor audio files; name a manifest or another folder"
+            )
         return [Utterance(str(p.relative_to(path).with_suffix("")), p) for p in files]
     if not path.is_file():
-        raise UserError(f"the data {path} does not exist, expected a manifest, a Kaldi folder, cuts or audio; check the path")
+        raise UserError(
+            f"the data {path} does not exist, expected a manifest, a Kaldi folder, cuts or audio; check the path"
+        )
     if path.suffix.lower() in SUFFIXES:
         return [Utterance(path.stem, path)]
-    if path.name.endswith((".jsonl", ".json")):
-        return _read_cuts(path) if _first_line_is_cut(path) else read_manifest(path)
-    if path.name.endswith((".jsonl.gz", ".json.gz")):
-        return _read_cuts(path)
+    if path.name.endswith((".jsonl", ".json", ".jsonl.gz", ".json.gz")):
+        lines = read_lines(path)
+        return read_cuts(path) if _holds_cuts(lines) else read_manifest(path, lines)
     raise UserError(
         f"the data {path} is of no known kind, expected .jsonl, a Kaldi folder, Lhotse cuts or audio; name one of these"
     )
 
 
-def read_manifest(path: Path) -> list[Utterance]:
-    """A JSONL manifest: ``id``, ``audio_filepath``, ``duration``, ``text``, ``speaker`` (only the path is a must)."""
+def _holds_cuts(lines: Sequence[str]) -> bool:
+    """Whether the first entry is one of Lhotse's; its ``.json`` is one list over many lines."""
+    first = next((line for line in lines if line.strip()), "")
+    if first.strip() == "[":
+        return True
+    try:
+        entry = json.loads(first)
+    except json.JSONDecodeError:
+        return False
+    if isinstance(entry, list) and entry:
+        entry = entry[0]
+    return isinstance(entry, dict) and ("recording" in entry or str(entry.get("type", "")).endswith("Cut"))
+
+
+def read_manifest(path: Path, lines: Sequence[str] | None = None) -> list[Utterance]:
+    """A JSONL manifest: ``id``, ``audio_filepath``, ``offset``, ``duration`` (s), ``text``, ``speaker``.
+
+    Only the path is a must, relative to the manifest's folder; an entry without id is called by its path.
+
+    Args:
+        lines: the content, where it has been read already.
+
+    Raises:
+        UserError: a line is no JSON, lacks the path, or has a wrong time, or two have one id; the line is named.
+    """
     found: list[Utterance] = []
-    lines: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    seen: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path) if lines is None else lines, 1):
         if not line.strip():
             continue
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: no valid JSON ({error.msg}); correct the line") from error
-        if not isinstance(entry, dict) or "audio_filepath" not in entry:
-            raise UserError(f"{path}, line {number}: the key 'audio_filepath' is missing; add it")
-        audio = Path(str(entry["audio_filepath"])).expanduser()
-        name = str(entry.get("id") or audio.with_suffix(""))
-        if name in lines:
-            raise UserError(f"{path}, lines {lines[name]} and {number}: both have the id '{name}'; rename one")
-        lines[name] = number
-        known = {"id", "audio_filepath", "text", "duration", "speaker", "offset"}
-        try:
-            utterance = Utterance(
-                id=name,
-                audio=audio if audio.is_absolute() else path.parent / audio,
-                text=None if entry.get("text") is None else str(entry["text"]),
-                duration=None if entry.get("duration") is None else float(entry["duration"]),
-                speaker=None if entry.get("speaker") is None else str(entry["speaker"]),
-                start=float(entry.get("offset") or 0.0),
-                extra={k: v for k, v in entry.items() if k not in known},
+        utterance = _entry(line, path, number)
+        if utterance.id in seen:
+            raise UserError(
+                f"{path}, lines {seen[utterance.id]} and {number}: both have the id '{utterance.id}'; rename one"
             )
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{path}, line {number}: duration or offset is no number ({error}); correct it") from error
+        seen[utterance.id] = number
         found.append(utterance)
     return found
 
 
-def read_kaldi(folder: Path) -> list[Utterance]:
-    """A Kaldi data folder: ``wav.scp`` with files, ``text``, ``utt2spk``, and ``segments`` if there are any."""
-    recordings = _table(folder / "wav.scp")
-    for name, place in recordings.items():
-        if place.endswith("|"):
-            raise UserError(
-                f"{folder / 'wav.scp'}: '{name}' is a pipe ({place[:60]}), expected an audio file; commands are not run, "
-                "write the audio to files first"
-            )
-    paths = {name: _kaldi_path(place, folder) for name, place in recordings.items()}
-    texts = _table(folder / "text", optional=True)
-    speakers = _table(folder / "utt2spk", optional=True)
-    extra = {name: _table(folder / name, optional=True) for name in S2T_FIELDS}
-
-    def utterance(name: str, audio: Path, start: float = 0.0, duration: float | None = None) -> Utterance:
-        more = {key: table[name] for key, table in extra.items() if name in table}
-        return Utterance(name, audio, texts.get(name), duration, speakers.get(name), start, more)
-
-    if not (folder / "segments").is_file():
-        return [utterance(name, audio) for name, audio in paths.items()]
-    found = []
-    for name, fields in _table(folder / "segments").items():
-        parts = fields.split()
-        if len(parts) != 3 or parts[0] not in paths:
-            raise UserError(
-                f"{folder / 'segments'}: '{name} {fields}' is no line 'utterance recording start end' of a recording in "
-                "wav.scp; correct it"
-            )
-        start, end = float(parts[1]), float(parts[2])
-        found.append(utterance(name, paths[parts[0]], start, end - start))
-    return found
+_KNOWN = frozenset({"id", "audio_filepath", "text", "duration", "speaker", "offset"})
 
 
-def _table(path: Path, optional: bool = False) -> dict[str, str]:
-    if optional and not path.is_file():
-        return {}
-    rows: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            name, _, rest = line.strip().partition(" ")
-            if name in rows:
-                raise UserError(f"{path}, line {number}: the id '{name}' occurs twice; rename one")
-            rows[name] = rest.strip()
-    return rows
-
-
-def _kaldi_path(place: str, folder: Path) -> Path:
-    """Kaldi paths are relative to wherever the recipe ran: try the working folder, then the folder and its parents."""
-    path = Path(place)
-    bases = [Path(), folder, *list(folder.resolve().parents)[:3]]
-    return next((base / path for base in bases if (base / path).is_file()), path)
-
-
-def _first_line_is_cut(path: Path) -> bool:
-    with path.open(encoding="utf-8") as lines:
-        first = lines.readline()
-    return '"recording"' in first or '"type": "MonoCut"' in first
-
-
-def _read_cuts(path: Path) -> list[Utterance]:
-    from lhotse import CutSet
-
-    found = []
+def _entry(line: str, path: Path, number: int) -> Utterance:
+    where = f"{path}, line {number}"
     try:
-        cuts: Iterable[Any] = CutSet.from_file(path)
-        for cut in cuts:
-            source = cut.recording.sources[0].source
-            place = Path(source) if Path(source).is_absolute() or Path(source).is_file() else path.parent / source
-            one = cut.supervisions[0] if cut.supervisions else None
-            found.append(
-                Utterance(cut.id, place, one.text if one else None, cut.duration, one.speaker if one else None, cut.start)
-            )
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as Lhotse cuts ({str(error).splitlines()[0][:120]}), expected a CutSet manifest; "
-            "write it again with CutSet.to_file"
-        ) from error
-    return found
+        entry = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: no valid JSON ({getattr(error, 'msg', error)}); correct the line") from error
+    place = entry.get("audio_filepath") if isinstance(entry, dict) else None
+    if place is None:
+        raise UserError(f"{where}: the key 'audio_filepath' is missing; add it")
+    if not isinstance(place, str) or not place.strip():
+        raise UserError(f"{where}: 'audio_filepath' is {place!r}, expected the path of a file; correct it")
+    audio = Path(place).expanduser()
+    identity = entry.get("id")
+    try:
+        duration = None if entry.get("duration") is None else float(entry["duration"])
+        start = float(entry.get("offset") or 0.0)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: duration or offset is no number ({error}); correct it") from error
+    if not (duration is None or (math.isfinite(duration) and duration >= 0)) or not (
+        math.isfinite(start) and start >= 0
+    ):
+        raise UserError(f"{where}: duration {duration} and offset {start} must be 0 or more seconds; correct it")
+
+    def text(key: str) -> str | None:
+        return None if entry.get(key) is None else str(entry[key])
+
+    extra: dict[str, Any] = {k: v for k, v in entry.items() if k not in _KNOWN}
+    name = str(audio.with_suffix("")) if identity is None or identity == "" else str(identity)
+    place_of_audio = audio if audio.is_absolute() else path.parent / audio
+    return Utterance(name, place_of_audio, text("text"), duration, text("speaker"), start, extra)

@@ -1,0 +1,75 @@
+"""Whether data is fit for training, told before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from parlab.data.audio import audio_seconds
+from parlab.data.tokenizer import Tokenizer
+from parlab.data.utterance import Utterance
+from parlab.errors import UserError
+
+
+def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Fill in missing durations from the files' headers.
+
+    Raises:
+        UserError: such a file is missing or unreadable.
+    """
+    return [
+        u if u.duration is not None else dataclasses.replace(u, duration=max(audio_seconds(u.audio) - u.start, 0.0))
+        for u in utterances
+    ]
+
+
+def check_duration(utterance: Utterance, seconds: float) -> None:
+    """Refuse audio that is shorter than its manifest says; rounded durations are fine.
+
+    Raises:
+        UserError: more than half a second and 2 % are missing.
+    """
+    wanted = utterance.duration or 0.0
+    if seconds < wanted - 0.5 - 0.02 * wanted:
+        raise UserError(
+            f"the audio file {utterance.audio} is truncated: {seconds:.2f} s are there, expected {wanted:.2f} s as its "
+            "manifest says; copy it again or correct the duration"
+        )
+
+
+def check_training_data(
+    utterances: Sequence[Utterance], tokenizer: Tokenizer | None, min_seconds: float = 0.1, max_seconds: float = 30.0
+) -> list[Utterance]:
+    """Utterances fit for training, within the limits of duration.
+
+    What is damaged inside a file is found only when it is loaded.
+
+    Raises:
+        UserError: a reference is missing or empty, the tokenizer cannot spell one, an audio file is missing or empty,
+            or nothing is left.
+    """
+    kept = []
+    for utterance in utterances:
+        if utterance.text is None or not utterance.text.strip():
+            raise UserError(
+                f"the utterance '{utterance.id}' has no reference, which training needs; add one or leave it out"
+            )
+        if tokenizer is not None and (missing := tokenizer.unspellable(utterance.text)):
+            raise UserError(
+                f"the tokenizer cannot spell {sorted(missing)[0]!r} in the reference of '{utterance.id}' "
+                f"({utterance.text[:60]!r}); normalise the text or train another tokenizer"
+            )
+        seconds = min_seconds if utterance.duration is None else utterance.duration
+        if min_seconds <= seconds <= max_seconds:
+            kept.append(utterance)
+    if not kept:
+        raise UserError(
+            f"no utterance lasts from {min_seconds} to {max_seconds} s, expected at least one; change the limits"
+        )
+    absent = [u for u in kept if not u.audio.is_file() or u.audio.stat().st_size == 0]
+    if absent:
+        raise UserError(
+            f"{len(absent)} of {len(kept)} audio files are missing or empty, the first is {absent[0].audio} of "
+            f"'{absent[0].id}', expected all; correct the paths or leave them out"
+        )
+    return kept

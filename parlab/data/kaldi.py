@@ -1,0 +1,84 @@
+"""Kaldi data folders."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from parlab.data.utterance import S2T_FIELDS, Utterance, find_relative, read_lines
+from parlab.errors import UserError
+
+
+def read_kaldi(folder: Path) -> list[Utterance]:
+    """A folder with ``wav.scp`` of audio files, and where they exist ``text``, ``utt2spk``, ``utt2dur``, ``segments``.
+
+    Raises:
+        UserError: an entry is a pipe or a place in an archive, an id occurs twice in a file, or a line is malformed.
+    """
+    paths = {name: _audio(name, place, folder) for name, place in _table(folder / "wav.scp").items()}
+    texts, speakers, durations = (_table(folder / name, optional=True) for name in ("text", "utt2spk", "utt2dur"))
+    extra = {name: _table(folder / name, optional=True) for name in S2T_FIELDS}
+
+    def utterance(name: str, audio: Path, start: float = 0.0, duration: float | None = None) -> Utterance:
+        more = {key: table[name] for key, table in extra.items() if name in table}
+        return Utterance(name, audio, texts.get(name), duration, speakers.get(name), start, more)
+
+    if not (folder / "segments").is_file():
+        return [
+            utterance(
+                name, audio, 0.0, _seconds(folder / "utt2dur", name, durations[name]) if name in durations else None
+            )
+            for name, audio in paths.items()
+        ]
+    found = []
+    for name, fields in _table(folder / "segments").items():
+        parts = fields.split()
+        if len(parts) != 3 or parts[0] not in paths:
+            raise UserError(
+                f"{folder / 'segments'}: '{name} {fields}' is no line 'utterance recording start end' of a recording in "
+                "wav.scp; correct it"
+            )
+        start, end = (_seconds(folder / "segments", name, part) for part in parts[1:])
+        if start < 0 or end <= start and end != -1:
+            raise UserError(
+                f"{folder / 'segments'}: '{name}' goes from {start} to {end} s, expected an end after the start; correct it"
+            )
+        # Kaldi writes -1 for the end of the recording.
+        found.append(utterance(name, paths[parts[0]], start, None if end == -1 else end - start))
+    return found
+
+
+def _table(path: Path, optional: bool = False) -> dict[str, str]:
+    """``id rest of line``, separated by spaces or tabs."""
+    if optional and not path.is_file():
+        return {}
+    rows: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        name, *rest = line.strip().split(maxsplit=1)
+        if name in rows:
+            raise UserError(f"{path}, lines {lines[name]} and {number}: both have the id '{name}'; rename one")
+        rows[name], lines[name] = (rest[0] if rest else ""), number
+    return rows
+
+
+def _audio(name: str, place: str, folder: Path) -> Path:
+    if place.endswith("|"):
+        raise UserError(
+            f"{folder / 'wav.scp'}: '{name}' is a pipe ({place[:60]}), expected an audio file; commands are not run, "
+            "write the audio to files first"
+        )
+    if not place or re.search(r"\.ark:\d+$", place):
+        raise UserError(
+            f"{folder / 'wav.scp'}: '{name}' has the path '{place}', expected an audio file; write the audio to files first"
+        )
+    return find_relative(place, folder)
+
+
+def _seconds(path: Path, name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError as error:
+        raise UserError(f"{path}: '{name}' has the time '{value}', expected seconds; correct it") from error

@@ -1,0 +1,56 @@
+"""What all kinds of data are read into, and how their text files are read."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parlab.errors import UserError
+
+S2T_FIELDS = ("text_prev", "text_ctc", "lang", "task")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One thing to decode. ``start`` and ``duration`` are seconds; ``extra`` holds S2T fields and the rest."""
+
+    id: str
+    audio: Path
+    text: str | None = None
+    duration: float | None = None
+    speaker: str | None = None
+    start: float = 0.0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a UTF-8 file, plain or ``.gz``, cut at line feeds only.
+
+    ``str.splitlines`` would also cut at U+2028 and its like, which may stand in the text of an utterance.
+
+    Raises:
+        UserError: the file is missing, unreadable, or no UTF-8 text.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        return data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no UTF-8 text (byte {error.start}); convert it to UTF-8") from error
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read ({error}); check the file") from error
+
+
+def find_relative(place: str, folder: Path) -> Path:
+    """The file that a path in a file of ``folder`` means.
+
+    Kaldi and Lhotse write paths relative to wherever the recipe ran, so ``folder`` is tried, then three folders above
+    it, then the working folder. A file that is nowhere is found missing when it is loaded.
+    """
+    path = Path(place).expanduser()
+    bases = [folder, *list(folder.resolve().parents)[:3], Path()]
+    return next((base / path for base in bases if (base / path).is_file()), folder / path)
