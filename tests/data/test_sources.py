@@ -71,6 +71,7 @@ GOOD = json.dumps(entry("good"))
         (json.dumps(entry(duration=[1])), "line 2: duration or offset is no number"),
         (json.dumps(entry(duration=float("nan"))), "line 2: duration nan and offset 0.0 must be 0 or more"),
         (json.dumps(entry(duration=-1)), "line 2: duration -1.0"),
+        (json.dumps(entry(duration=float("inf"))), "line 2: duration inf"),
         (json.dumps(entry(offset=-0.1)), "line 2: duration None and offset -0.1"),
         (GOOD, "lines 1 and 2: both have the id 'good'"),
     ],
