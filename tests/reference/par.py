@@ -82,7 +82,7 @@ def search(
             log_probs = next_log_probs(model, states, [*prefix, *tokens])
             allowed = [v for v in range(len(log_probs)) if v not in banned or v == stop]
             allowed.sort(key=lambda v: -log_probs[v])
-            if weight > 0:
+            if 0 < weight < 1:  # at 1 the decoder has no say, so it does not choose the candidates either
                 allowed = sorted({*allowed[: int(1.5 * beam)], stop})
             for v in allowed:
                 gain = (1 - weight) * log_probs[v]
