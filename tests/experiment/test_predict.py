@@ -225,7 +225,7 @@ def test_a_restart_does_the_rest(model: Path, data: Path, tmp_path: Path) -> Non
     shard.write_text(text[: len(text) // 2])
     (out / "hypotheses.jsonl").unlink()
     (out / "metrics.json").unlink()
-    again = predict(str(model), str(data), decoder, out, batch_size=3)
+    again = predict(str(model), str(data), decoder, out, batch_size=2)
     assert timeless(out) == timeless(tmp_path / "whole")
     assert again is not None
     assert whole is not None

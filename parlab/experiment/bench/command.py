@@ -46,7 +46,15 @@ def main(argv: Sequence[str]) -> int:
     o = parser.parse_args(list(argv))
     if o.size not in SIZES:
         raise UserError(f"there is no size '{o.size}', expected one of {', '.join(SIZES)}{nearest(o.size, SIZES)}")
-    logging.disable(logging.WARNING)  # ESPnet logs at the root; random weights reach every limit; it says so each time
+    logging.disable(logging.WARNING)  # ESPnet logs at the root: random weights reach every limit; it says so each time
+    try:
+        return run(o)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def run(o: Any) -> int:
+    """Time the cases that the options ask for, and write the files."""
     if o.threads:
         torch.set_num_threads(o.threads)
     device = device_for(o.device)
