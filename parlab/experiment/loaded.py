@@ -1,8 +1,12 @@
-"""Predictions read back from their folders, for comparing and reporting."""
+"""Predictions read back from their folders, for comparing and reporting.
+
+The contract's keys are enough; what else ``predict`` writes (docs/architecture.md) is used where it is there.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,8 +17,9 @@ import numpy as np
 
 from parlab.data.text import normalizer
 from parlab.errors import UserError
-from parlab.experiment.records import read_jsonl
 from parlab.metrics.wer import ErrorCounts, char_errors, word_errors
+
+NO_NORMALIZER = {"name": "none", "version": "1"}
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,27 @@ class Prediction:
 
     @property
     def options(self) -> dict[str, Any]:
-        return dict(self.metrics["decoder"]["options"])
+        return dict(self.metrics["decoder"].get("options") or {})
 
     @property
     def speed(self) -> dict[str, Any]:
         """The speed entry, empty where nothing was timed."""
         return dict(self.metrics.get("speed") or {})
+
+    @property
+    def par(self) -> dict[str, Any]:
+        """What was masked, empty where the decoder masks nothing."""
+        return dict(self.metrics.get("par") or {})
+
+    @property
+    def normalizer(self) -> dict[str, Any]:
+        """Name and version of the text normaliser that the metrics were computed with."""
+        return dict(self.metrics.get("normalizer") or NO_NORMALIZER)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Hashes of model and data, empty where they were not written."""
+        return dict(self.metrics.get("hashes") or {})
 
     @cached_property
     def scored(self) -> list[dict[str, Any]]:
@@ -46,7 +66,7 @@ class Prediction:
 
     def normalized(self, text: str) -> str:
         """Text as this prediction's metrics saw it."""
-        return normalizer(self.metrics["normalizer"]["name"])(text)
+        return normalizer(self.normalizer["name"])(text)
 
     @cached_property
     def word_counts(self) -> list[ErrorCounts]:
@@ -58,42 +78,99 @@ class Prediction:
         """Character errors of each scored utterance."""
         return [char_errors(self.normalized(r["ref"]), self.normalized(r["text"])) for r in self.scored]
 
+    @cached_property
+    def words_are_tokens(self) -> bool:
+        """Whether each token is a word of its own (token types ``word`` and ``phn``), seen from the texts."""
+        long = [r for r in self.records if len(r["token_text"]) > 1]
+        return bool(long) and all(" ".join(r["token_text"]).split() == r["text"].split() for r in long)
+
     @property
     def masked_share(self) -> float:
         """Masked tokens per draft token."""
-        par = self.metrics["par"]
-        return float(par["masked_tokens"]) / max(float(par["tokens"]), 1.0)
+        return float(self.par.get("masked_tokens", 0)) / max(float(self.par.get("tokens", 0)), 1.0)
 
 
 def read_prediction(folder: Path, name: str | None = None) -> Prediction:
     """Read a folder that ``predict`` or ``sweep`` wrote.
 
     Raises:
-        UserError: files are missing or broken.
+        UserError: files are missing, broken or incomplete.
     """
     try:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        records = read_jsonl(folder / "hypotheses.jsonl")
-    except (OSError, json.JSONDecodeError) as error:
+        # Bytes split at "\n" alone: texts may hold other characters that str.splitlines splits at.
+        lines = (folder / "hypotheses.jsonl").read_bytes().split(b"\n")
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(
             f"{folder} holds no prediction (metrics.json or hypotheses.jsonl is missing or broken); name a folder that "
             "`predict --out` wrote"
         ) from error
-    return Prediction(folder, metrics, records, name or folder.name)
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("decoder"), dict) or "name" not in metrics["decoder"]:
+        raise UserError(f"{folder}/metrics.json names no decoder, expected what `predict` writes; predict again")
+    records = [_record(folder, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    records.sort(key=lambda r: r["id"])
+    twice = [i for i, count in Counter(r["id"] for r in records).items() if count > 1]
+    if twice:
+        raise UserError(f"{folder}/hypotheses.jsonl holds '{twice[0]}' more than once, expected each id once; predict again")
+    expected = metrics.get("utterances")
+    if isinstance(expected, int) and expected != len(records):
+        raise UserError(
+            f"{folder}/hypotheses.jsonl holds {len(records)} utterances, expected the {expected} of its metrics.json; predict again"
+        )
+    return Prediction(folder, metrics, records, name or folder.name or str(folder))
+
+
+def _record(folder: Path, number: int, line: bytes) -> dict[str, Any]:
+    """One line, with the optional keys that readers rely on filled in."""
+    try:
+        record = json.loads(line)
+        record = {"segments": [], "tokens": [], **record, "id": str(record["id"]), "text": str(record["text"])}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{folder}/hypotheses.jsonl, line {number} is no utterance (no JSON object with id and text); predict again"
+        ) from error
+    if record.get("token_text") is None:  # contract files carry ids only: then words stand for tokens
+        record["token_text"], record["token_confidence"], record["segments"] = record["text"].split(), [], []
+    confidence = list(record.get("token_confidence") or [])
+    if len(confidence) != len(record["token_text"]):
+        confidence = [None] * len(record["token_text"])
+    record["token_confidence"] = confidence
+    return record
 
 
 def read_sources(folders: Sequence[Path]) -> list[Prediction]:
-    """Predictions of all folders; a sweep's folder gives one per point. Names are made unique."""
+    """Predictions of all folders; names are made unique.
+
+    A folder is a prediction, a sweep (each finished point counts), or a folder of predictions.
+
+    Raises:
+        UserError: a folder holds none, or a broken one.
+    """
     found: list[Prediction] = []
     for folder in folders:
-        points = sorted((folder / "points").iterdir()) if (folder / "sweep.json").is_file() else [folder]
-        found += [read_prediction(point) for point in points]
+        inside = folder / "points" if (folder / "points").is_dir() else folder
+        below = [inside] if (inside / "metrics.json").is_file() else []
+        if not below and inside.is_dir():  # an interrupted sweep has points without metrics; they are not done
+            below = sorted(entry for entry in inside.iterdir() if (entry / "metrics.json").is_file())
+        found += [read_prediction(entry) for entry in below or [folder]]
     if not found:
         raise UserError("there are no predictions to read, expected folders that `predict` or `sweep` wrote; name one")
-    names = [p.name for p in found]
-    if len(set(names)) == len(names):
-        return found
-    return [Prediction(p.folder, p.metrics, p.records, f"{p.folder.parent.name}/{p.name}") for p in found]
+    return _named_apart(found)
+
+
+def _named_apart(found: Sequence[Prediction]) -> list[Prediction]:
+    """Names that tell all predictions apart: the folder's, with its parent's, or the whole path."""
+    chosen = [str(p.folder) for p in found]
+    for names in ([p.name for p in found], [f"{_owner(p.folder)}/{p.name}" for p in found]):
+        if len(set(names)) == len(names):
+            chosen = names
+            break
+    return [Prediction(p.folder, p.metrics, p.records, name) for p, name in zip(found, chosen, strict=True)]
+
+
+def _owner(folder: Path) -> str:
+    parent = folder.resolve().parent
+    return parent.parent.name if parent.name == "points" else parent.name
 
 
 def totals(counts: Sequence[ErrorCounts]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -96,32 +97,36 @@ def paired_bootstrap(
     return PairedBootstrap(float(difference), float(low), float(high), float(max(p, 1 / replicates)))
 
 
+def _word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Words inserted before each reference word (the last entry: after all), and whether each one is wrong or missing."""
+    inserted, wrong = [0] * (len(reference) + 1), [0] * len(reference)
+    place = 0
+    for r, h in alignment(reference, hypothesis):
+        if r == GAP:
+            inserted[place] += 1
+            continue
+        wrong[place] = int(r != h)
+        place += 1
+    return inserted, wrong
+
+
 def _segment_errors(reference: str, a: str, b: str, buffer: int = 2) -> list[tuple[int, int]]:
     """Errors of A and B in each segment of an utterance: segments are separated by ``buffer`` words that both have right."""
     words = reference.split()
-    wrong = []
-    for hypothesis in (a, b):
-        errors = [0] * (len(words) + 1)
-        place = 0
-        for r, h in alignment(words, hypothesis.split()):
-            if r == GAP:
-                errors[place] += 1  # an insertion stands before the word that follows
-                continue
-            errors[place] += r != h
-            place += 1
-        wrong.append(errors)
+    (inserted_a, wrong_a), (inserted_b, wrong_b) = (_word_errors(words, text.split()) for text in (a, b))
     segments: list[tuple[int, int]] = []
     count, right = [0, 0], buffer
-    for x, y in zip(*wrong, strict=True):
-        if x or y:
-            count[0] += x
-            count[1] += y
-            right = 0
-            continue
-        right += 1
-        if right == buffer and any(count):
-            segments.append((count[0], count[1]))
-            count = [0, 0]
+    for i in range(len(words) + 1):
+        errors = [(inserted_a[i], inserted_b[i])] + ([(wrong_a[i], wrong_b[i])] if i < len(words) else [])
+        for of_a, of_b in errors:
+            if of_a or of_b:
+                count = [count[0] + of_a, count[1] + of_b]
+                right = 0
+        if errors[-1] == (0, 0) and len(errors) == 2:
+            right += 1
+            if right == buffer and any(count):
+                segments.append((count[0], count[1]))
+                count = [0, 0]
     if any(count):
         segments.append((count[0], count[1]))
     return segments
@@ -139,7 +144,11 @@ def mapsswe(references: Sequence[str], hypotheses_a: Sequence[str], hypotheses_b
         return MatchedPairs(n, float(sum(differences)), 0.0, 1.0)
     mean = sum(differences) / n
     variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
+    if mean == 0:
+        return MatchedPairs(n, 0.0, 0.0, 1.0)
     if variance == 0:
-        return MatchedPairs(n, mean, 0.0 if mean == 0 else math.copysign(math.inf, mean), 1.0 if mean == 0 else 0.0)
+        # All segments differ alike, and the normal approximation would be certain after two; the sign test is not.
+        p = max(2 * 0.5**n, 1e-300)
+        return MatchedPairs(n, mean, math.copysign(NormalDist().inv_cdf(p / 2), mean), p)
     z = mean / math.sqrt(variance / n)
     return MatchedPairs(n, mean, z, math.erfc(abs(z) / math.sqrt(2)))

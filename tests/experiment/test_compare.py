@@ -20,7 +20,8 @@ from parlab.experiment.grid import make_points, split_values
 from parlab.experiment.loaded import read_prediction, read_sources
 from parlab.experiment.predict import predict
 from parlab.experiment.report import write_report
-from parlab.experiment.report.data import speed_accuracy, token_errors
+from parlab.experiment.report.data import speed_accuracy
+from parlab.experiment.report.drafts import draft_of, token_errors
 from tests.experiment.test_predict import data, lines, model  # noqa: F401  (fixtures)
 
 
@@ -63,6 +64,7 @@ def test_other_data_are_refused(change: str, folders: list[Path], tmp_path: Path
     metrics = json.loads((other / "metrics.json").read_text())
     if change == "ids":
         records = records[1:]
+        metrics["utterances"] = len(records)
     elif change == "ref":
         records[0]["ref"] = "something else"
     else:
@@ -87,7 +89,7 @@ def test_compare_command(folders: list[Path], tmp_path: Path, capsys: pytest.Cap
 def test_pareto_front() -> None:
     class Point:
         def __init__(self, name: str, wer: float, rtfx: float):
-            self.name, self.decoder = name, name
+            self.name, self.decoder, self.scored = name, name, []  # type: ignore[var-annotated]
             self.metrics, self.speed = {"wer": {"rate": wer}}, {"rtfx": rtfx}
 
     table = speed_accuracy([Point("a", 0.1, 5.0), Point("b", 0.2, 9.0), Point("c", 0.2, 4.0), Point("d", 0.05, 1.0)])  # type: ignore[list-item]
@@ -95,10 +97,46 @@ def test_pareto_front() -> None:
 
 
 def test_wrong_words_mark_their_tokens() -> None:
-    record = {"token_text": ["\u2581GO", "O", "D", "\u2581DA", "Y", "\u2581NOW"]}
-    assert token_errors(record, "GOOD NIGHT NOW") == [False, False, False, True, True, False]
-    chars = {"token_text": ["a", "b", "<space>", "c"]}
-    assert token_errors(chars, "ab d") == [False, False, False, True]
+    pieces = ["\u2581GO", "O", "D", "\u2581DA", "Y", "\u2581NOW"]
+    assert token_errors(pieces, "GOOD NIGHT NOW") == [False, False, False, True, True, False]
+    assert token_errors(["a", "b", "<space>", "c"], "ab d") == [False, False, False, True]
+    assert token_errors(["A", "B"], "a c", str.lower, words_are_tokens=True) == [False, True]
+
+
+def test_draft_is_told_by_the_segments() -> None:
+    """Kept tokens and what each segment replaced, in order, are the draft."""
+    record = {
+        "token_text": ["a", "x", "y", "c"],
+        "token_confidence": [0.9, 0.5, 0.5, 0.8],
+        "segments": [
+            {"start": 1, "end": 2, "draft": [7], "draft_text": ["b"], "fill": [8, 9]},
+            {"start": 3, "end": 5, "draft": [4, 5], "draft_text": ["d", "e"], "fill": []},
+        ],
+    }
+    draft = draft_of(record, "par")
+    assert draft is not None
+    assert draft.text == ("a", "b", "c", "d", "e")
+    assert draft.masked == (False, True, False, True, True)
+    assert draft.confidence == (0.9, None, 0.8, None, None)
+    assert draft_of(record, "ar") is None
+
+
+def test_audio_that_differs_is_refused(folders: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folders[1], other)
+    records = lines(other)
+    records[0]["duration"] += 1.0
+    (other / "hypotheses.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    with pytest.raises(UserError, match="different audio"):
+        compare([read_prediction(folders[0]), read_prediction(other)])
+
+
+def test_impossible_margins_are_refused(folders: list[Path]) -> None:
+    found = [read_prediction(f) for f in folders[:2]]
+    with pytest.raises(UserError, match="margin"):
+        compare(found, margin=1.5)
+    with pytest.raises(UserError, match="replicates"):
+        compare(found, replicates=5)
 
 
 def test_report_is_one_file_with_tables_beside_it(folders: list[Path], tmp_path: Path) -> None:
@@ -113,7 +151,7 @@ def test_report_is_one_file_with_tables_beside_it(folders: list[Path], tmp_path:
     assert all((page.parent / u["a"]).is_file() for u in browsed["par"])
     with (tmp_path / "report_files" / "summary.csv").open() as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == ["greedy", "ar", "par"]
-    for name in ("wer_rtfx", "latency", "reliability", "caught"):
+    for name in ("wer_rtfx", "phases", "latency", "reliability", "caught"):
         assert (tmp_path / "report_files" / f"{name}.png").stat().st_size > 5000
         assert (tmp_path / "report_files" / f"{name}.csv").is_file()
 

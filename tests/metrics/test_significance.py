@@ -57,10 +57,13 @@ def test_segments_end_where_both_are_right_twice() -> None:
     assert _segment_errors("a b c d e f g h", "a x c d e f g h", "a b y d e f z h") == [(1, 1), (0, 1)]
     # One right word between two errors does not separate them.
     assert _segment_errors("a b c d", "x b y d", "a b c d") == [(2, 0)]
-    # An insertion belongs to the word that follows it; a deletion is an error of its word.
-    assert _segment_errors("a b c d e", "a b q c d e", "b c d e") == [(0, 1), (1, 0)] or _segment_errors(
-        "a b c d e", "a b q c d e", "b c d e"
-    ) == [(1, 1)]
+    # One right word (b) between a deletion and an insertion does not separate them either.
+    assert _segment_errors("a b c d e", "a b q c d e", "b c d e") == [(1, 1)]
+    # An insertion leaves the words around it right: c and d are the two that end the segment.
+    assert _segment_errors("a b c d e", "a b q c d x", "a b c d e") == [(1, 0), (1, 0)]
+    # Nothing said at all, and words where nothing was said.
+    assert _segment_errors("a b", "", "a b") == [(2, 0)]
+    assert _segment_errors("", "a", "") == [(1, 0)]
 
 
 def test_mapsswe_by_hand() -> None:
@@ -78,3 +81,21 @@ def test_mapsswe_by_hand() -> None:
 def test_mapsswe_of_equal_systems() -> None:
     found = mapsswe(["a b", "c d"], ["a x", "c d"], ["a x", "c d"])
     assert found.p_value == 1.0
+
+
+def test_two_segments_are_no_proof() -> None:
+    """Without any variance the normal approximation would say p = 0; two heads in two throws have p = 0.5."""
+    found = mapsswe(["a", "b"], ["a", "b"], ["x", "x"])
+    assert (found.segments, found.mean_difference) == (2, 1.0)
+    assert found.p_value == pytest.approx(0.5)
+    assert 0 < found.z < 1
+    many = mapsswe(["a"] * 5000, ["a"] * 5000, ["x"] * 5000)
+    assert math.isfinite(many.z)
+    assert many.p_value < 1e-200
+
+
+def test_better_and_worse_mirror_each_other() -> None:
+    a, b = ["x", "b", "x", "d"], ["a", "b", "c", "x"]
+    forth, back = mapsswe(list("abcd"), a, b), mapsswe(list("abcd"), b, a)
+    assert forth.z == pytest.approx(-back.z)
+    assert forth.p_value == pytest.approx(back.p_value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from parlab.experiment.loaded import Prediction
-from parlab.experiment.report.data import token_errors
+from parlab.experiment.report.drafts import token_errors
 from parlab.metrics.wer import alignment
 
 EMBED_BYTES = 200_000
@@ -20,13 +20,17 @@ def utterances(prediction: Prediction, page: Path, audio: str) -> list[dict[str,
     rows = []
     for r in prediction.records:
         reference = prediction.normalized(r["ref"]) if r.get("ref") is not None else None
-        wrong = token_errors(r, reference) if reference is not None else [False] * len(r["token_text"])
+        text = r["token_text"]
+        wrong = [False] * len(text)
+        if reference is not None:
+            wrong = token_errors(text, reference, prediction.normalized, prediction.words_are_tokens)
         row: dict[str, Any] = {
             "id": r["id"],
-            "t": [[_shown(text), round(c, 3), int(w)] for text, c, w in zip(r["token_text"], r["token_confidence"], wrong, strict=True)],
+            "t": [[_shown(t), None if c is None else round(c, 3), int(w)] for t, c, w in zip(text, r["token_confidence"], wrong, strict=True)],
             "s": _segments(r),
-            "d": round(r["duration"], 2),
         }
+        if r.get("duration") is not None:
+            row["d"] = round(r["duration"], 2)
         if reference is not None:
             row["r"] = alignment(reference.split(), prediction.normalized(r["text"]).split())
             row["e"], row["n"] = counts[r["id"]].errors, counts[r["id"]].total
@@ -45,7 +49,7 @@ def _segments(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Segments by their place in the result: first token, number of tokens, and the draft that they replaced."""
     out, shift = [], 0
     for s in record["segments"]:
-        out.append({"i": s["start"] + shift, "n": len(s["fill"]), "draft": "".join(_shown(t) for t in s["draft_text"])})
+        out.append({"i": s["start"] + shift, "n": len(s["fill"]), "draft": "".join(_shown(t) for t in s.get("draft_text", ()))})
         shift += len(s["fill"]) - len(s["draft"])
     return out
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from parlab.experiment.loaded import Prediction
-from parlab.metrics.wer import GAP, alignment
+from parlab.experiment.loaded import Prediction, totals
+from parlab.experiment.report.drafts import Draft, draft_errors
+from parlab.metrics.significance import bootstrap_interval
 
 Table = list[dict[str, Any]]
+_INTERVAL_REPLICATES = 2000  # a page may have hundreds of rows
+_SAME_RESULT = {"threshold", "max_mask_parallel"}  # options that are axes of pictures, not settings of a line
+_SHORT = {"ctc_weight": "w", "beam_size": "beam", "ctc_mode": "", "max_seq_len": "max length", "threshold": "threshold"}
 
 
 def speed_accuracy(predictions: Sequence[Prediction]) -> Table:
-    """WER and RTFx of each prediction, and whether it is on the Pareto front (none is better in both)."""
-    points = [
-        {"name": p.name, "decoder": p.decoder, "wer": p.metrics["wer"]["rate"], "rtfx": p.speed["rtfx"]}
-        for p in predictions
-        if "wer" in p.metrics and p.speed
-    ]
+    """WER (with its 95 % interval) and RTFx of each prediction, and whether none beats it in both (Pareto front)."""
+    points = []
+    for p in predictions:
+        if "wer" in p.metrics and p.speed.get("rtfx"):
+            low, high = interval(p)
+            row = {"name": p.name, "decoder": p.decoder, "wer": p.metrics["wer"]["rate"], "rtfx": p.speed["rtfx"]}
+            points.append({**row, "wer_low": low, "wer_high": high})
     for a in points:
         a["front"] = not any(
             b["wer"] <= a["wer"] and b["rtfx"] >= a["rtfx"] and (b["wer"] < a["wer"] or b["rtfx"] > a["rtfx"]) for b in points
@@ -26,135 +30,96 @@ def speed_accuracy(predictions: Sequence[Prediction]) -> Table:
     return points
 
 
+def interval(p: Prediction) -> tuple[float, float]:
+    """95 % interval of the WER, over utterances."""
+    if not p.scored:
+        rate = p.metrics["wer"]["rate"]
+        return rate, rate
+    return bootstrap_interval(*totals(p.word_counts), replicates=_INTERVAL_REPLICATES)
+
+
+def setting(p: Prediction, varied: Sequence[str]) -> str:
+    """The options that tell a line of a picture from the others, shortly."""
+    return ", ".join(f"{_SHORT.get(k, k)} {p.options.get(k)}".strip() for k in varied) or p.decoder
+
+
+def varied_options(predictions: Sequence[Prediction], but: set[str] = _SAME_RESULT) -> list[str]:
+    """Options that do not have the same value in all predictions."""
+    names = list(dict.fromkeys(k for p in predictions for k in p.options if k not in but))
+    return [k for k in names if len({repr(p.options.get(k)) for p in predictions}) > 1]
+
+
 def by_threshold(predictions: Sequence[Prediction]) -> Table:
-    """WER and masked share of PAR against its threshold, a row per prediction."""
+    """WER and masked share of PAR against its threshold, a row per prediction; ``setting`` names its line."""
+    held = [p for p in predictions if p.decoder == "par" and "wer" in p.metrics and "threshold" in p.options]
+    varied = varied_options(held)
     rows = [
         {
             "name": p.name,
-            "threshold": p.options["threshold"],
+            "setting": setting(p, varied),
+            "threshold": float(p.options["threshold"]),
             "wer": p.metrics["wer"]["rate"],
             "masked_share": p.masked_share,
-            "beam_size": p.options["beam_size"],
-            "ctc_weight": p.options["ctc_weight"],
         }
-        for p in predictions
-        if p.decoder == "par" and "wer" in p.metrics
+        for p in held
     ]
-    return sorted(rows, key=lambda r: (r["beam_size"], r["ctc_weight"], r["threshold"]))
+    return sorted(rows, key=lambda r: (r["setting"], r["threshold"]))
 
 
 def by_parallelism(predictions: Sequence[Prediction]) -> Table:
     """Search time and peak memory of PAR against ``max_mask_parallel`` (-1: all)."""
+    held = [p for p in predictions if p.decoder == "par" and "search_seconds" in p.speed and "max_mask_parallel" in p.options]
+    varied = varied_options(held, {"max_mask_parallel"})
     rows = [
         {
             "name": p.name,
-            "max_mask_parallel": p.options["max_mask_parallel"],
-            "threshold": p.options["threshold"],
-            "beam_size": p.options["beam_size"],
-            "search_seconds_per_audio_second": p.speed["search_seconds"] / max(p.speed["audio_seconds"], 1e-9),
-            "peak_memory_bytes": p.speed["peak_memory_bytes"],
+            "setting": setting(p, varied),
+            "max_mask_parallel": int(p.options["max_mask_parallel"]),
+            "search_seconds_per_audio_second": p.speed["search_seconds"] / max(p.speed.get("audio_seconds", 0), 1e-9),
+            "peak_memory_bytes": p.speed.get("peak_memory_bytes"),
         }
-        for p in predictions
-        if p.decoder == "par" and p.speed
+        for p in held
     ]
-    return sorted(rows, key=lambda r: (r["threshold"], r["beam_size"], r["max_mask_parallel"] % 10**9))
+    return sorted(rows, key=lambda r: (r["setting"], r["max_mask_parallel"] % 10**9))
 
 
 def latency_by_duration(predictions: Sequence[Prediction]) -> Table:
-    """Decoding seconds of each utterance against its duration."""
+    """Decoding seconds of each utterance against its duration; in a batch, its share of the batch's time."""
     return [
-        {"name": p.name, "id": r["id"], "duration": r["duration"], "seconds": r["seconds"]}
+        {"name": p.name, "id": r["id"], "duration": r["duration"], "seconds": r["seconds"], "batch_size": p.speed.get("batch_size")}
         for p in predictions
         for r in p.records
-        if r.get("seconds") is not None
+        if r.get("seconds") is not None and r.get("duration") is not None
     ]
 
 
-def token_errors(record: dict[str, Any], reference: str) -> list[bool]:
-    """Whether each token of a hypothesis belongs to a wrong word (tokens are grouped into words by their text)."""
-    words: list[list[int]] = []
-    text: list[str] = []
-    for i, token in enumerate(record["token_text"]):
-        if token == "<space>":
-            words.append([])
-            text.append("")
-            continue
-        if token.startswith("\u2581") or not words:
-            words.append([])
-            text.append("")
-        words[-1].append(i)
-        text[-1] += token.replace("\u2581", "")
-    spoken = [(w, t) for w, t in zip(words, text, strict=True) if t]
-    wrong = [False] * len(record["token_text"])
-    place = 0
-    for r, h in alignment(reference.split(), [t for _, t in spoken]):
-        if h == GAP:
-            continue
-        if r != h:
-            for i in spoken[place][0]:
-                wrong[i] = True
-        place += 1
-    return wrong
-
-
-def reliability(predictions: Sequence[Prediction], bins: int = 10) -> Table:
-    """Calibration of the tokens' confidence: per bin its mean confidence and the share of tokens in right words."""
+def phases(predictions: Sequence[Prediction]) -> Table:
+    """Where the time goes: milliseconds of each phase per second of audio."""
     rows: Table = []
     for p in predictions:
-        held: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-        for r in p.scored:
-            for confidence, wrong in zip(r["token_confidence"], token_errors(r, p.normalized(r["ref"])), strict=True):
-                held[min(int(confidence * bins), bins - 1)].append((confidence, not wrong))
-        for _b, entries in sorted(held.items()):
-            rows.append(
-                {
-                    "name": p.name,
-                    "confidence": sum(c for c, _ in entries) / len(entries),
-                    "accuracy": sum(right for _, right in entries) / len(entries),
-                    "tokens": len(entries),
-                }
-            )
+        audio = p.speed.get("audio_seconds")
+        if audio and all(f"{k}_seconds" in p.speed for k in ("encode", "ctc", "search")):
+            times = {k: 1000 * p.speed[f"{k}_seconds"] / audio for k in ("encode", "ctc", "search")}
+            rows.append({"name": p.name, **{f"{k}_ms": v for k, v in times.items()}})
     return rows
 
 
-def caught_errors(predictions: Sequence[Prediction]) -> Table:
-    """Share of wrong draft tokens that a threshold would mask, against the share of all tokens it masks.
-
-    Taken from greedy predictions, whose tokens are the draft.
-    """
+def summary(predictions: Sequence[Prediction], own: Sequence[dict[str, Draft]] = ()) -> Table:
+    """The main table; with ``own`` (the drafts of each prediction) also the drafts' WER."""
     rows: Table = []
-    for p in predictions:
-        if p.decoder != "greedy":
-            continue
-        tokens = [
-            (confidence, wrong)
-            for r in p.scored
-            for confidence, wrong in zip(r["token_confidence"], token_errors(r, p.normalized(r["ref"])), strict=True)
-        ]
-        errors = sum(wrong for _, wrong in tokens)
-        for threshold in (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999):
-            masked = [wrong for confidence, wrong in tokens if confidence < threshold]
-            rows.append(
-                {
-                    "name": p.name,
-                    "threshold": threshold,
-                    "masked_share": len(masked) / max(len(tokens), 1),
-                    "errors_caught": sum(masked) / max(errors, 1),
-                }
-            )
-    return rows
-
-
-def summary(predictions: Sequence[Prediction]) -> Table:
-    """The main table."""
-    rows: Table = []
-    for p in predictions:
+    for i, p in enumerate(predictions):
         row: dict[str, Any] = {"prediction": p.name, "decoder": p.decoder, "utterances": len(p.records)}
-        for rate in ("wer", "cer"):
-            if rate in p.metrics:
-                row[rate] = p.metrics[rate]["rate"]
-        if p.speed:
-            row |= {k: p.speed[k] for k in ("rtfx", "search_seconds", "latency_p50", "latency_p90", "peak_memory_bytes")}
-        row |= {"masked_share": p.masked_share, "segments": p.metrics["par"]["segments"], "failed": len(p.metrics["failed"])}
+        if "wer" in p.metrics:
+            low, high = interval(p)
+            row |= {"wer": p.metrics["wer"]["rate"], "wer_low": low, "wer_high": high}
+        if "cer" in p.metrics:
+            row["cer"] = p.metrics["cer"]["rate"]
+        if own and own[i] and p.scored and p.par.get("segments"):
+            row["draft_wer"] = sum(draft_errors(p, own[i]).values()) / max(sum(c.total for c in p.word_counts), 1)
+        keys = ("rtfx", "search_seconds", "latency_p50", "latency_p90", "latency_p99", "peak_memory_bytes", "batch_size")
+        row |= {k: p.speed[k] for k in keys if k in p.speed}
+        if p.par.get("tokens") or p.decoder == "par":
+            row |= {"masked_share": p.masked_share, "segments": p.par.get("segments", 0)}
+        row["failed"] = len(p.metrics.get("failed", []))
         rows.append(row)
     return rows

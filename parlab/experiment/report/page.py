@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from parlab.errors import UserError, nearest
-from parlab.experiment.loaded import read_sources
+from parlab.experiment.loaded import Prediction, read_sources
 from parlab.experiment.report.browser import utterances
 from parlab.experiment.report.data import Table, summary
+from parlab.experiment.report.drafts import drafts
 from parlab.experiment.report.figures import figures
 
 _BROWSED = 12  # predictions whose utterances go into the page; a sweep has too many for one file
@@ -36,7 +37,7 @@ def write_report(sources: Sequence[Path], out: Path, title: str = "parlab report
     predictions = read_sources(sources)
     files = out.with_suffix("").with_name(out.stem + "_files")
     files.mkdir(parents=True, exist_ok=True)
-    main_table = summary(predictions)
+    main_table = summary(predictions, drafts(predictions))
     write_csv(files / "summary.csv", main_table)
     pictures = []
     for name, (figure, table, caption) in figures(predictions).items():
@@ -54,17 +55,23 @@ def write_report(sources: Sequence[Path], out: Path, title: str = "parlab report
     page = (_ASSETS / "page.html").read_text(encoding="utf-8")
     parts = {
         "TITLE": html.escape(title),
-        "SUBTITLE": html.escape(f"{len(predictions)} predictions, {len(predictions[0].records)} utterances; model {first['model']}, data {first['data']}"),
+        "SUBTITLE": html.escape(_about(predictions[0], len(predictions))),
         "TABLE": _html_table(main_table),
         "PICTURES": "\n".join(pictures),
         # "</" would end the script element, whatever it stands in.
         "DATA": json.dumps(browsed, ensure_ascii=False).replace("</", "<\\/"),
-        "VERSIONS": html.escape(", ".join(f"{k} {v}" for k, v in first["versions"].items() if v)),
+        "VERSIONS": html.escape(", ".join(f"{k} {v}" for k, v in first.get("versions", {}).items() if v)),
     }
     for key, value in parts.items():
         page = page.replace(f"@@{key}@@", value)
     out.write_text(page, encoding="utf-8")
     return out
+
+
+def _about(first: Prediction, count: int) -> str:
+    m = first.metrics
+    named = "".join(f"; {key} {m[key]}" for key in ("model", "data") if key in m)
+    return f"{count} predictions, {len(first.records)} utterances{named}"
 
 
 def write_csv(path: Path, table: Table) -> None:
@@ -81,7 +88,10 @@ _HEADS = {
     "decoder": "decoder",
     "utterances": "utterances",
     "wer": "WER",
+    "wer_low": "95 % from",
+    "wer_high": "to",
     "cer": "CER",
+    "draft_wer": "draft's WER",
     "rtfx": "RTFx",
     "search_seconds": "search (s)",
     "latency_p50": "latency p50 (s)",
@@ -96,7 +106,7 @@ _HEADS = {
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
-    if name in {"wer", "cer", "masked_share"}:
+    if name in {"wer", "wer_low", "wer_high", "draft_wer", "cer", "masked_share"}:
         return f"{value:.2%}"
     if name == "peak_memory_bytes":
         return f"{value / 2**20:.0f}"
