@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def shared_data() -> Path:
             pytest.fail(f"the real speech in {SHARED} is absent")
         pytest.skip(f"no real speech: {SHARED} does not exist")
     return SHARED
+
+
+@pytest.fixture()
+def one_thread() -> Iterator[None]:
+    """As many threads here as a process of several devices has: sums of floats depend on their number."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,7 +34,7 @@ def hypothesis_record(
     record |= {
         "tokens": list(hypothesis.tokens),
         "token_text": text,
-        "token_confidence": [round(c, 6) for c in hypothesis.token_confidence],
+        "token_confidence": [round(c, 4) for c in hypothesis.token_confidence],
         "token_frames": [list(span) for span in hypothesis.token_frames],
         "segments": [
             {
@@ -62,8 +62,8 @@ def hypothesis_record(
 
 
 def _number(value: float) -> float | None:
-    """A score for JSON, which has no word for infinity."""
-    return round(value, 4) if math.isfinite(value) else None
+    """A score for JSON, which has no word for infinity; digits that the number of threads may change are left out."""
+    return round(value, 3) if math.isfinite(value) else None
 
 
 @contextmanager

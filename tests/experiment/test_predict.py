@@ -254,7 +254,7 @@ def environment() -> dict[str, str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 3])
-def test_devices_change_nothing(devices: int, model: Path, data: Path, tmp_path: Path) -> None:
+def test_devices_change_nothing(devices: int, model: Path, data: Path, tmp_path: Path, one_thread: None) -> None:
     """Every utterance exactly once, the same bytes whatever the number of processes (timing aside)."""
     predict(str(model), str(data), PAR(threshold=0.999), tmp_path / "one", batch_size=1)
     more = ["--trainer.devices", str(devices), "--trainer.accelerator", "cpu", "--batch_size", "1"]

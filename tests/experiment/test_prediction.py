@@ -225,7 +225,7 @@ def environment() -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_devices_share_batches_of_several(model: str, data: str, tmp_path: Path) -> None:
+def test_devices_share_batches_of_several(model: str, data: str, tmp_path: Path, one_thread: None) -> None:
     """The same bytes, scores included, with batches of 5 on two processes."""
     predict(model, data, SOME, tmp_path / "one", batch_size=5)
     more = ["--batch_size", "5", "--trainer.devices", "2", "--device", "cpu"]

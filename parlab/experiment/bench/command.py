@@ -47,16 +47,17 @@ def main(argv: Sequence[str]) -> int:
     if o.size not in SIZES:
         raise UserError(f"there is no size '{o.size}', expected one of {', '.join(SIZES)}{nearest(o.size, SIZES)}")
     logging.disable(logging.WARNING)  # ESPnet logs at the root: random weights reach every limit; it says so each time
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(o.threads or threads)
         return run(o)
     finally:
+        torch.set_num_threads(threads)
         logging.disable(logging.NOTSET)
 
 
 def run(o: Any) -> int:
     """Time the cases that the options ask for, and write the files."""
-    if o.threads:
-        torch.set_num_threads(o.threads)
     device = device_for(o.device)
     out = Path(o.out)
     out.mkdir(parents=True, exist_ok=True)
