@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,26 @@ def fit_config(noise_corpus: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def read_wandb(path: Path) -> list[Any]:
-    """Records of an offline W&B run: protocol buffers in LevelDB's log format (blocks of 32 KiB)."""
+    """Records of an offline W&B run that has ended; its writer may close the file a moment after the run."""
+    from google.protobuf.message import DecodeError
+
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            records = parse_wandb(path.read_bytes())
+            if records and records[-1].HasField("exit"):
+                return records
+        except DecodeError:
+            pass  # a record that is half written
+        assert time.monotonic() < deadline, f"{path} is not complete"
+        time.sleep(0.1)
+
+
+def parse_wandb(data: bytes) -> list[Any]:
+    """Protocol buffers in LevelDB's log format (blocks of 32 KiB)."""
     from wandb.proto import wandb_internal_pb2
 
-    data, place, parts, records = path.read_bytes(), 7, b"", []
+    place, parts, records = 7, b"", []
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:  # the rest of a block is padding
             place += 32768 - place % 32768

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,10 @@ def test_ctrl_c_ends_in_order(model: str, tmp_path: Path) -> None:
         lines.append(json.dumps({"id": f"u{i}", "audio_filepath": f"{i}.wav", "duration": samples / 16000}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
     asked = command(model, str(tmp_path / "data.jsonl"), tmp_path / "p", "--batch_size", "1", "--decoder.threshold", "0.999")
-    process = subprocess.Popen(asked, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell that starts the tests with "&" has it ignored
+    process = subprocess.Popen(
+        asked, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=with_sigint
+    )
     shard = tmp_path / "p" / "shards" / "rank0.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None and not (shard.is_file() and shard.stat().st_size):

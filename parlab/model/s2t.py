@@ -1,0 +1,140 @@
+"""What makes a model an S2T (OWSM) model: its symbols, its window of speech, and prompts made of them.
+
+ESPnet's primer (espnet2/bin/s2t_inference.py): ``[<sop> previous text] <sos> <language> <task> [<notimestamps>]``. OWSM-CTC
+has no decoder; its prompt goes into the encoder as ``previous text <language> <task>``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from parlab.errors import UserError, nearest
+
+# Three letters in brackets name a language (ISO 639-3), but for these.
+_NO_LANGUAGES = frozenset({"<asr>", "<sos>", "<eos>", "<sop>", "<unk>", "<pad>"})
+_LANGUAGE = re.compile(r"<[a-z]{3}(_[A-Za-z]+)?>")
+_TASK = re.compile(r"<(asr|st_[a-z]{3})>")
+UNKNOWN_LANGUAGE = "<nolang>"
+TRANSCRIPTION = "<asr>"
+
+
+@dataclass(frozen=True)
+class S2TSymbols:
+    """Ids and times of an S2T model.
+
+    Attributes:
+        sos, sop, na: start of text, start of the previous text, "not available".
+        languages, tasks: symbol -> id.
+        notimestamps: id, or None.
+        first_time, last_time: ids of the first and the last time symbol, or None.
+        resolution: seconds from one time symbol to the next.
+        window_seconds: speech is padded or cut to this; None: as it is (OWSM-CTC).
+        encoder_prompt: whether the prompt goes into the encoder (OWSM-CTC).
+    """
+
+    sos: int
+    sop: int | None
+    na: int | None
+    languages: Mapping[str, int]
+    tasks: Mapping[str, int]
+    notimestamps: int | None
+    first_time: int | None
+    last_time: int | None
+    resolution: float
+    window_seconds: float | None
+    encoder_prompt: bool = False
+
+    def prompt(
+        self, language: str | None = None, task: str = "asr", timestamps: bool = False, previous: Sequence[int] = ()
+    ) -> tuple[int, ...]:
+        """The ids before the first decoded token.
+
+        Args:
+            language: ``"eng"`` or ``"<eng>"``; None is English (OWSM-CTC: unknown).
+            task: ``"asr"``, or ``"st_deu"`` for a translation into German.
+            timestamps: let the decoder write times.
+            previous: ids of a text that the prompt starts with.
+
+        Raises:
+            UserError: the model has no such language or task, or no time symbols.
+        """
+        head = [self._find("language", self.languages, language or self._default()), self._find("task", self.tasks, task)]
+        if self.encoder_prompt:
+            if timestamps:
+                raise UserError("an OWSM-CTC model writes no timestamp symbols, expected timestamps=False; use its frames")
+            return (*(previous or [i for i in (self.na,) if i is not None]), *head)
+        if timestamps and (self.first_time is None or self.last_time is None):
+            raise UserError("this model has no time symbols, expected <0.00> and later ones; decode without timestamps")
+        if not timestamps and self.notimestamps is not None:
+            head.append(self.notimestamps)
+        before = (self.sop, *previous) if previous and self.sop is not None else ()
+        return (*before, self.sos, *head)
+
+    def _default(self) -> str:
+        wanted = UNKNOWN_LANGUAGE if self.encoder_prompt else "<eng>"
+        return wanted if wanted in self.languages else next(iter(self.languages), wanted)
+
+    def _find(self, what: str, table: Mapping[str, int], name: str) -> int:
+        symbol = name if name.startswith("<") else f"<{name}>"
+        if symbol not in table:
+            some = ", ".join(t.strip("<>") for t in list(table)[:8]) or "none"
+            hint = nearest(symbol.strip("<>"), [t.strip("<>") for t in table])
+            raise UserError(f"this model has no {what} '{name.strip('<>')}'{hint} (it has {some}{', ...' if len(table) > 8 else ''})")
+        return table[symbol]
+
+    def tasks_of(self, prompt: Sequence[int]) -> list[str]:
+        """The task symbols in a prompt."""
+        names = {i: symbol for symbol, i in self.tasks.items()}
+        return [names[i] for i in prompt if i in names]
+
+    def is_time(self, token: int) -> bool:
+        """Whether a token is a time symbol."""
+        return self.first_time is not None and self.last_time is not None and self.first_time <= token <= self.last_time
+
+    def timed(self, tokens: Sequence[int]) -> list[tuple[float, float, tuple[int, ...]]]:
+        """Utterances as the decoder timed them: (start, end, tokens), seconds; one that never ends, ends with the window."""
+        out: list[tuple[float, float, tuple[int, ...]]] = []
+        start: float | None = None
+        held: list[int] = []
+        for token in tokens:
+            if not self.is_time(token):
+                held.append(token)
+                continue
+            seconds = round((token - int(self.first_time or 0)) * self.resolution, 3)
+            if start is None:
+                start, held = seconds, []
+            else:
+                out.append((start, seconds, tuple(held)))
+                start, held = None, []
+        if start is not None and held:
+            out.append((start, self.window_seconds or start, tuple(held)))
+        return out
+
+
+def s2t_symbols(config: Mapping[str, Any], kind: str) -> S2TSymbols | None:
+    """The symbols of a config with its token list; None for ASR models."""
+    if kind == "asr":
+        return None
+    tokens: Sequence[str] = config["token_list"]
+    model_conf, conf = config.get("model_conf") or {}, config.get("preprocessor_conf") or {}
+    index = {token: i for i, token in reversed(list(enumerate(tokens)))}
+    languages = {
+        t: i for i, t in enumerate(tokens) if (_LANGUAGE.fullmatch(t) and t not in _NO_LANGUAGES) or t == UNKNOWN_LANGUAGE
+    }
+    encoder_prompt = kind == "s2t_ctc"
+    return S2TSymbols(
+        sos=index[model_conf.get("sym_sos", "<sos>")],
+        sop=index.get(model_conf.get("sym_sop", "<sop>")),
+        na=index.get(model_conf.get("sym_na", "<na>")),
+        languages=languages,
+        tasks={t: i for i, t in enumerate(tokens) if _TASK.fullmatch(t)},
+        notimestamps=index.get(conf.get("notime_symbol", "<notimestamps>")),
+        first_time=index.get(conf.get("first_time_symbol", "<0.00>")),
+        last_time=index.get(conf.get("last_time_symbol", "<30.00>")),
+        resolution=float(conf.get("speech_resolution", 0.02)),
+        window_seconds=None if encoder_prompt else float(conf.get("speech_length", 30)),
+        encoder_prompt=encoder_prompt,
+    )
