@@ -59,7 +59,8 @@ class Hypothesis:
     """The decoded tokens of one utterance.
 
     ``token_confidence`` has one probability per token; ``token_frames`` one ``(first, last)``
-    pair of encoder frames per token, or is empty when the decoder knows no alignment.
+    pair of encoder frames per token, or is empty when the decoder knows no alignment; ``token_times`` are the same in
+    seconds, ``(start, end)``. ``times`` holds what an S2T decoder timed itself: ``(start, end, text)``.
     ``counts`` holds what the decoder counted: ``masked_tokens``, ``segments``, ``decoder_steps``,
     ``forced_stops``, ``decoder_passes``, ``accepted_tokens``, ... (only those that apply).
     ``nbest`` holds all results, best first, this one included, when more than one was asked for.
@@ -74,3 +75,5 @@ class Hypothesis:
     counts: Mapping[str, float] = field(default_factory=dict)
     text: str = ""
     id: str = ""
+    token_times: tuple[tuple[float, float], ...] = ()
+    times: tuple[tuple[float, float, str], ...] = ()

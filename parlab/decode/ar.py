@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,11 +12,12 @@ from torch import Tensor
 from parlab.decode.base import Decoder
 from parlab.decode.beam import BeamOptions, Ended, Groups, beam_search
 from parlab.decode.fusion import lm_scorer
-from parlab.decode.prompts import Prompt, pad_tokens, prompts_for
+from parlab.decode.prompts import Prompt, check_transcription, pad_tokens, prompts_for
 from parlab.decode.scorers import Scorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.length import LengthBonus
+from parlab.decode.scorers.timestamps import TimestampRules
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
@@ -62,6 +64,14 @@ class AR(Decoder):
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise UserError(f"the option ctc_weight is {self.ctc_weight}, expected a weight from 0 to 1; correct it")
 
+    def _banned(self, model: HybridModel, times: TimestampRules | None) -> tuple[int, ...]:
+        """Symbols that are never written; the rules of timestamps look after the time symbols themselves."""
+        if self.allow_special:
+            return ()
+        if times is None:
+            return model.special.never
+        return tuple(i for i in model.special.never if not times.first_time <= i <= times.last_time)
+
     def decode(
         self,
         model: HybridModel,
@@ -89,7 +99,13 @@ class AR(Decoder):
         language = lm_scorer(self.lm, self.lm_weight, primers, model.vocab_size, encoder_out.device)
         if language is not None:
             scorers.append(language)
+        times = timestamp_rules(model, prompts, encoder_out.device)
+        if times is not None:
+            scorers.append(times)
         if self.ctc_weight > 0:
+            if times is not None and bool(times.timed.any()):
+                raise UserError("CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0")
+            check_transcription(model, prompts, "ctc_weight above 0")
             log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
             windows = Windows.whole(log_probs, lengths, model.special.blank)
             scorers.append(CTCPrefixScorer(windows, self.ctc_weight))
@@ -103,7 +119,7 @@ class AR(Decoder):
         options = BeamOptions(
             beam_size=self.beam_size,
             nbest=self.nbest,
-            banned=() if self.allow_special else model.special.never,
+            banned=self._banned(model, times),
             normalize_length=self.normalize_length,
             force_all=True,
             end_detection=1 + max(len(p) for p in prompts) if self.maxlenratio == 0 else 0,
@@ -119,6 +135,17 @@ class AR(Decoder):
             for i, hypothesis in zip(empty, again, strict=True):
                 found[i] = hypothesis
         return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]
+
+
+def timestamp_rules(
+    model: HybridModel, prompts: Sequence[tuple[int, ...]], device: torch.device
+) -> TimestampRules | None:
+    """The rules of time symbols, where an utterance may write them or the model has them."""
+    s2t = model.s2t
+    if s2t is None or s2t.first_time is None or s2t.last_time is None:
+        return None
+    timed = torch.tensor([s2t.notimestamps not in prompt for prompt in prompts], device=device)
+    return TimestampRules(timed, s2t.first_time, s2t.last_time, model.special.eos, model.vocab_size)
 
 
 def length_limit(ratio: float, lengths: Tensor, at_zero: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.base import Decoder
-from parlab.decode.prompts import Prompt
+from parlab.decode.prompts import Prompt, check_transcription
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
@@ -65,6 +65,7 @@ class CTCBeam(Decoder):
         ctc_log_probs: Tensor | None = None,
     ) -> list[Hypothesis]:
         """Decode ``encoder_out`` (B, T, D) of ``lengths`` (B,); the score is the prefix's log-probability."""
+        check_transcription(model, prompt, self.name)
         log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
         width = max(self.beam_size, self.nbest)
         found = prefix_beam(log_probs, lengths, model.special.blank, width, self.token_beam, self.blank_skip)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parlab.decode.base import Decoder
 from parlab.decode.draft import Draft, greedy_draft
-from parlab.decode.prompts import Prompt
+from parlab.decode.prompts import Prompt, check_transcription
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
 
@@ -29,6 +29,7 @@ class Greedy(Decoder):
         ctc_log_probs: Tensor | None = None,
     ) -> list[Hypothesis]:
         """Decode ``encoder_out`` (B, T, D) of ``lengths`` (B,); the score is that of the best path."""
+        check_transcription(model, prompt, self.name)
         log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
         return draft_hypotheses(greedy_draft(log_probs, lengths, model.special.blank))
 

@@ -18,7 +18,7 @@ from parlab.decode.draft import Draft, greedy_draft
 from parlab.decode.fills import DraftScores, Fill, best_fills, score_drafts
 from parlab.decode.fusion import lm_scorer, lm_scores
 from parlab.decode.greedy import draft_hypotheses
-from parlab.decode.prompts import Prompt, pad_tokens, prompts_for
+from parlab.decode.prompts import Prompt, check_transcription, pad_tokens, prompts_for
 from parlab.decode.scorers import Scorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
@@ -89,6 +89,7 @@ class PAR(Decoder):
         Raises:
             UserError: the model lacks a CTC head or an attention decoder.
         """
+        check_transcription(model, prompt, self.name)
         decoder = model.rows
         log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
         draft = greedy_draft(log_probs, lengths, model.special.blank)

@@ -10,7 +10,7 @@ from torch import Tensor
 from parlab.decode.base import Decoder
 from parlab.decode.ctc_beam import prefix_beam, prefix_hypotheses
 from parlab.decode.fusion import lm_scores
-from parlab.decode.prompts import Prompt, prompts_for
+from parlab.decode.prompts import Prompt, check_transcription, prompts_for
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
@@ -57,6 +57,7 @@ class Rescore(Decoder):
         ctc_log_probs: Tensor | None = None,
     ) -> list[Hypothesis]:
         """Decode ``encoder_out`` (B, T, D) of ``lengths`` (B,); the score is the interpolated one."""
+        check_transcription(model, prompt, self.name)
         decoder = model.rows
         special = model.special
         log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs

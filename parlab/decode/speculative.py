@@ -17,7 +17,7 @@ from torch import Tensor
 
 from parlab.decode.base import Decoder
 from parlab.decode.draft import greedy_draft
-from parlab.decode.prompts import Prompt, prompts_for
+from parlab.decode.prompts import Prompt, check_transcription, prompts_for
 from parlab.decode.verification import greedy_continuations
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
@@ -59,6 +59,7 @@ class Speculative(Decoder):
         """Decode ``encoder_out`` (B, T, D) of ``lengths`` (B,); the score is the decoder's log-probability."""
         from parlab.decode.ar import length_limit
 
+        check_transcription(model, prompt, self.name)
         decoder, special = model.rows, model.special
         log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
         draft = greedy_draft(log_probs, lengths, special.blank)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from parlab.data.batches import Batch
 from parlab.data.tokenizer import Tokenizer
 from parlab.decode import Decoder, Greedy
+from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
 from parlab.experiment.construct import make_network
 from parlab.experiment.optim import Optimization, freeze, make_optimizer
@@ -63,6 +64,7 @@ class ASRModule(LightningModule):
         self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
         self.tokenizer: Tokenizer | None = None
         self.decoder: Decoder = decoder or Greedy()
+        self.prompting = Prompting()  # what is asked of an S2T model
         self.warm = False  # whether the predict step has been warmed up
         self.nonfinite = 0
         self._good_batches = 0  # since the last optimiser step

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Sequence
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parlab.data.batches import prediction_batches
-from parlab.data.sources import Utterance, read_data
+from parlab.data.sources import read_data
 from parlab.data.text import normalizer
 from parlab.decode import Decoder, Greedy
 from parlab.errors import UserError
 from parlab.experiment.arguments import Parser, decoder_from, quiet_libraries
 from parlab.experiment.devices import half_of, make_trainer
 from parlab.experiment.module import ASRModule
-from parlab.experiment.prediction import PredictionSet
+from parlab.experiment.pieces import Cutting
+from parlab.experiment.prediction import PredictionSet, make_prompting
 from parlab.experiment.provenance import describe_decoder, device_name, hash_data, hash_model, versions
-from parlab.experiment.records import (
-    accuracy_metrics,
-    decoder_metrics,
-    par_metrics,
-    speed_metrics,
-    write_json,
-    write_jsonl,
-)
+from parlab.experiment.records import read_jsonl
+from parlab.experiment.results import finish, print_metrics, recorded_environment
+from parlab.experiment.subtitles import write_subtitles
 from parlab.experiment.tracking import MODES, log_prediction, resolve_mode
-from parlab.experiment.writer import PredictionWriter, claim_directory, forget, read_shards, unfinished
+from parlab.experiment.writer import PredictionWriter, claim_directory, forget, unfinished
 from parlab.metrics.speed import peak_memory
-
-# Keys that only the metrics need; ``hypotheses.jsonl`` is the same whatever made it, timing aside.
-_INTERNAL = ("timing", "rank")
 
 
 def make_parser() -> Parser:
@@ -47,6 +40,13 @@ def make_parser() -> Parser:
     parser.add_argument("--batch_size", type=int, default=8, help="utterances decoded together")
     parser.add_argument("--batch_seconds", type=float, default=240.0, help="padded seconds decoded together")
     parser.add_argument("--max_seconds", type=float, default=120.0, help="longest audio that is decoded in one piece")
+    parser.add_argument("--long_audio", type=bool, default=False, help="cut longer recordings at pauses, and join the results")
+    parser.add_argument("--piece_seconds", type=float | None, default=None, help="longest piece; the model's window, else 20")
+    parser.add_argument("--subtitles", type=list[str], default=[], help="also write DIR/transcripts/ID.FORMAT: srt, vtt, json")
+    parser.add_argument("--language", type=str | None, default=None, help="S2T: language, as eng, or auto")
+    parser.add_argument("--task", type=str, default="asr", help="S2T: asr, or a translation as st_deu")
+    parser.add_argument("--timestamps", type=bool, default=False, help="S2T: let ar (without CTC) write times")
+    parser.add_argument("--text_prompt", type=str, default="", help="S2T: text that comes before")
     parser.add_argument("--normalizer", type=str, default="none", help="text normaliser for WER and CER")
     parser.add_argument("--limit", type=int | None, default=None, help="decode only so many utterances")
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ...; the best by default")
@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> int:
         batch_size=options.batch_size,
         batch_seconds=options.batch_seconds,
         max_seconds=options.max_seconds,
+        cutting=Cutting(options.long_audio, options.piece_seconds, tuple(options.subtitles)),
+        prompt={name: getattr(options, name) for name in ("language", "task", "timestamps", "text_prompt")},
         normalizer_name=options.normalizer,
         limit=options.limit,
         workers=options.workers,
@@ -101,6 +103,8 @@ def predict(
     batch_size: int = 8,
     batch_seconds: float = 240.0,
     max_seconds: float | None = 120.0,
+    cutting: Cutting = Cutting(),
+    prompt: Mapping[str, Any] | None = None,
     normalizer_name: str = "none",
     limit: int | None = None,
     workers: int = 0,
@@ -116,6 +120,9 @@ def predict(
 
     A second call with the same arguments keeps what is done and does the rest.
 
+    Args:
+        prompt: ``language``, ``task``, ``timestamps``, ``text_prompt`` for an S2T model.
+
     Raises:
         UserError: model or data are unusable, or ``out`` holds results of another configuration.
     """
@@ -124,14 +131,19 @@ def predict(
     from torch.utils.data import DataLoader
 
     resolve_mode(wandb)  # a wrong one is told before the work and not after it
-    check_limits(batch_size=batch_size, batch_seconds=batch_seconds, max_seconds=max_seconds, limit=limit)
+    limits = {"batch_size": batch_size, "batch_seconds": batch_seconds, "max_seconds": max_seconds, "limit": limit}
+    check_limits(**limits, piece_seconds=cutting.piece_seconds)
+    cutting.check()
     normalize = normalizer(normalizer_name)
-    utterances = read_data(data, limit)
+    recordings = read_data(data, limit)
     if seed is not None:
         seed_everything(seed, verbose=False)
     module = ASRModule(init=model, decoder=decoder)
     module.setup("predict")
-    assert module.net is not None
+    assert module.net is not None and module.tokenizer is not None
+    module.prompting = make_prompting(module.net, module.tokenizer, **(prompt or {}))
+    utterances = cutting.pieces(recordings, module.net.window_seconds)
+    max_seconds = min(max_seconds or math.inf, module.net.window_seconds or math.inf)
     callbacks: list[Any] = [PredictionWriter(out)]
     if progress:
         from lightning.pytorch.callbacks import RichProgressBar
@@ -144,7 +156,9 @@ def predict(
         "decoder": describe_decoder(decoder),
         "normalizer": {"name": normalize.name, "version": normalize.version},
         "limit": limit,
-        "max_seconds": max_seconds,
+        "max_seconds": max_seconds if math.isfinite(max_seconds) else None,
+        "long_audio": dataclasses.asdict(cutting),
+        "prompt": dict(prompt or {}),
         "batch_size": batch_size,
         "batch_seconds": batch_seconds,
         "seed": seed,
@@ -154,7 +168,8 @@ def predict(
     module.net.to_device(module.device, half_of(used_precision))
     if run.is_global_zero:
         # Batching and the number of devices change no result, so that a restart may choose others.
-        identity = {k: v for k, v in configuration.items() if k not in {"model", "data", "batch_size", "batch_seconds"}}
+        identity: dict[str, Any] = {k: v for k, v in configuration.items() if k not in {"model", "data", "batch_size", "batch_seconds", "long_audio"}}
+        identity["long_audio"] = [cutting.on, cutting.piece_seconds]
         identity["parlab"] = versions()["parlab"]
         claim_directory(out, {**identity, "model_hash": hashes["model"], "data_hash": hashes["data"]})
     # Every rank finds the same, also while the first one tidies up, because only what is done anew is dropped.
@@ -183,7 +198,9 @@ def predict(
         environment |= recorded_environment(out)
     if not run.is_global_zero:
         return None
-    metrics = finish(out, configuration, hashes, environment, utterances)
+    metrics = finish(out, configuration, hashes, environment, utterances, recordings)
+    if cutting.subtitles:
+        write_subtitles(out / "transcripts", read_jsonl(out / "hypotheses.jsonl"), cutting.subtitles)
     log_prediction(out, metrics, wandb, project, normalize)
     return metrics
 
@@ -197,73 +214,3 @@ def check_limits(**limits: float | None) -> None:
     for name, value in limits.items():
         if value is not None and not value > 0:
             raise UserError(f"the option {name} is {value}, expected more than 0; correct it")
-
-
-def recorded_environment(out: Path) -> dict[str, Any]:
-    """Device, precision and memory as an earlier run in ``out`` wrote them; empty without one."""
-    try:
-        speed = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["speed"]
-    except (OSError, ValueError, KeyError):
-        return {"peak_memory_bytes": None}
-    return {k: speed.get(k) for k in ("peak_memory_bytes", "batch_size", "precision", "device", "num_devices")}
-
-
-def finish(
-    out: Path,
-    configuration: dict[str, Any],
-    hashes: dict[str, str],
-    environment: dict[str, Any],
-    utterances: Sequence[Utterance],
-) -> dict[str, Any]:
-    """Merge the shards into ``hypotheses.jsonl`` and ``metrics.json``.
-
-    Raises:
-        UserError: an utterance is in no shard, as when another process wrote into the folder at the same time.
-    """
-    records, failed = read_shards(out)
-    wanted = {u.id for u in utterances}
-    missing = sorted(wanted - {r["id"] for r in records} - {f["id"] for f in failed})
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(wanted)} utterances were not decoded ({', '.join(missing[:3])}, ...), expected all: "
-            f"does another process write to {out}? start the same command again"
-        )
-    records = [r for r in records if r["id"] in wanted]
-    failed = [f for f in failed if f["id"] in wanted]
-    normalize = normalizer(configuration["normalizer"]["name"])
-    metrics: dict[str, Any] = {
-        "decoder": configuration["decoder"],
-        "model": configuration["model"],
-        "data": configuration["data"],
-        **accuracy_metrics(records, normalize),
-        "speed": speed_metrics(records, environment),
-        "par": par_metrics(records),
-        "counts": decoder_metrics(records),
-        "utterances": len(records),
-        "failed": failed,
-        "versions": versions(),
-        "normalizer": configuration["normalizer"],
-        "hashes": hashes,
-        "config": configuration,
-    }
-    public = [{k: v for k, v in r.items() if k not in _INTERNAL} for r in records]
-    write_jsonl(out / "hypotheses.jsonl", public)
-    write_json(out / "metrics.json", metrics)
-    return metrics
-
-
-def print_metrics(metrics: dict[str, Any], out: Path) -> None:
-    """A line for people."""
-    parts = [metrics["decoder"]["name"]]
-    for name in ("wer", "cer"):
-        if name in metrics:
-            parts.append(f"{name.upper()} {metrics[name]['rate']:.2%} ({metrics[name]['errors']}/{metrics[name]['total']})")
-    speed, par = metrics["speed"], metrics["par"]
-    parts.append(f"RTFx {speed['rtfx']:.1f}")
-    parts.append(f"search {speed['search_seconds']:.2f} s of {speed['audio_seconds']:.0f} s audio")
-    if par["segments"]:
-        parts.append(f"{par['masked_tokens'] / max(par['tokens'], 1):.1%} of tokens masked")
-    print(" | ".join(parts))
-    print(f"wrote {out}/hypotheses.jsonl and {out}/metrics.json")
-    for entry in metrics["failed"]:
-        print(f"failed: {entry['id']}: {entry['reason']}", file=sys.stderr)

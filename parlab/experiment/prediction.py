@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from parlab.data.audio import load_audio
+from parlab.data.checks import check_duration
 from parlab.data.sources import Utterance
+from parlab.data.tokenizer import Tokenizer
 from parlab.decode.base import Decoder
+from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
 from parlab.metrics.speed import Stopwatch
 from parlab.model.hybrid import HybridModel
@@ -61,27 +64,13 @@ class PredictionSet(Dataset):
             for u in self.batches[index]:
                 try:
                     wave = load_audio(u.audio, self.sample_rate, u.start, u.duration, self.min_samples, self.max_seconds)
-                    check_length(u, len(wave) / self.sample_rate)
+                    check_duration(u, len(wave) / self.sample_rate)
                 except UserError as error:
                     failed.append((u.id, str(error)))
                     continue
                 waves.append(wave)
                 good.append(u)
         return Loaded(waves, good, failed, watch.seconds["load"])
-
-
-def check_length(utterance: Utterance, seconds: float) -> None:
-    """Refuse audio that is shorter than its manifest says; rounded durations are fine.
-
-    Raises:
-        UserError: more than half a second and 2 % are missing.
-    """
-    wanted = utterance.duration or 0.0
-    if seconds < wanted - 0.5 - 0.02 * wanted:
-        raise UserError(
-            f"the audio file {utterance.audio} is truncated: {seconds:.2f} s are there, expected {wanted:.2f} s as its "
-            "manifest says; copy it again or correct the duration"
-        )
 
 
 def predict_batch(module: Any, batch: Loaded) -> Predicted:
@@ -100,7 +89,7 @@ def predict_batch(module: Any, batch: Loaded) -> Predicted:
             failed.append((u.id, f"the memory does not suffice for its {len(wave) / rate:.0f} s of audio; cut it"))
             continue
         utterances.append(u)
-        hypotheses.append(replace(h, text=module.tokenizer.decode(h.tokens), id=u.id))
+        hypotheses.append(readable(h, module.net, module.tokenizer, u.id))
         durations.append(len(wave) / rate)
     phases = {"load": batch.seconds, **watch.seconds}
     latency = sum(watch.seconds.values())
@@ -112,7 +101,7 @@ def predict_batch(module: Any, batch: Loaded) -> Predicted:
 def _decode_halving(module: Any, waves: list[Tensor], watch: Stopwatch) -> list[Hypothesis | None]:
     """Decode; where the memory does not suffice, half the batch at a time; None for one that alone is too large."""
     try:
-        return list(decode_waves(module.net, module.decoder, waves, watch))
+        return list(decode_waves(module.net, module.decoder, waves, watch, module.prompting))
     except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
@@ -124,15 +113,58 @@ def _decode_halving(module: Any, waves: list[Tensor], watch: Stopwatch) -> list[
     return _decode_halving(module, waves[:middle], watch) + _decode_halving(module, waves[middle:], watch)
 
 
+def readable(hypothesis: Hypothesis, model: HybridModel, tokenizer: Tokenizer, name: str) -> Hypothesis:
+    """A decoder's result with its text, its name, and times in seconds where frames or time symbols tell them."""
+    # The frames of OWSM-CTC start with those of the prompt.
+    before = 2 if model.s2t is not None and model.s2t.encoder_prompt else 0
+    at = model.frame_seconds
+    spans = [(max(first - before, 0), max(last - before, 0)) for first, last in hypothesis.token_frames]
+    timed = model.s2t.timed(hypothesis.tokens) if model.s2t is not None and not before else []
+    return replace(
+        hypothesis,
+        text=tokenizer.decode(hypothesis.tokens),
+        id=name,
+        token_times=tuple((round(first * at, 3), round((last + 1) * at, 3)) for first, last in spans),
+        times=tuple((start, end, tokenizer.decode(tokens)) for start, end, tokens in timed),
+    )
+
+
+def make_prompting(
+    model: HybridModel,
+    tokenizer: Tokenizer,
+    language: str | None = None,
+    task: str = "asr",
+    timestamps: bool = False,
+    text_prompt: str = "",
+) -> Prompting:
+    """What is asked of an S2T model, checked against it before any work.
+
+    Raises:
+        UserError: it is no S2T model, or it lacks the language, the task or time symbols.
+    """
+    wanted = Prompting(language, task, timestamps, tuple(tokenizer.encode(text_prompt)) if text_prompt else ())
+    wanted.for_encoder(model, 1)
+    if model.s2t is not None:
+        model.s2t.prompt(None if language == "auto" else language, task, timestamps, wanted.previous)
+    return wanted
+
+
 @torch.inference_mode()
-def decode_waves(model: HybridModel, decoder: Decoder, waves: Sequence[Tensor], watch: Stopwatch) -> list[Hypothesis]:
+def decode_waves(
+    model: HybridModel,
+    decoder: Decoder,
+    waves: Sequence[Tensor],
+    watch: Stopwatch,
+    prompting: Prompting = Prompting(),
+) -> list[Hypothesis]:
     """Decode waveforms (each (samples,)) as one batch; ``watch`` gets the phases encode, ctc and search."""
     device = watch.device
     lengths = torch.tensor([len(w) for w in waves], device=device)
     speech = torch.nn.utils.rnn.pad_sequence(list(waves), batch_first=True).to(device)
     with watch.phase("encode"):
-        states, frames = model.encode(speech, lengths)
+        states, frames = model.encode(speech, lengths, prompting.for_encoder(model, len(waves)))
     with watch.phase("ctc"):
         log_probs = model.ctc_log_probs(states) if model.ctc is not None else None
     with watch.phase("search"):
-        return decoder.decode(model, states, frames, ctc_log_probs=log_probs)
+        prompt = prompting.for_decoder(model, states, frames)
+        return decoder.decode(model, states, frames, prompt, log_probs)

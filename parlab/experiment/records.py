@@ -36,6 +36,7 @@ def hypothesis_record(
         "token_text": text,
         "token_confidence": [round(c, 4) for c in hypothesis.token_confidence],
         "token_frames": [list(span) for span in hypothesis.token_frames],
+        "token_times": [list(span) for span in hypothesis.token_times],
         "segments": [
             {
                 "start": s.start,
@@ -54,6 +55,8 @@ def hypothesis_record(
         "audio": str(utterance.audio),
         "counts": dict(hypothesis.counts),
     }
+    if hypothesis.times:
+        record["times"] = [list(part) for part in hypothesis.times]
     if hypothesis.nbest:
         record["nbest"] = [{"text": tokenizer.decode(h.tokens), "score": _number(h.score)} for h in hypothesis.nbest]
     record["seconds"] = sum(timing[p] for p in ("encode", "ctc", "search"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from parlab.errors import UserError
 from parlab.experiment.arguments import Parser, make_decoder, quiet_libraries
+from parlab.experiment.pieces import Cutting
 from parlab.experiment.predict import predict
 from parlab.experiment.provenance import versions
 from parlab.experiment.records import read_jsonl
@@ -28,6 +29,8 @@ def main(argv: Sequence[str]) -> int:
     config = before["config"]
     decoder = make_decoder(config["decoder"]["name"], **config["decoder"]["options"])
     out = Path(o.out) if o.out else old.with_name(old.name + "-rerun")
+    long_audio = config.get("long_audio") or {}
+    cutting = Cutting(**{**long_audio, "subtitles": tuple(long_audio.get("subtitles", ()))})
     after = predict(
         model=o.model or config["model"],
         data=o.data or config["data"],
@@ -38,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
         max_seconds=config["max_seconds"],
         normalizer_name=config["normalizer"]["name"],
         limit=config["limit"],
+        cutting=cutting,
+        prompt=config.get("prompt"),
         seed=config["seed"],
         trainer={"precision": config["precision"]},
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from parlab.data.batches import prediction_batches
 from parlab.data.sources import Utterance, read_data
 from parlab.data.text import normalizer
 from parlab.data.tokenizer import Tokenizer
+from parlab.decode.prompts import Prompting
 from parlab.experiment.arguments import Parser, quiet_libraries
 from parlab.experiment.encodings import Encodings, sample_of
 from parlab.experiment.grid import Point, make_points, split_values
-from parlab.experiment.prediction import PredictionSet, decode_waves
+from parlab.experiment.prediction import PredictionSet, decode_waves, make_prompting, readable
 from parlab.experiment.provenance import describe_decoder, device_name, hash_data, hash_model, versions
 from parlab.experiment.records import (
     accuracy_metrics,
@@ -60,6 +60,8 @@ def make_parser() -> Parser:
     parser.add_argument("--batch_seconds", type=float, default=240.0, help="padded seconds decoded together")
     parser.add_argument("--timed_utterances", type=int, default=20, help="utterances that speed is measured on; 0: none")
     parser.add_argument("--repeats", type=int, default=3, help="times that each point is timed; the median counts")
+    parser.add_argument("--language", type=str | None, default=None, help="S2T: language, as eng, or auto")
+    parser.add_argument("--task", type=str, default="asr", help="S2T: asr, or a translation as st_deu")
     parser.add_argument("--normalizer", type=str, default="none", help="text normaliser for WER and CER")
     parser.add_argument("--limit", type=int | None, default=None, help="decode only so many utterances")
     parser.add_argument("--memory_gib", type=float, default=4.0, help="encoder outputs kept in memory")
@@ -83,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
     fabric.launch()
     out = Path(o.out)
     study = Study(o.model, o.data, out, o.normalizer, o.limit, o.batch_size, o.batch_seconds, fabric.device)
+    study.prompting = make_prompting(study.net, study.tokenizer, o.language, o.task)
     shared = {k: v for k, v in vars(o).items() if k not in {"config", "out", "devices", "accelerator", "wandb", "project"}}
     if fabric.is_global_zero:
         claim_directory(out, {"sweep": True, "decoder": o.decoder, **study.identity()})
@@ -125,6 +128,7 @@ class Study:
         self.tokenizer: Tokenizer
         self.net, self.tokenizer = read_model(model)
         self.net.to(device)
+        self.prompting = Prompting()
         self.model, self.data, self.out, self.device = str(model), data, out, device
         self.normalize = normalizer(normalizer_name)
         self.limit, self.batch_size, self.batch_seconds = limit, batch_size, batch_seconds
@@ -138,6 +142,7 @@ class Study:
             "data_hash": self.hashes["data"],
             "normalizer": {"name": self.normalize.name, "version": self.normalize.version},
             "limit": self.limit,
+            "prompt": [self.prompting.language, self.prompting.task],
         }
 
     def folder(self, point: Point) -> Path:
@@ -178,9 +183,10 @@ class Study:
         untimed = {**dict.fromkeys(PHASES, 0.0), "latency": 0.0}
         records = []
         for batch in encodings.on(self.device):
-            found = point.decoder.decode(self.net, batch.states, batch.frames, ctc_log_probs=batch.log_probs)
+            prompt = self.prompting.for_decoder(self.net, batch.states, batch.frames)
+            found = point.decoder.decode(self.net, batch.states, batch.frames, prompt, batch.log_probs)
             for utterance, h, duration in zip(batch.utterances, found, batch.durations, strict=True):
-                h = replace(h, text=self.tokenizer.decode(h.tokens), id=utterance.id)
+                h = readable(h, self.net, self.tokenizer, utterance.id)
                 record = hypothesis_record(utterance, h, self.tokenizer, duration, untimed)
                 record.pop("timing")
                 records.append({**record, "seconds": None})  # cached outputs say nothing about time
@@ -246,7 +252,7 @@ class Study:
     def _time_batch(self, point: Point, batch: Sequence[Utterance], loaded: dict[str, Any]) -> list[dict[str, Any]]:
         waves = [loaded[u.id] for u in batch]
         watch = Stopwatch(self.device)
-        decode_waves(self.net, point.decoder, waves, watch)
+        decode_waves(self.net, point.decoder, waves, watch, self.prompting)
         durations = [len(w) / self.net.sample_rate for w in waves]
         whole, latency = sum(durations), sum(watch.seconds.values())
         rows = []

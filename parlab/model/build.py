@@ -12,9 +12,11 @@ from parlab.errors import UserError, nearest
 from parlab.model import espnet
 from parlab.model.features import GlobalMVN, LogMelFrontend
 from parlab.model.hybrid import HybridModel
+from parlab.model.s2t import s2t_symbols
+from parlab.model.s2t_ctc import S2TCTCModel
 from parlab.types import SpecialTokens
 
-PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder", "decoder", "ctc")
+PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder", "decoder", "ctc", "prompt_encoder")
 
 
 def build_model(config: Mapping[str, Any]) -> HybridModel:
@@ -31,7 +33,12 @@ def build_model(config: Mapping[str, Any]) -> HybridModel:
     if parts is None:
         whole = espnet.task_model(config, kind)
         parts = {name: getattr(whole, name, None) for name in PARTS}
-    model = HybridModel(config, special, parts, kind, default_prompt(config, special, kind))
+    s2t = s2t_symbols(config, kind)
+    model: HybridModel
+    if s2t is not None and s2t.encoder_prompt:
+        model = S2TCTCModel(config, special, parts, s2t)
+    else:
+        model = HybridModel(config, special, parts, kind, s2t)
     if config.get("init"):
         espnet.initialize(model, config["init"])
     return model
@@ -67,7 +74,18 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
     if weight > 0.0:
         sizes = {"odim": sizes["vocab_size"], "encoder_output_size": sizes["encoder_output_size"]}
         parts["ctc"] = _make("ctc", espnet.ctc_head, config.get("ctc_conf"), **sizes)
+    if model_kind(config) == "s2t_ctc":
+        parts["prompt_encoder"] = _prompt_encoder(config)
     return parts
+
+
+def _prompt_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """What reads the previous text of an OWSM-CTC model."""
+    conf = dict(config.get("promptencoder_conf") or {})
+    kind = espnet.known_class("promptencoder", espnet.ENCODERS, config.get("promptencoder", "transformer"))
+    if kind is None or "output_size" not in conf:
+        raise UserError("the config has no promptencoder_conf with an output_size, expected one as OWSM-CTC has; correct it")
+    return _make("promptencoder", kind, {**conf, "input_layer": None}, input_size=conf["output_size"])
 
 
 def _rare_frontend(config: Mapping[str, Any]) -> bool:
@@ -137,12 +155,3 @@ def special_tokens(config: Mapping[str, Any]) -> SpecialTokens:
     symbols = {i for i, t in enumerate(tokens) if t.startswith("<") and t.endswith(">") and len(t) > 2}
     kept = {index[t] for t in ("<space>", "<unk>") if t in index}
     return SpecialTokens(blank, sos, eos, unk, tuple(sorted((symbols - kept) | {blank, sos, eos})))
-
-
-def default_prompt(config: Mapping[str, Any], special: SpecialTokens, kind: str) -> tuple[int, ...]:
-    """``(sos,)`` for ASR; ``sos, <eng>, <asr>, <notimestamps>`` (those that exist) for S2T models."""
-    if kind == "asr":
-        return (special.sos,)
-    tokens = config["token_list"]
-    wanted = [t for t in ("<eng>", "<asr>", "<notimestamps>") if t in tokens]
-    return (special.sos, *(tokens.index(t) for t in wanted))

@@ -101,6 +101,11 @@ def ctc_head(**options: Any) -> torch.nn.Module:
     return load("espnet2.asr.ctc", "CTC")(**options)
 
 
+def positional_encoding(size: int) -> torch.nn.Module:
+    """ESPnet's sinusoidal encoding of ``size`` channels, without dropout; it scales its input."""
+    return load("espnet.nets.pytorch_backend.transformer.embedding", "PositionalEncoding")(size, 0.0)
+
+
 def label_smoothing_loss(**options: Any) -> torch.nn.Module:
     """ESPnet's cross-entropy with label smoothing."""
     return load("espnet.nets.pytorch_backend.transformer.label_smoothing_loss", "LabelSmoothingLoss")(**options)
@@ -119,7 +124,8 @@ def task_model(config: Mapping[str, Any], kind: str = "asr") -> torch.nn.Module:
     """
     import argparse
 
-    module, name = ("espnet2.tasks.s2t", "S2TTask") if kind.startswith("s2t") else ("espnet2.tasks.asr", "ASRTask")
+    tasks = {"s2t": ("espnet2.tasks.s2t", "S2TTask"), "s2t_ctc": ("espnet2.tasks.s2t_ctc", "S2TTask")}
+    module, name = tasks.get(kind, ("espnet2.tasks.asr", "ASRTask"))
     try:
         task = load(module, name)
     except Exception as error:  # a broken torchaudio raises OSError, a missing one ModuleNotFoundError

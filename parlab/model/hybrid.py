@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from parlab.model.features import LogMelFrontend
 from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
+from parlab.model.s2t import S2TSymbols
 from parlab.types import SpecialTokens
 
 
@@ -29,6 +30,7 @@ class HybridModel(nn.Module):
     Attributes:
         prompt: default prompt of the decoder, ``(sos,)`` for ASR models.
         kind: ``"asr"``, ``"s2t"`` (OWSM) or ``"s2t_ctc"`` (OWSM-CTC).
+        s2t: symbols and window of an S2T model; None for ASR models.
     """
 
     def __init__(
@@ -37,14 +39,15 @@ class HybridModel(nn.Module):
         special: SpecialTokens,
         parts: Mapping[str, nn.Module | None],
         kind: str = "asr",
-        prompt: tuple[int, ...] | None = None,
+        s2t: S2TSymbols | None = None,
     ):
         super().__init__()
         self.config = dict(config)
         self.token_list: list[str] = list(config["token_list"])
         self.special = special
         self.kind = kind
-        self.prompt = prompt or (special.sos,)
+        self.s2t = s2t
+        self.prompt = s2t.prompt() if s2t is not None else (special.sos,)
         self.vocab_size = len(self.token_list)
         self.frontend = parts.get("frontend")
         self.specaug = parts.get("specaug")
@@ -103,6 +106,11 @@ class HybridModel(nn.Module):
             self._rows = (key, RowDecoder(self.decoder))
         return self._rows[1]
 
+    @property
+    def window_seconds(self) -> float | None:
+        """Seconds that speech is padded or cut to, as S2T models were trained; None: it stays as it is."""
+        return self.s2t.window_seconds if self.s2t is not None else None
+
     def to_device(self, device: torch.device, dtype: torch.dtype | None = None) -> HybridModel:
         """Move to a device; ``dtype`` is for all but the front end, whose logarithms need float32."""
         self.to(device)
@@ -112,11 +120,15 @@ class HybridModel(nn.Module):
                     part.to(dtype)
         return self
 
-    def encode(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, speech: Tensor, lengths: Tensor, prompts: Sequence[tuple[int, ...]] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """``speech`` (B, samples), ``lengths`` (B,) to encoder output (B, T, D) and frame counts (B,).
 
-        The output of an utterance does not depend on its neighbours in the batch.
+        The output of an utterance does not depend on its neighbours in the batch. ``prompts`` matter only to models
+        whose encoder reads them (``S2TCTCModel``).
         """
+        speech, lengths = self.to_window(speech, lengths)
         if self.training or self._mended:
             states, frames, _ = self.encode_features(*self.features(speech, lengths))
             return states, frames
@@ -130,11 +142,20 @@ class HybridModel(nn.Module):
             frames[group] = count
         return states, frames
 
+    def to_window(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Pad with silence or cut to the model's window, where it has one (ESPnet's S2TPreprocessor)."""
+        if self.window_seconds is None:
+            return speech, lengths
+        size = round(self.window_seconds * self.sample_rate)
+        inside = torch.arange(speech.size(1), device=speech.device) < lengths.unsqueeze(1)
+        speech = (speech * inside)[:, :size]
+        return torch.nn.functional.pad(speech, (0, size - speech.size(1))), torch.full_like(lengths, size)
+
     def features(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised features (B, frames, n_mels) and frame counts (B,); SpecAugment while training."""
         if self.frontend is None:
             raise UserError("the model has no front end (it was trained on stored features), expected one on waveforms")
-        x, frames = self.frontend(speech, lengths)
+        x, frames = self.frontend(*self.to_window(speech, lengths))
         if self.specaug is not None and self.training:
             x, frames = self.specaug(x, frames)
         if self.normalize is not None:
@@ -165,7 +186,8 @@ class HybridModel(nn.Module):
         """
         if self.ctc is None:
             raise UserError(
-                "this model has no CTC head (ctc_weight 0), expected a hybrid CTC/attention model; decode it with ar"
+                "this model has no CTC head (ctc_weight 0), expected a hybrid CTC/attention model; decode it with ar "
+                "and ctc_weight 0"
             )
         return torch.log_softmax(self.ctc.ctc_lo(encoder_out).float(), dim=-1)
 

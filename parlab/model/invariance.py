@@ -72,7 +72,6 @@ def make_batch_invariant(encoder: nn.Module) -> bool:
         "ConformerEncoder",
         "BranchformerEncoder",
         "EBranchformerEncoder",
-        "EBranchformerCTCEncoder",
     }
     if legacy or not known:
         return False

@@ -62,11 +62,11 @@ def failing_above(limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     real = prediction.decode_waves
 
-    def decode(net: Any, decoder: Any, waves: Any, watch: Any) -> Any:
+    def decode(net: Any, decoder: Any, waves: Any, *more: Any) -> Any:
         sizes.append(len(waves))
         if len(waves) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return real(net, decoder, waves, watch)
+        return real(net, decoder, waves, *more)
 
     monkeypatch.setattr(prediction, "decode_waves", decode)
     return sizes
@@ -88,10 +88,10 @@ def test_what_fits_no_memory_costs_that_utterance_only(
 ) -> None:
     real = prediction.decode_waves
 
-    def decode(net: Any, decoder: Any, waves: Any, watch: Any) -> Any:
+    def decode(net: Any, decoder: Any, waves: Any, *more: Any) -> Any:
         if max(len(w) for w in waves) > 25000:  # two utterances of 1.6 s
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return real(net, decoder, waves, watch)
+        return real(net, decoder, waves, *more)
 
     monkeypatch.setattr(prediction, "decode_waves", decode)
     metrics = predict(model, data, Greedy(), tmp_path / "p", batch_size=8)

@@ -1,0 +1,77 @@
+"""OWSM-CTC (Peng et al., ACL 2024): an encoder that reads the prompt, and a CTC head; no decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from parlab.model import espnet
+from parlab.model.hybrid import HybridModel
+from parlab.model.invariance import groups_of_equal_length
+from parlab.model.s2t import S2TSymbols
+from parlab.types import SpecialTokens
+
+
+class S2TCTCModel(HybridModel):
+    """ESPnet's ``ESPnetS2TCTCModel``, key for key.
+
+    A prompt is ``(*previous text, language, task)``: the encoder gets the last two as frames before the speech, and
+    attends to the encoded previous text. The CTC output starts with language and task.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        special: SpecialTokens,
+        parts: Mapping[str, nn.Module | None],
+        s2t: S2TSymbols,
+    ):
+        super().__init__(config, special, parts, "s2t_ctc", s2t)
+        reader: Any = parts["prompt_encoder"]
+        self.prompt_encoder: Any = reader
+        inner, outer = reader.output_size(), self.encoder.output_size()
+        self.embed = nn.Embedding(self.vocab_size, inner)
+        self.pos_enc = espnet.positional_encoding(inner)
+        self.embed_proj: nn.Module = nn.Linear(inner, outer) if inner != outer else nn.Identity()
+        self.prompt_proj: nn.Module = nn.Linear(inner, outer) if inner != outer else nn.Identity()
+
+    def encode(
+        self, speech: Tensor, lengths: Tensor, prompts: Sequence[tuple[int, ...]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As ``HybridModel.encode``; utterances of one length and prompt are encoded together, exactly as alone."""
+        prompts = [self.prompt] * len(lengths) if prompts is None else prompts
+        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
+        for group in groups_of_equal_length(lengths):
+            for prompt in dict.fromkeys(prompts[i] for i in group.tolist()):
+                same = torch.tensor([i for i in group.tolist() if prompts[i] == prompt], device=speech.device)
+                x, frames = self.features(speech[same, : int(lengths[same[0]])], lengths[same])
+                states, count = self._encode_prompted(x, frames, prompt)
+                outputs.append((same, states, count))
+        size = max(states.size(1) for _, states, _ in outputs)
+        whole = outputs[0][1].new_zeros(len(lengths), size, outputs[0][1].size(2))
+        counts = lengths.clone()
+        for same, states, count in outputs:
+            whole[same, : states.size(1)] = states
+            counts[same] = count
+        return whole, counts
+
+    def _encode_prompted(self, x: Tensor, frames: Tensor, prompt: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Features (N, frames, n_mels) of one prompt to encoder output (N, T, D) and frame counts (N,)."""
+        ids = torch.tensor(prompt, device=x.device).expand(len(x), -1)
+        previous, prefix = ids[:, :-2], ids[:, -2:]
+        x = x.to(next(self.encoder.parameters()).dtype)
+        size = torch.full_like(frames, previous.size(1))
+        memory, _, _ = self.prompt_encoder(self.pos_enc(self.embed(previous)), size)
+        mask = torch.ones(len(x), 1, previous.size(1), dtype=torch.bool, device=x.device)
+        output, count, _ = self.encoder(
+            x,
+            frames,
+            ctc=self.ctc,
+            prefix_embeds=self.embed_proj(self.embed(prefix)),
+            memory=self.prompt_proj(memory),
+            memory_mask=mask,
+        )
+        return (output[0] if isinstance(output, tuple) else output), count
