@@ -24,7 +24,7 @@ def shared_data() -> Path:
     return SHARED
 
 
-@pytest.fixture()
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """As many threads here as a process of several devices has: sums of floats depend on their number."""
     import torch

@@ -57,7 +57,7 @@ def load_audio(
             if max_seconds is not None and count > max_seconds * rate:
                 raise UserError(
                     f"the audio file {path} is {count / rate:.0f} s long, expected at most {max_seconds:.0f} s; "
-                    "cut it, or raise the limit"
+                    "cut it, raise --max_seconds, or let --long_audio true cut it at pauses"
                 )
             sound.seek(max(min(first, total), 0))
             samples = sound.read(max(count, 0), dtype="float32", always_2d=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from torch.utils.data import Dataset, Sampler
 
 from parlab.data.audio import load_audio, resample
 from parlab.data.checks import check_duration, check_training_data, with_durations
+from parlab.data.s2t import S2TSymbols
+from parlab.data.s2t_targets import S2TTargets, s2t_targets, transcription
 from parlab.data.sources import Utterance
 from parlab.data.tokenizer import Tokenizer
 
@@ -56,17 +58,24 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Item:
-    """One training example: the utterances it joins, its speed and gain, and its duration in seconds."""
+    """One training example: the utterances it joins, its speed and gain, its duration in seconds.
+
+    ``draw`` (0 to 1) decides what of an S2T example is used; 0 is all of it.
+    """
 
     parts: tuple[int, ...]
     speed: float
     gain: float
     seconds: float
+    draw: float = 0.0
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded examples: ``speech`` (B, samples), ``text`` (B, L) padded with -1, and their lengths (B,)."""
+    """Padded examples: ``speech`` (B, samples), ``text`` (B, L) padded with -1, and their lengths (B,).
+
+    For S2T models also ``previous`` and ``ctc`` (B, L), padded with -1; a row of padding alone is not available.
+    """
 
     speech: Tensor
     speech_lengths: Tensor
@@ -74,6 +83,13 @@ class Batch:
     text_lengths: Tensor
     references: list[str]
     ids: list[str]
+    previous: Tensor | None = None
+    ctc: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """On a device."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
     @property
     def seconds(self) -> float:
@@ -107,9 +123,11 @@ class AudioCache:
 class TrainingSet(Dataset):
     """Loads lists of items as batches; the sampler yields the lists."""
 
-    def __init__(self, utterances: Sequence[Utterance], tokenizer: Tokenizer, sample_rate: int):
+    def __init__(
+        self, utterances: Sequence[Utterance], tokenizer: Tokenizer, sample_rate: int, s2t: S2TSymbols | None = None
+    ):
         self.utterances = list(utterances)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.s2t = tokenizer, s2t
         self.sample_rate = sample_rate
         self.cache = AudioCache(sample_rate)
 
@@ -130,15 +148,36 @@ class TrainingSet(Dataset):
             waves.append(torch.from_numpy(np.ascontiguousarray(wave * item.gain, dtype=np.float32)))
             texts.append(" ".join(u.text or "" for u in parts))
             ids.append("+".join(u.id for u in parts))
-        tokens = [torch.tensor(self.tokenizer.encode(text), dtype=torch.long) for text in texts]
+        previous = ctc = None
+        if self.s2t is None:
+            tokens = [self.tokenizer.encode(text) for text in texts]
+        else:
+            targets = [self._targets(item) for item in items]
+            tokens = [list(t.text) for t in targets]
+            previous, ctc = pad([t.previous or () for t in targets]), pad([t.ctc or () for t in targets])
+            texts = [transcription(self.utterances[item.parts[0]]) for item in items]
         return Batch(
             speech=torch.nn.utils.rnn.pad_sequence(waves, batch_first=True),
             speech_lengths=torch.tensor([len(w) for w in waves]),
-            text=torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=-1),
+            text=pad(tokens),
             text_lengths=torch.tensor([len(t) for t in tokens]),
             references=texts,
             ids=ids,
+            previous=previous,
+            ctc=ctc,
         )
+
+    def _targets(self, item: Item) -> S2TTargets:
+        """S2T targets; two halves of the draw decide whether the previous text and the times are used."""
+        assert self.s2t is not None
+        utterance = self.utterances[item.parts[0]]
+        return s2t_targets(utterance, self.tokenizer, self.s2t, item.draw < 0.5, (2 * item.draw) % 1 < 0.5)
+
+
+def pad(rows: Sequence[Sequence[int]]) -> Tensor:
+    """Token rows as (B, L), padded with -1."""
+    tensors = [torch.tensor(list(row), dtype=torch.long) for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=-1)
 
 
 class TrainingSampler(Sampler[list[Item]]):
@@ -188,7 +227,7 @@ class TrainingSampler(Sampler[list[Item]]):
                     seconds += self.utterances[parts[-1]].duration or 0.0
             speed = rng.choice(how.speeds)
             gain = 10 ** (rng.uniform(-how.gain_db, how.gain_db) / 20)
-            items.append(Item(tuple(parts), speed, gain, seconds / speed))
+            items.append(Item(tuple(parts), speed, gain, seconds / speed, rng.random()))
         return items
 
     def __iter__(self) -> Iterator[list[Item]]:

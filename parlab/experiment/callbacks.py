@@ -12,7 +12,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
-from parlab.model.folder import load_weights, write_model
+from parlab.model.folder import load_weights, network_state, write_model
+from parlab.model.lora import without_lora
 
 
 class ExportModel(Callback):
@@ -39,9 +40,10 @@ class ExportModel(Callback):
         if not trainer.is_global_zero or pl_module.net is None or getattr(trainer, "fast_dev_run", False):
             return
         best = best_checkpoints(trainer)[: self.average] if self.average else []
+        net = without_lora(pl_module.net)
         if best:
-            load_weights(pl_module.net, average_checkpoints(best), best[0])
-        folder = write_model(pl_module.net, pl_module.tokenizer, Path(trainer.default_root_dir) / "model", self.half)
+            load_weights(net, average_checkpoints(best), best[0])
+        folder = write_model(net, pl_module.tokenizer, Path(trainer.default_root_dir) / "model", self.half)
         names = ", ".join(path.stem for path in best)
         print(f"wrote {folder} ({f'average of {names}' if best else 'the last weights'})", flush=True)
 
@@ -57,11 +59,10 @@ def best_checkpoints(trainer: Trainer) -> list[Path]:
 
 
 def average_checkpoints(paths: list[Path]) -> dict[str, torch.Tensor]:
-    """Mean of the network's weights over Lightning checkpoints; integer buffers are those of the first."""
+    """Mean of the network's weights over Lightning checkpoints, adapters merged; integer buffers are the first's."""
     total: dict[str, torch.Tensor] = {}
     for path in paths:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        state = {k.removeprefix("net."): v for k, v in state.items() if k.startswith("net.")}
+        state = network_state(torch.load(path, map_location="cpu", weights_only=True))
         if not total:
             total = {k: v.double() if v.is_floating_point() else v for k, v in state.items()}
         else:

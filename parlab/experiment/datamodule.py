@@ -18,6 +18,8 @@ from parlab.data.batches import (
     prediction_batches,
     with_durations,
 )
+from parlab.data.s2t import S2TSymbols
+from parlab.data.s2t_targets import plain
 from parlab.data.sources import Utterance, read_data
 from parlab.data.text import normalizer
 from parlab.data.tokenizer import Tokenizer
@@ -64,6 +66,7 @@ class ASRData(LightningDataModule):
         self.limit, self.workers, self.seed = limit, workers, seed
         self.tokenizer: Tokenizer | None = None  # given by the module once it is known
         self.sample_rate = 16000
+        self.s2t: S2TSymbols | None = None  # likewise, where the model is an S2T model
         self._train: tuple[list[Utterance], list[float]] | None = None
         self._dev: list[Utterance] | None = None
 
@@ -103,14 +106,20 @@ class ASRData(LightningDataModule):
 
     def _tokenizer(self, utterances: Sequence[Utterance]) -> Tokenizer:
         assert self.tokenizer is not None, "the module sets the tokenizer before the loaders are made"
-        check_training_data(utterances, self.tokenizer, 0.0, 1e9)
+        spelled = utterances if self.s2t is None else [replace(u, text=plain(u.text or "")) for u in utterances]
+        check_training_data(spelled, self.tokenizer, 0.0, 1e9)
         return self.tokenizer
 
     def train_dataloader(self) -> DataLoader:
         utterances, weights = self.train_utterances()
         trainer = self.trainer
-        sampler = TrainingSampler(utterances, self.batch_seconds, self.augmentation, weights, seed=self.seed)
-        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
+        shown = utterances
+        if self.s2t is not None:
+            check_s2t_augmentation(self.augmentation, utterances)
+            window = self.s2t.window_seconds  # what the model sees of each, and so what a batch holds
+            shown = [replace(u, duration=window or u.duration) for u in utterances]
+        sampler = TrainingSampler(shown, self.batch_seconds, self.augmentation, weights, seed=self.seed)
+        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate, self.s2t)
         return DataLoader(
             data,
             sampler=EpochSampler(sampler, trainer),
@@ -128,12 +137,27 @@ class ASRData(LightningDataModule):
                 f"there are {len(utterances)} development utterances for {world} devices; use fewer devices"
             )
         index = {u.id: i for i, u in enumerate(utterances)}
-        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate)
+        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate, self.s2t)
         # Every rank needs a batch, or it would leave out the validation and the others would wait for it.
         size = min(self.dev_batch_size, len(utterances) // world)
         batches = prediction_batches(utterances, size, 300.0, rank, world)
         plain = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
         return DataLoader(data, sampler=plain, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+
+def check_s2t_augmentation(how: Augmentation, utterances: Sequence[Utterance]) -> None:
+    """Refuse augmentation that the texts of an S2T model do not follow.
+
+    Raises:
+        UserError: utterances would be joined, or time symbols would be moved.
+    """
+    if how.join_probability > 0:
+        raise UserError("data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0")
+    if any(speed != 1.0 for speed in how.speeds) and any(plain(u.text or "") != (u.text or "").strip() for u in utterances):
+        raise UserError(
+            "data.augmentation changes the speed, and the texts hold time symbols, which would be wrong then; set its speeds "
+            "to [1.0], or take the times out"
+        )
 
 
 class EpochSampler(Sampler[list[Item]]):

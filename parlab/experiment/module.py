@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import random
@@ -22,11 +21,12 @@ from parlab.decode import Decoder, Greedy
 from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
 from parlab.experiment.construct import make_network
-from parlab.experiment.optim import Optimization, freeze, make_optimizer
+from parlab.experiment.optim import Optimization, freeze, make_optimizer, thaw
 from parlab.experiment.prediction import Loaded, Predicted, predict_batch
 from parlab.metrics.wer import corpus_errors
 from parlab.model.folder import CHECKPOINT_KEY, checkpoint_entry, read_model
 from parlab.model.hybrid import HybridModel
+from parlab.model.lora import LoRA, add_lora
 from parlab.model.losses import Losses, joint_loss
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class ASRModule(LightningModule):
         tokenizer: ``token_type`` and ``vocab_size`` of a tokenizer to make from the training texts, or ``path`` of one
             that exists; with ``init`` the model's own is kept unless this is given, which makes new output layers.
         optim: optimiser, schedule, freezing.
+        lora: low-rank adapters to train in place of the weights.
         decoder: what the predict step decodes with; greedy CTC if none is given.
     """
 
@@ -51,6 +52,7 @@ class ASRModule(LightningModule):
         network: dict[str, Any] | None = None,
         tokenizer: dict[str, Any] | None = None,
         optim: Optimization = Optimization(),
+        lora: LoRA = LoRA(),
         decoder: Decoder | None = None,
     ):
         super().__init__()
@@ -60,7 +62,7 @@ class ASRModule(LightningModule):
                 "scratch); give one"
             )
         self.init, self.network, self.tokenizer_options = init, network or {}, tokenizer
-        self.optim = optim
+        self.optim, self.lora = optim, lora
         self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
         self.tokenizer: Tokenizer | None = None
         self.decoder: Decoder = decoder or Greedy()
@@ -90,11 +92,14 @@ class ASRModule(LightningModule):
             self.net, self.tokenizer = make_network(
                 self.init, self.network, self.tokenizer_options, data, folder, strategy
             )
+            if self.lora.rank > 0:
+                add_lora(self.net, self.lora)
+                thaw(self.net, self.lora.train)
             freeze(self.net, self.optim.freeze)
             if stage == "fit" and self.trainer.is_global_zero:
                 print(describe(self.net), flush=True)
         if data is not None:
-            data.tokenizer, data.sample_rate = self.tokenizer, self.net.sample_rate
+            data.tokenizer, data.sample_rate, data.s2t = self.tokenizer, self.net.sample_rate, self.net.s2t
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.net is not None and self.tokenizer is not None
@@ -156,7 +161,9 @@ class ASRModule(LightningModule):
             group["lr"] = self.optim.lr * group["scale"] * factor
         norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         statistics = [(b, b.clone()) for m in norms for b in (m.running_mean, m.running_var) if b is not None]
-        losses = self.net.loss(batch.speech, batch.speech_lengths, batch.text, batch.text_lengths)
+        losses = self.net.loss(
+            batch.speech, batch.speech_lengths, batch.text, batch.text_lengths, batch.previous, batch.ctc
+        )
         if not bool(self._over_ranks(torch.isfinite(losses.total.detach()).float(), "mean") == 1.0):
             self._count_nonfinite()
             for buffer, before in statistics:
@@ -209,7 +216,7 @@ class ASRModule(LightningModule):
     def validation_step(self, batch: Batch, index: int) -> None:
         assert self.net is not None and self.tokenizer is not None
         states, frames = self.net.encode(batch.speech, batch.speech_lengths)
-        losses = joint_loss(self.net, states, frames, [], batch.text, batch.text_lengths)
+        losses = joint_loss(self.net, states, frames, [], batch.text, batch.text_lengths, batch.previous, batch.ctc)
         for name, value in by_name(losses).items():
             self._dev["sums"][name] = self._dev["sums"].get(name, 0.0) + float(value) * len(batch.ids)
         self._dev["count"] += len(batch.ids)
@@ -235,10 +242,7 @@ class ASRModule(LightningModule):
         return predict_batch(self, batch)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if isinstance(batch, Batch):
-            names = ("speech", "speech_lengths", "text", "text_lengths")
-            return dataclasses.replace(batch, **{name: getattr(batch, name).to(device) for name in names})
-        return batch  # a prediction batch moves inside the timed step
+        return batch.to(device) if isinstance(batch, Batch) else batch  # a prediction batch moves inside the timed step
 
 
 def by_name(losses: Losses) -> dict[str, Tensor]:

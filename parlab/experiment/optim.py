@@ -96,6 +96,18 @@ def freeze(net: nn.Module, patterns: Sequence[str]) -> None:
         raise UserError(f"the patterns {list(patterns)} freeze every parameter, expected some to train; freeze fewer")
 
 
+def thaw(net: nn.Module, patterns: Sequence[str]) -> None:
+    """Train parameters that were taken out.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    parameters = dict(net.named_parameters())
+    for pattern in patterns:
+        for name in matching(pattern, list(parameters)):
+            parameters[name].requires_grad_(True)
+
+
 def make_optimizer(net: nn.Module, how: Optimization) -> torch.optim.AdamW:
     """AdamW over the parameters that are not frozen, grouped by learning rate and weight decay.
 

@@ -37,7 +37,7 @@ def words_of(record: dict[str, Any]) -> list[Timed]:
         if token == "<space>":
             fresh = True
             continue
-        if token.startswith("<") and token.endswith(">") and len(token) > 2:
+        if token.startswith("<") and token.endswith(">") and token != "<unk>" and len(token) > 2:
             continue
         text = token.removeprefix("\u2581")
         if fresh or token.startswith("\u2581") or not words:

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from parlab.data.s2t import s2t_symbols
 from parlab.errors import UserError, nearest
 from parlab.model import espnet
 from parlab.model.features import GlobalMVN, LogMelFrontend
 from parlab.model.hybrid import HybridModel
-from parlab.model.s2t import s2t_symbols
 from parlab.model.s2t_ctc import S2TCTCModel
 from parlab.types import SpecialTokens
 
@@ -39,6 +39,10 @@ def build_model(config: Mapping[str, Any]) -> HybridModel:
         model = S2TCTCModel(config, special, parts, s2t)
     else:
         model = HybridModel(config, special, parts, kind, s2t)
+    for module in model.modules():
+        # Faster where the package is there, but with other results, and not on CPU; ESPnet decodes without it too.
+        if hasattr(module, "use_flash_attn"):
+            module.use_flash_attn = False  # type: ignore[assignment]
     if config.get("init"):
         espnet.initialize(model, config["init"])
     return model

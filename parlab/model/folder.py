@@ -22,6 +22,7 @@ from parlab.model.build import build_model
 from parlab.model.features import GlobalMVN, write_stats
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
+from parlab.model.lora import merge_lora
 
 # Where ESPnet's recipes leave the weights, best first.
 PREFERRED = ("valid.acc.ave.pth", "valid.acc.ave_10best.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "model.pth")
@@ -251,10 +252,16 @@ def portable_config(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
 
 def checkpoint_entry(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
     """What a Lightning checkpoint needs beside its weights to be read alone (plain types and one byte tensor)."""
-    entry: dict[str, Any] = {"config": portable_config(model, tokenizer)}
+    entry: dict[str, Any] = {"config": portable_config(model, tokenizer), "lora_scale": model.lora_scale}
     if tokenizer.model_bytes is not None:
         entry["bpemodel"] = torch.frombuffer(bytearray(tokenizer.model_bytes), dtype=torch.uint8)
     return entry
+
+
+def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The network's weights in a Lightning checkpoint of ours, adapters merged."""
+    state = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+    return merge_lora(state, (checkpoint.get(CHECKPOINT_KEY) or {}).get("lora_scale"))
 
 
 def _read_checkpoint(path: Path) -> tuple[HybridModel, Tokenizer]:
@@ -271,8 +278,7 @@ def _read_checkpoint(path: Path) -> tuple[HybridModel, Tokenizer]:
             "name an ESPnet-format folder instead"
         )
     model = build_model(entry["config"])
-    state = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
-    load_weights(model, state, path)
+    load_weights(model, network_state(checkpoint), path)
     config = entry["config"]
     model_bytes = entry["bpemodel"].numpy().tobytes() if "bpemodel" in entry else None
     tokenizer = Tokenizer(

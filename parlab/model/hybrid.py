@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parlab.data.s2t import S2TSymbols
 from parlab.errors import UserError
 from parlab.model.features import LogMelFrontend
 from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
-from parlab.model.s2t import S2TSymbols
 from parlab.types import SpecialTokens
 
 
@@ -59,6 +59,7 @@ class HybridModel(nn.Module):
         self.postencoder = parts.get("postencoder")
         self.decoder = parts.get("decoder")
         self.ctc: Any = parts.get("ctc")
+        self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
         # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
         self._mended = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
@@ -191,7 +192,15 @@ class HybridModel(nn.Module):
             )
         return torch.log_softmax(self.ctc.ctc_lo(encoder_out).float(), dim=-1)
 
-    def loss(self, speech: Tensor, speech_lengths: Tensor, text: Tensor, text_lengths: Tensor) -> Losses:
-        """Joint CTC/attention loss of a batch; ``text`` (B, L) is padded with -1."""
+    def loss(
+        self,
+        speech: Tensor,
+        speech_lengths: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        previous: Tensor | None = None,
+        ctc_text: Tensor | None = None,
+    ) -> Losses:
+        """Joint CTC/attention loss of a batch; ``text`` (B, L) is padded with -1, as are the S2T texts (``joint_loss``)."""
         states, frames, intermediate = self.encode_features(*self.features(speech, speech_lengths))
-        return joint_loss(self, states, frames, intermediate, text, text_lengths)
+        return joint_loss(self, states, frames, intermediate, text, text_lengths, previous, ctc_text)

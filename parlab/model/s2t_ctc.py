@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from parlab.data.s2t import S2TSymbols
+from parlab.errors import UserError
 from parlab.model import espnet
 from parlab.model.hybrid import HybridModel
 from parlab.model.invariance import groups_of_equal_length
-from parlab.model.s2t import S2TSymbols
+from parlab.model.losses import Losses
 from parlab.types import SpecialTokens
 
 
@@ -57,6 +59,14 @@ class S2TCTCModel(HybridModel):
             whole[same, : states.size(1)] = states
             counts[same] = count
         return whole, counts
+
+    def loss(self, *texts: Tensor | None) -> Losses:  # type: ignore[override]
+        """Not there.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("OWSM-CTC models can be decoded but not trained here, expected an OWSM model with a decoder; name one")
 
     def _encode_prompted(self, x: Tensor, frames: Tensor, prompt: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Features (N, frames, n_mels) of one prompt to encoder output (N, T, D) and frame counts (N,)."""

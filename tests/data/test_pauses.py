@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_long_recordings_become_utterances(tmp_path: Path) -> None:
     pieces = [u for u in found if u.id.startswith("long#")]
     assert [u.id for u in found if u not in pieces] == ["short", "gone"]
     assert pieces[0].start == 0.0
-    for a, b in zip(pieces, pieces[1:], strict=False):
+    for a, b in pairwise(pieces):
         assert a.start + (a.duration or 0) == pytest.approx(b.start)
     assert pieces[-1].start + (pieces[-1].duration or 0) == pytest.approx(20.0)
     assert all(u.text is None and (u.duration or 0) <= 6.0 for u in pieces)

@@ -58,6 +58,8 @@ SIZES: dict[str, tuple[int, dict[str, Any]]] = {
     "tiny": (50, _conformer(32, 1, 1, 64)),
     "librispeech256": (5000, _conformer(256, 12, 6)),
     "librispeech512": (5000, _conformer(512, 12, 6, heads=8)),
+    "owsm_base": (50002, _owsm(384, 6, heads=6)),
+    "owsm_small": (50002, _owsm(768, 9, heads=12)),
     "owsm_medium": (50002, _owsm(1024, 18)),
     "owsm_reduced": (50002, _owsm(1024, 2)),  # two of eighteen blocks: for machines without an accelerator
 }
