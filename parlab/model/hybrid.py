@@ -112,6 +112,10 @@ class HybridModel(nn.Module):
         """Seconds that speech is padded or cut to, as S2T models were trained; None: it stays as it is."""
         return self.s2t.window_seconds if self.s2t is not None else None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles make their own rows."""
+        return {**self.__dict__, "_rows": None}
+
     def to_device(self, device: torch.device, dtype: torch.dtype | None = None) -> HybridModel:
         """Move to a device; ``dtype`` is for all but the front end, whose logarithms need float32."""
         self.to(device)

@@ -18,9 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from parlab.errors import UserError
+from parlab.model.packed import PackedLinear
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,9 @@ class RowLayout:
 
 @dataclass(frozen=True)
 class _Attention:
-    """Weights of one attention block; ``norm_q`` and ``norm_k`` are identities unless the model has qk_norm."""
+    """What one attention block has besides its projections; the norms are identities unless the model has qk_norm."""
 
     heads: int
-    out: nn.Linear
     norm_q: nn.Module
     norm_k: nn.Module
 
@@ -128,11 +128,15 @@ class RowDecoder:
         self.scaled = hasattr(self.positions, "alpha")
         self.pre_norm = bool(d.normalize_before)
         self.after_norm = d.after_norm if self.pre_norm else None
-        self.output: nn.Linear = d.output_layer
-        self.vocab_size = self.output.out_features
-        with torch.no_grad():
-            self.self_qkv = [_fuse(x.self_attn.linear_q, x.self_attn.linear_k, x.self_attn.linear_v) for x in self.layers]
-            self.cross_kv = [_fuse(x.src_attn.linear_k, x.src_attn.linear_v) for x in self.layers]
+        self.output = PackedLinear.of(d.output_layer)
+        self.vocab_size: int = d.output_layer.out_features
+        self.self_qkv = [PackedLinear.of(x.self_attn.linear_q, x.self_attn.linear_k, x.self_attn.linear_v) for x in self.layers]
+        self.self_out = [PackedLinear.of(x.self_attn.linear_out) for x in self.layers]
+        self.cross_q = [PackedLinear.of(x.src_attn.linear_q) for x in self.layers]
+        self.cross_kv = [PackedLinear.of(x.src_attn.linear_k, x.src_attn.linear_v) for x in self.layers]
+        self.cross_out = [PackedLinear.of(x.src_attn.linear_out) for x in self.layers]
+        self.wide = [PackedLinear.of(x.feed_forward.w_1) for x in self.layers]
+        self.narrow = [PackedLinear.of(x.feed_forward.w_2) for x in self.layers]
         self.self_attention = [_attention(x.self_attn) for x in self.layers]
         self.cross_attention = [_attention(x.src_attn) for x in self.layers]
 
@@ -141,8 +145,8 @@ class RowDecoder:
     def cross_cache(self, encoder_out: Tensor, lengths: Tensor) -> CrossCache:
         """Project ``encoder_out`` (B, T, D) once per utterance."""
         keys, values = [], []
-        for (weight, bias), block in zip(self.cross_kv, self.cross_attention, strict=True):
-            k, v = _halves(linear(encoder_out, weight, bias), block.heads)
+        for project, block in zip(self.cross_kv, self.cross_attention, strict=True):
+            k, v = _halves(project(encoder_out), block.heads)
             keys.append(block.norm_k(k).contiguous())
             values.append(v.contiguous())
         size = encoder_out.size(1)
@@ -161,11 +165,10 @@ class RowDecoder:
         """
         x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
         keys, values = [], []
-        for i, layer in enumerate(self.layers):
-            block = self.self_attention[i]
+        for i, block in enumerate(self.self_attention):
 
             def attend_self(y: Tensor, i: int = i, block: _Attention = block) -> Tensor:
-                q, k, v = _thirds(linear(y, *self.self_qkv[i]), block.heads)
+                q, k, v = _thirds(self.self_qkv[i](y), block.heads)
                 k = block.norm_k(k)
                 keys.append(k)
                 values.append(v)
@@ -174,11 +177,11 @@ class RowDecoder:
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
                 shared = y.reshape(len(y) // copies, -1, y.size(2))  # the queries of an utterance side by side
-                q = block.norm_q(block.split(self.layers[i].src_attn.linear_q(shared)).transpose(1, 2))
+                q = block.norm_q(block.split(self.cross_q[i](shared)).transpose(1, 2))
                 out = scaled_dot_product_attention(q, cross.keys[i], cross.values[i], attn_mask=cross.mask)
                 return _merge(out).view_as(y)
 
-            x = self._layer(layer, x, attend_self, attend_cross)
+            x = self._layer(i, x, attend_self, attend_cross)
         return self._finish(x), PrefixCache(keys, values)
 
     # ---- one step -----------------------------------------------------------------------------
@@ -202,11 +205,11 @@ class RowDecoder:
         seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
         blind = None if bool(seen.all()) else ~seen.unsqueeze(1)
         keys, values = [], []
-        for i, layer in enumerate(self.layers):
+        for i in range(len(self.layers)):
 
             def attend_self(y: Tensor, i: int = i) -> Tensor:
                 block = self.self_attention[i]
-                q, k, v = linear(y, *self.self_qkv[i]).view(len(y), 3, block.heads, -1).unbind(1)  # (N, H, d)
+                q, k, v = self.self_qkv[i](y).view(len(y), 3, block.heads, -1).unbind(1)  # (N, H, d)
                 q, k, v = block.norm_q(q), block.norm_k(k).unsqueeze(2), v.unsqueeze(2)
                 if suffix is not None:
                     k, v = torch.cat([suffix.keys[i], k], 2), torch.cat([suffix.values[i], v], 2)
@@ -216,11 +219,11 @@ class RowDecoder:
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
-                q = layout.to_grid(block.norm_q(block.split(self.layers[i].src_attn.linear_q(y))))
+                q = layout.to_grid(block.norm_q(block.split(self.cross_q[i](y))))
                 out = scaled_dot_product_attention(q, cross.keys[i], cross.values[i], attn_mask=cross.mask)
                 return layout.to_rows(out).flatten(1)
 
-            x = self._layer(layer, x, attend_self, attend_cross)
+            x = self._layer(i, x, attend_self, attend_cross)
         return self._finish(x), SuffixCache(keys, values)
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -237,10 +240,18 @@ class RowDecoder:
         table = self.positions.pe[0].to(device=x.device, dtype=x.dtype)[places]
         return x + self.positions.alpha * table if self.scaled else x * math.sqrt(x.size(-1)) + table
 
-    def _layer(self, layer: Any, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
-        x = self._residual(x, layer.norm1, lambda y: self._join(layer, "concat_linear1", y, layer.self_attn.linear_out(attend_self(y))))
-        x = self._residual(x, layer.norm2, lambda y: self._join(layer, "concat_linear2", y, layer.src_attn.linear_out(attend_cross(y))))
-        return self._residual(x, layer.norm3, lambda y: _feed_forward(layer.feed_forward, y))
+    def _layer(self, i: int, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
+        layer = self.layers[i]
+        x = self._residual(x, layer.norm1, lambda y: self._join(layer, "concat_linear1", y, self.self_out[i](attend_self(y))))
+        x = self._residual(x, layer.norm2, lambda y: self._join(layer, "concat_linear2", y, self.cross_out[i](attend_cross(y))))
+        return self._residual(x, layer.norm3, lambda y: self._feed_forward(i, y))
+
+    def _feed_forward(self, i: int, x: Tensor) -> Tensor:
+        """ESPnet's position-wise layer without its dropout."""
+        activation = self.layers[i].feed_forward.activation
+        if isinstance(activation, nn.ReLU):
+            return self.narrow[i](self.wide[i](x, relu=True))
+        return self.narrow[i](activation(self.wide[i](x)))
 
     def _residual(self, x: Tensor, norm: nn.LayerNorm, block: Any) -> Tensor:
         if self.pre_norm:
@@ -259,18 +270,8 @@ def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
-def _feed_forward(block: Any, x: Tensor) -> Tensor:
-    """ESPnet's position-wise layer without its dropout; ReLU in place, because fresh memory costs more than the ReLU."""
-    hidden = block.w_1(x)
-    return block.w_2(hidden.relu_() if isinstance(block.activation, nn.ReLU) else block.activation(hidden))
-
-
 def _attention(module: Any) -> _Attention:
-    return _Attention(module.h, module.linear_out, module.q_norm, module.k_norm)
-
-
-def _fuse(*layers: nn.Linear) -> tuple[Tensor, Tensor]:
-    return torch.cat([x.weight for x in layers]).detach(), torch.cat([x.bias for x in layers]).detach()
+    return _Attention(module.h, module.q_norm, module.k_norm)
 
 
 def _thirds(x: Tensor, heads: int) -> tuple[Tensor, ...]:

@@ -11,6 +11,17 @@ from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.model.rows import CrossCache, PrefixCache, RowDecoder, RowLayout, SuffixCache
 
 
+_BLOCK = 2**17  # elements that stay in a core's cache
+
+
+def normalizer(logits: Tensor) -> Tensor:
+    """Log-sum-exp (N, 1) of (N, V), on CPU by blocks of rows: what lies in the cache is twice as fast."""
+    if logits.device.type != "cpu":
+        return torch.logsumexp(logits, dim=1, keepdim=True)
+    parts = logits.split(max(1, _BLOCK // logits.size(1)))
+    return torch.cat([part[:, :1] - torch.log_softmax(part, dim=1)[:, :1] for part in parts])
+
+
 @dataclass(frozen=True)
 class AttentionState:
     """Hidden states (N, D) that predict the rows' next tokens, and the rows' own keys and values."""
@@ -43,8 +54,7 @@ class AttentionScorer(VocabularyScorer):
 
     def score(self, state: AttentionState) -> tuple[Tensor, Tensor]:
         logits = self.decoder.logits(state.hidden)
-        # The same as logsumexp, in half its time.
-        return logits, logits[:, :1] - torch.log_softmax(logits, dim=1)[:, :1]
+        return logits, normalizer(logits)
 
     def advance(self, state: AttentionState, rows: Rows) -> AttentionState:
         layout = RowLayout.of(self.owner[rows.group], self.prefix_length[rows.group], self.cross.keys[0].size(0))

@@ -1,0 +1,52 @@
+"""Linear layers whose weights are laid out once for the processor that uses them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+
+class PackedLinear:
+    """``x W^T + b`` on a snapshot of the weights, optionally with ReLU after it.
+
+    On CPU in float32, oneDNN's packed weights are 10 to 30 % faster than the default product (measured on AMD EPYC, 18 to
+    1440 rows); they cost a second copy of the weights, so that large layers are left as they are.
+    """
+
+    MOST_BYTES = 16 * 2**20  # of one layer's weights; all of a LibriSpeech-size decoder, none of OWSM medium's
+
+    def __init__(self, weight: Tensor, bias: Tensor | None):
+        self.weight, self.bias = weight.detach(), bias.detach() if bias is not None else None
+        self.packed = _pack(self.weight) if self.weight.nbytes <= self.MOST_BYTES else None
+
+    @staticmethod
+    def of(*layers: Any) -> PackedLinear:
+        """Several layers on the same input as one, their outputs side by side; one alone may have no bias."""
+        if len(layers) == 1:
+            return PackedLinear(layers[0].weight, layers[0].bias)
+        with torch.no_grad():
+            return PackedLinear(torch.cat([x.weight for x in layers]), torch.cat([x.bias for x in layers]))
+
+    def __call__(self, x: Tensor, relu: bool = False) -> Tensor:
+        """(..., in) to (..., out)."""
+        if self.packed is not None and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+            after = "relu" if relu else "none"
+            return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], "")
+        out = linear(x, self.weight, self.bias)
+        return out.relu_() if relu else out  # in place, because fresh memory costs more than the ReLU
+
+
+def _pack(weight: Tensor) -> Tensor | None:
+    """oneDNN's layout of a float32 CPU weight; None where torch was built without it."""
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+        return None
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        probe = torch.zeros(1, weight.size(1))
+        torch.ops.mkldnn._linear_pointwise(probe, packed, None, "none", [], "")
+    except (AttributeError, RuntimeError, NotImplementedError):  # not a public function: a later torch may lack it
+        return None
+    return packed
