@@ -1,0 +1,77 @@
+"""The README's commands and Python run as they stand, on the shipped model and a little synthetic speech."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from parlab.cli import main
+from parlab.data.espeak import speak
+from parlab.experiment.fit import FitCLI, _parse
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SENTENCES = ["ONE TWO THREE", "HELLO", "YES PLEASE STOP", "GO HELP"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place where the README's paths exist: the repository's recipes, and speech beside it."""
+    place = tmp_path_factory.mktemp("readme")
+    work, data = place / "work", place / "shared" / "data" / "an4"
+    work.mkdir()
+    data.mkdir(parents=True)
+    (work / "recipes").symlink_to(ROOT / "recipes")
+    (work / "configs").symlink_to(ROOT / "configs")
+    for i, text in enumerate(SENTENCES):
+        wave = speak(text)
+        soundfile.write(data / f"{i}.wav", wave, 16000)
+        soundfile.write(work / ("a.wav" if i == 0 else "b.flac"), wave, 16000)
+    entries = [{"id": f"u{i}", "audio_filepath": f"{i}.wav", "text": text} for i, text in enumerate(SENTENCES)]
+    for name in ("train", "dev"):
+        (data / f"{name}.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    return work
+
+
+def block(title: str, kind: str) -> str:
+    """The first block of a kind below a title."""
+    section = README.split(f"## {title}\n", 1)[1].split("\n## ")[0]
+    found = re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    lines = [line.split("  #")[0] for line in block("Use", "bash").replace("\\\n", " ").splitlines()]
+    commands = [shlex.split(line)[3:] for line in lines if line.strip()]
+    assert [c[0] for c in commands] == ["fit", "predict", "predict", "sweep", "compare", "report"]
+    for arguments in commands:
+        if arguments[0] == "fit":  # 22 minutes; here it is read, checked and made ready
+            assert _parse(FitCLI, arguments[1:]).model is not None
+            continue
+        quiet = {"predict": ["--wandb", "off", "--progress", "false"], "sweep": ["--wandb", "off", "--repeats", "1"]}
+        assert main([*arguments, *quiet.get(arguments[0], [])]) == 0, arguments
+    assert (folder / "report.html").is_file()
+
+
+def test_the_python_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    names: dict[str, object] = {}
+    exec(block("Use", "python"), names)
+    found = names["hyps"]
+    assert isinstance(found, list)
+    assert [h.id for h in found] == ["a", "b"]
+    assert found[0].text
+
+
+def test_the_two_commands_are_there() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert f"make {target} " in README
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
