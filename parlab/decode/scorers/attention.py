@@ -10,7 +10,6 @@ from torch import Tensor
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.model.rows import CrossCache, PrefixCache, RowDecoder, RowLayout, SuffixCache
 
-
 _BLOCK = 2**17  # elements that stay in a core's cache
 
 

@@ -16,7 +16,7 @@ from parlab.experiment.arguments import Parser, quiet_libraries
 from parlab.experiment.bench.baselines import espnet_ar, espnet_par
 from parlab.experiment.bench.sizes import SIZES, Input, make_input, random_model
 from parlab.experiment.bench.speech import speech_rows
-from parlab.experiment.bench.timing import PeakMemory, bare_products, median, time_in_turn
+from parlab.experiment.bench.timing import PeakMemory, bare_attention, bare_products, median, time_in_turn
 from parlab.experiment.devices import device_for
 from parlab.experiment.provenance import device_name, versions
 from parlab.experiment.records import write_json
@@ -139,10 +139,11 @@ def case_rows(
         counts |= {name: espnet_repeats for name in tasks if name not in counts}
     if device.type == "cpu":
         frames = one.states.size(1)
-        tasks["bare products of par"] = bare_products(
+        tasks["bare products of par: linear layers"] = bare_products(
             model, 1, one.tokens + 1, frames, masks * beam, STEPS - 1, masks
         )
-        counts["bare products of par"] = repeats
+        tasks["bare products of par: attention"] = bare_attention(model, one.tokens + 1, frames, masks * beam, STEPS - 1)
+        counts |= {name: repeats for name in tasks if name.startswith("bare products")}
     tasks["encoder and front end"] = lambda: model.encode(one.speech, torch.tensor([one.speech.size(1)], device=device))
     tasks["ctc head"] = lambda: model.ctc_log_probs(one.states)
     counts |= {"encoder and front end": repeats, "ctc head": repeats}

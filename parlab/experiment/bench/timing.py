@@ -73,6 +73,29 @@ def bare_products(model: HybridModel, batch: int, prefix: int, frames: int, rows
     return run
 
 
+def bare_attention(model: HybridModel, prefix: int, frames: int, rows: int, steps: int) -> Callable[[], None]:
+    """The matrix products of attention in the same search, without softmax: queries with keys, weights with values.
+
+    One pass of ``prefix`` places over themselves and over ``frames``; ``steps`` steps of ``rows`` rows over both.
+    """
+    decoder: Any = model.decoder
+    blocks, heads = len(decoder.decoders), decoder.decoders[0].self_attn.h
+    size = decoder.decoders[0].size // heads
+    keys = {n: torch.randn(heads, n, size) for n in {prefix, frames}}
+    queries = {n: torch.randn(heads, n, size) for n in {prefix, rows}}
+
+    def attend(count: int) -> None:
+        for seen in (prefix, frames):
+            torch.bmm(torch.bmm(queries[count], keys[seen].transpose(1, 2)), keys[seen])
+
+    def run() -> None:
+        for count in (prefix, *[rows] * steps):
+            for _ in range(blocks):
+                attend(count)
+
+    return run
+
+
 class PeakMemory:
     """Peak resident bytes above the start, sampled while the block runs (CUDA: the allocator's own peak)."""
 
