@@ -50,11 +50,7 @@ class CTCBeam(Decoder):
     blank_skip: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.beam_size, self.nbest, self.token_beam) < 1:
-            raise UserError(
-                f"beam_size, nbest and token_beam are {self.beam_size}, {self.nbest} and {self.token_beam}, expected at "
-                "least 1 each; correct them"
-            )
+        check_beam(self.beam_size, self.nbest, self.token_beam)
 
     def decode(
         self,
@@ -70,6 +66,18 @@ class CTCBeam(Decoder):
         width = max(self.beam_size, self.nbest)
         found = prefix_beam(log_probs, lengths, model.special.blank, width, self.token_beam, self.blank_skip)
         return prefix_hypotheses(found, log_probs, self.nbest)
+
+
+def check_beam(beam_size: int, nbest: int, token_beam: int) -> None:
+    """Refuse sizes that leave nothing.
+
+    Raises:
+        UserError: one is below 1.
+    """
+    if min(beam_size, nbest, token_beam) < 1:
+        raise UserError(
+            f"beam_size, nbest and token_beam are {beam_size}, {nbest} and {token_beam}, expected at least 1 each; correct them"
+        )
 
 
 def prefix_beam(

@@ -8,11 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from parlab.decode.base import Decoder
-from parlab.decode.ctc_beam import prefix_beam, prefix_hypotheses
+from parlab.decode.ctc_beam import check_beam, prefix_beam, prefix_hypotheses
 from parlab.decode.fusion import lm_scores
 from parlab.decode.prompts import Prompt, check_transcription, prompts_for
 from parlab.decode.verification import sequence_scores
-from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
 
@@ -42,11 +41,7 @@ class Rescore(Decoder):
     token_beam: int = 20
 
     def __post_init__(self) -> None:
-        if min(self.beam_size, self.nbest, self.token_beam) < 1:
-            raise UserError(
-                f"beam_size, nbest and token_beam are {self.beam_size}, {self.nbest} and {self.token_beam}, expected at "
-                "least 1 each; correct them"
-            )
+        check_beam(self.beam_size, self.nbest, self.token_beam)
 
     def decode(
         self,
