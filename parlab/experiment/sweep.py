@@ -37,7 +37,7 @@ from parlab.experiment.records import (
 )
 from parlab.experiment.tracking import MODES, log_sweep
 from parlab.experiment.writer import claim_directory
-from parlab.metrics.speed import Stopwatch, peak_memory
+from parlab.metrics.speed import Stopwatch, peak_memory, reset_peak_memory
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 
@@ -221,17 +221,19 @@ class Study:
             u.id: load_audio(u.audio, rate, u.start, u.duration if u.start else None, self.net.min_samples) for u in sample
         }
         batches = prediction_batches(sample, self.batch_size, self.batch_seconds)
+        peaks: dict[str, int] = {}
         rounds: dict[str, list[list[dict[str, Any]]]] = {p.name: [] for p in points}
         with _progress() as bar:
             task = bar.add_task("timing points", total=len(points) * (repeats + 1))
             for repeat in range(repeats + 1):  # the first round warms up
                 for point in points:
+                    reset_peak_memory(self.device)
                     rows = [row for batch in batches for row in self._time_batch(point, batch, loaded)]
+                    peaks[point.name] = peak_memory(self.device)
                     if repeat > 0:
                         rounds[point.name].append(rows)
                     bar.advance(task)
         environment = {
-            "peak_memory_bytes": peak_memory(self.device),
             "batch_size": self.batch_size,
             "precision": "32-true",
             "device": device_name(self.device),
@@ -246,7 +248,8 @@ class Study:
             totals = [sum(r["seconds"] for r in rows) for rows in taken]
             spread = {"seconds_min": min(totals), "seconds_median": statistics.median(totals), "seconds_max": max(totals)}
             metrics = self.read(point)
-            metrics["speed"] = {**speed_metrics(middle, environment), **spread}
+            own = {**environment, "peak_memory_bytes": peaks[point.name]}
+            metrics["speed"] = {**speed_metrics(middle, own), **spread}
             write_json(self.folder(point) / "metrics.json", metrics)
 
     def _time_batch(self, point: Point, batch: Sequence[Utterance], loaded: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from parlab.experiment.report import confidence, data
 from parlab.experiment.report.drafts import drafts
 
 # Okabe and Ito's colours, told apart by people of all colour vision.
+_FEW_TOKENS = 10  # a bin with fewer says nothing
 _FEW, _MANY = 8, 24  # predictions that can be named beside their points; bars that can be read
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00", "#444444")
 
@@ -23,7 +24,7 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, data.Tabl
         ("parallelism", data.by_parallelism(predictions), _parallelism, "Search time and peak memory against max_mask_parallel; the results are the same."),
         ("phases", data.phases(predictions), _phases, "Where the time goes: front end and encoder, CTC, search."),
         ("latency", data.latency_by_duration(predictions), _latency, "Decoding time of each utterance against its duration; in a batch, its share of the batch's time."),
-        ("reliability", confidence.reliability(predictions), _reliability, "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it)."),
+        ("reliability", confidence.reliability(different_results(predictions)), _reliability, "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it)."),
         ("caught", caught, _caught, "Wrong draft tokens that masks catch, against all tokens that they cost; beside the points, the threshold."),
     )
     out = {}
@@ -32,6 +33,15 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, data.Tabl
         if len({row[axis] for row in table}) > 1 if axis else len(table) > 1:
             out[name] = (draw(table), table, caption)
     return out
+
+
+def different_results(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """One prediction of each result: mask parallelism changes only the speed."""
+    seen: dict[str, Prediction] = {}
+    for p in predictions:
+        options = {k: v for k, v in p.options.items() if k != "max_mask_parallel"}
+        seen.setdefault(f"{p.decoder} {options} {p.hashes.get('model')}", p)
+    return list(seen.values())
 
 
 def _axes(xlabel: str, ylabel: str) -> tuple[Any, Any]:
@@ -93,10 +103,11 @@ def _parallelism(table: data.Table) -> Any:
         xs = [ticks.index(r["max_mask_parallel"]) for r in rows]
         axes.plot(xs, [1000 * r["search_seconds_per_audio_second"] for r in rows], "o-", color=color, label=setting, lw=1.2, ms=4)
     axes.set_xticks(range(len(ticks)), ["all" if t < 0 else str(t) for t in ticks])
-    memory = axes.twinx()
-    memory.set_ylabel("peak memory (MiB)")
     peak = [max(r["peak_memory_bytes"] or 0 for r in table if r["max_mask_parallel"] == t) / 2**20 for t in ticks]
-    memory.bar(range(len(ticks)), peak, color="#999999", alpha=0.2, width=0.6)
+    if max(peak) > 0:
+        memory = axes.twinx()
+        memory.set_ylabel("peak memory (MiB)")
+        memory.bar(range(len(ticks)), peak, color="#999999", alpha=0.2, width=0.6)
     if len(_groups(table, "setting")) <= 12:
         axes.legend(frameon=False, fontsize=6, ncols=2)
     return figure
@@ -129,6 +140,7 @@ def _reliability(table: data.Table) -> Any:
     axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--")
     for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
         label = f"{name} (ECE {rows[0]['ece']:.3f})"
+        rows = [r for r in rows if r["tokens"] >= _FEW_TOKENS]
         axes.plot([r["confidence"] for r in rows], [r["accuracy"] for r in rows], "o-", color=color, label=label, lw=1.4, ms=4)
     axes.legend(frameon=False, fontsize=8)
     return figure
