@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -66,3 +67,8 @@ def random_posteriors(seed: int, batch: int, frames: int, vocabulary: int, peak:
     held = torch.where(torch.rand(batch, frames, generator=generator) < 0.3, 0, held)
     boost = peak * (0.5 + torch.rand(batch, frames, 1, generator=generator))
     return torch.log_softmax(base + boost * torch.nn.functional.one_hot(held, vocabulary), dim=-1)
+
+
+def examples(count: int) -> int:
+    """Examples of a property test; ``PARLAB_EXAMPLES=30`` runs 30 times as many."""
+    return count * int(os.environ.get("PARLAB_EXAMPLES", "1"))

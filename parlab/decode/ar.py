@@ -37,6 +37,7 @@ class AR(Decoder):
         minlenratio: fewest tokens, likewise.
         normalize_length: rank hypotheses by score per token.
         nbest: hypotheses returned per utterance.
+        ctc_margin: frames around the newest token in which CTC looks for the next one; 0: all frames, exactly.
         pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
         lm: folder of an ESPnet language model for shallow fusion; ``lm_weight`` of its log-probability.
         allow_special: let the decoder emit blank and other special symbols, as ESPnet does.
@@ -51,6 +52,7 @@ class AR(Decoder):
     minlenratio: float = 0.0
     normalize_length: bool = False
     nbest: int = 1
+    ctc_margin: int = 0
     pre_beam_ratio: float = 1.5
     lm: str | None = None
     lm_weight: float = 0.3
@@ -61,6 +63,8 @@ class AR(Decoder):
             raise UserError(
                 f"the options beam_size and nbest are {self.beam_size} and {self.nbest}, expected at least 1; correct them"
             )
+        if self.ctc_margin < 0:
+            raise UserError(f"the option ctc_margin is {self.ctc_margin}, expected frames, or 0 for all; correct it")
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise UserError(f"the option ctc_weight is {self.ctc_weight}, expected a weight from 0 to 1; correct it")
 
@@ -108,7 +112,7 @@ class AR(Decoder):
             check_transcription(model, prompts, "ctc_weight above 0")
             log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
             windows = Windows.whole(log_probs, lengths, model.special.blank)
-            scorers.append(CTCPrefixScorer(windows, self.ctc_weight))
+            scorers.append(CTCPrefixScorer(windows, self.ctc_weight, self.ctc_margin))
         if self.penalty != 0:
             scorers.append(LengthBonus(self.penalty))
         groups = Groups(

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from parlab.decode import AR
+from parlab.decode.scorers import Rows
+from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
+from parlab.errors import UserError
 from parlab.model.espnet import search_class
 from parlab.model.hybrid import HybridModel
 from tests.models import tiny_model
@@ -100,3 +103,20 @@ def test_fewest_tokens_are_lowered_where_nothing_ends() -> None:
     theirs = espnet_search(model, states[0], 1, 0.0, 0.0, False, maxlenratio=0.0, minlenratio=0.2)
     assert ours.tokens == () == tuple(theirs[0].yseq.tolist()[1:-1])
     assert ours.score == pytest.approx(float(theirs[0].score), abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_window_of_ctc(seed: int) -> None:
+    """A window as wide as the utterance changes nothing; a narrow one scores no candidate higher."""
+    model = tiny_model(seed, sharpness=4.0)
+    states, lengths = torch.randn(2, 30, 32), torch.tensor([30, 21])
+    whole, wide = (AR(beam_size=4, ctc_margin=m).decode(model, states, lengths) for m in (0, 30))
+    assert [h.tokens for h in wide] == [h.tokens for h in whole]
+    assert [h.score for h in wide] == pytest.approx([h.score for h in whole], abs=1e-5)
+    log_probs = model.ctc_log_probs(states)
+    full, near = (CTCPrefixScorer(Windows.whole(log_probs, lengths, 0), 1.0, m) for m in (0, 4))
+    candidates = torch.arange(1, 20).expand(2, -1)
+    state = full.advance(full.start(), Rows(torch.tensor([0, 1]), torch.tensor([3, 4]), torch.tensor([0, 1])))
+    assert (near.prefix(state, candidates) <= full.prefix(state, candidates) + 1e-9).all()
+    with pytest.raises(UserError, match="ctc_margin is -1"):
+        AR(ctc_margin=-1)

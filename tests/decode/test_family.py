@@ -18,7 +18,7 @@ from parlab.decode.prompts import pad_tokens
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.espnet import LANGUAGE_MODELS, load, search_class
-from tests.models import random_posteriors, tiny_model
+from tests.models import examples, random_posteriors, tiny_model
 from tests.reference import ctc
 
 
@@ -94,7 +94,7 @@ def test_candidates_of_different_number() -> None:
     assert float(both[1, 0]) == pytest.approx(float(alone[0, 0]), abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 10**6), sharp=st.sampled_from([2.0, 5.0, 9.0]), limit=st.sampled_from([0.0, 0.4, -5.0]))
 def test_speculative_is_greedy_attention(seed: int, sharp: float, limit: float) -> None:
     """Always the tokens and score of AR greedy, whatever the draft."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlab.decode import AR, PAR, Greedy
-from tests.models import random_posteriors, tiny_model
+from tests.models import examples, random_posteriors, tiny_model
 from tests.reference import par as reference
 
 MODELS = {
@@ -30,7 +30,7 @@ def case(seed: int, batch: int = 1, frames: int = 14) -> tuple[torch.Tensor, tor
     return states, lengths, random_posteriors(seed, batch, frames, 21)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     key=st.sampled_from(KEYS),
@@ -58,7 +58,7 @@ def test_equals_the_reference(seed, key, threshold, beam, limit, weight, frames,
     assert got.tokens == want.tokens
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     key=st.sampled_from(KEYS),
@@ -109,7 +109,7 @@ def test_everything_masked_is_attention_only_beam_search(key: tuple[bool, bool, 
             assert ours.score == pytest.approx(theirs.score, abs=1e-4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(seed=st.integers(0, 10**6), threshold=st.floats(0, 1), weight=st.sampled_from([0.0, 0.5, 1.0]))
 def test_confident_tokens_survive_and_fills_are_clean(seed: int, threshold: float, weight: float) -> None:
     """What was not masked stays in place; no fill holds blank, <sos>, <unk> or another symbol."""
@@ -132,7 +132,7 @@ def test_confident_tokens_survive_and_fills_are_clean(seed: int, threshold: floa
         assert len(found.tokens) == len(found.token_confidence) == len(found.token_frames)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 10**6), mode=st.sampled_from(["prefix", "rescore"]))
 def test_ctc_alone_never_lowers_the_windows_probability(seed: int, mode: str) -> None:
     """w = 1 with the draft among the candidates."""

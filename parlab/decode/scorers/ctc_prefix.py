@@ -71,11 +71,16 @@ class PrefixState:
 
 
 class CTCPrefixScorer(CandidateScorer):
-    """Increments of the CTC prefix log-probability within each group's window."""
+    """Increments of the CTC prefix log-probability within each group's window.
 
-    def __init__(self, windows: Windows, weight: float):
+    With a ``margin`` above 0, a candidate is looked for only so many frames around the frame where the row's newest token
+    most probably ends (Seki et al. 2019 window the search likewise); 0 looks everywhere.
+    """
+
+    def __init__(self, windows: Windows, weight: float, margin: int = 0):
         self.windows = windows
         self.weight = weight
+        self.margin = margin
         self._frames = windows.frames()  # (G, W)
         self._blank = self._posteriors(torch.arange(len(windows.owner), device=windows.owner.device), windows.blank)
 
@@ -118,6 +123,11 @@ class CTCPrefixScorer(CandidateScorer):
         alone = state.ends_blank[:, :-1].masked_fill(~inside, float("-inf"))
         owner = self.windows.owner[state.group]
         frames = self._frames[state.group]
+        if self.margin > 0 and 2 * self.margin + 1 < width:
+            width = 2 * self.margin + 1
+            first = (both.argmax(1) - self.margin).clamp(0, both.size(1) - width)
+            near = first.unsqueeze(1) + torch.arange(width, device=candidates.device)
+            both, alone, frames = both.gather(1, near), alone.gather(1, near), frames.gather(1, near)
         step = max(1, _CHUNK // max(1, len(candidates) * width))
         parts = []
         for ids in candidates.split(step, dim=1):
