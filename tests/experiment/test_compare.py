@@ -148,6 +148,8 @@ def test_report_is_one_file_with_tables_beside_it(folders: list[Path], tmp_path:
     assert set(browsed) == {"greedy", "ar", "par"}
     assert len(browsed["par"]) == 8
     assert any(u["s"] for u in browsed["par"])
+    masked = [t for u in browsed["par"] for t in u.get("g", []) if t[2]]
+    assert masked and all(0 <= confidence < 0.999 for _, confidence, _ in masked)  # told by the greedy prediction
     assert all((page.parent / u["a"]).is_file() for u in browsed["par"])
     with (tmp_path / "report_files" / "summary.csv").open() as file:
         assert [row["prediction"] for row in csv.DictReader(file)] == ["greedy", "ar", "par"]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from parlab.experiment.loaded import Prediction
-from parlab.experiment.report.drafts import token_errors
+from parlab.experiment.report.drafts import Draft, token_errors
 from parlab.metrics.wer import alignment
 
 EMBED_BYTES = 200_000
 
 
-def utterances(prediction: Prediction, page: Path, audio: str) -> list[dict[str, Any]]:
-    """Each utterance: tokens with confidence and error, segments, the aligned words, and its audio if it is there."""
+def utterances(prediction: Prediction, own: Mapping[str, Draft], page: Path, audio: str) -> list[dict[str, Any]]:
+    """Each utterance: tokens with confidence and error, segments, the draft, the aligned words, its audio if it is there."""
     counts = {r["id"]: c for r, c in zip(prediction.scored, prediction.word_counts, strict=True)}
     rows = []
     for r in prediction.records:
@@ -29,6 +30,10 @@ def utterances(prediction: Prediction, page: Path, audio: str) -> list[dict[str,
             "t": [[_shown(t), None if c is None else round(c, 3), int(w)] for t, c, w in zip(text, r["token_confidence"], wrong, strict=True)],
             "s": _segments(r),
         }
+        if r["segments"] and r["id"] in own:
+            d = own[r["id"]]
+            sure = [None if c is None else round(c, 3) for c in d.confidence]
+            row["g"] = [[_shown(t), c, int(m)] for t, c, m in zip(d.text, sure, d.masked, strict=True)]
         if r.get("duration") is not None:
             row["d"] = round(r["duration"], 2)
         if reference is not None:

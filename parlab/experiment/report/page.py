@@ -37,7 +37,8 @@ def write_report(sources: Sequence[Path], out: Path, title: str = "parlab report
     predictions = read_sources(sources)
     files = out.with_suffix("").with_name(out.stem + "_files")
     files.mkdir(parents=True, exist_ok=True)
-    main_table = summary(predictions, drafts(predictions))
+    own = drafts(predictions)
+    main_table = summary(predictions, own)
     write_csv(files / "summary.csv", main_table)
     pictures = []
     for name, (figure, table, caption) in figures(predictions).items():
@@ -50,7 +51,7 @@ def write_report(sources: Sequence[Path], out: Path, title: str = "parlab report
             f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
-    browsed = {p.name: utterances(p, out, audio) for p in predictions[:_BROWSED]}
+    browsed = {p.name: utterances(p, d, out, audio) for p, d in list(zip(predictions, own, strict=True))[:_BROWSED]}
     first = predictions[0].metrics
     page = (_ASSETS / "page.html").read_text(encoding="utf-8")
     parts = {
