@@ -1,4 +1,4 @@
-"""The shipped model on real speech: its figures, ESPnet's search on it, every decoder on read books."""
+"""The shipped models on real speech: their figures, ESPnet's search on one, every decoder on read books."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from parlab.experiment.predict import predict
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "an4"
-MODEL = RECIPE / "model"
+RECIPES = Path(__file__).parents[2] / "recipes"
+MODEL = RECIPES / "an4" / "model"
+CORPORA = {"an4": "an4", "mini_librispeech": "librispeech5"}
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +26,26 @@ def model() -> HybridModel:
     return read_model(MODEL)[0]
 
 
-def test_it_is_small_and_its_card_is_there() -> None:
-    size = sum(p.stat().st_size for p in MODEL.iterdir())
-    assert size <= 12 * 2**20
-    card = (MODEL / "README.md").read_text()
+@pytest.mark.parametrize("recipe", sorted(CORPORA))
+def test_they_are_small_and_their_cards_are_there(recipe: str) -> None:
+    folder = RECIPES / recipe / "model"
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 12 * 2**20
+    card = (folder / "README.md").read_text()
     assert all(word in card.lower() for word in ("data", "licence", "command", "hours", "wer"))
 
 
+@pytest.mark.parametrize("recipe", sorted(CORPORA))
 @pytest.mark.parametrize("decoder", [Greedy(), AR(), PAR()], ids=lambda d: d.name)
-def test_the_figures_of_the_recipe(decoder, shared_data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    """WER and CER of ``recipes/an4/results.json``, which its README shows, come out again."""
-    metrics = predict(str(MODEL), str(shared_data / "an4" / "dev.jsonl"), decoder, tmp_path / "p")
+def test_the_figures_of_the_recipes(decoder, recipe: str, shared_data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """WER and CER of ``results.json``, which the recipe's README shows, come out again."""
+    data = shared_data / CORPORA[recipe] / "dev.jsonl"
+    metrics = predict(str(RECIPES / recipe / "model"), str(data), decoder, tmp_path / "p")
     assert metrics is not None
-    systems = json.loads((RECIPE / "results.json").read_text())["systems"]
-    noted = {system["decoder"]["name"]: system for system in systems}
-    assert metrics["decoder"]["options"] == noted[decoder.name]["decoder"]["options"]
-    # Another processor may round a posterior to the other side of a tie: one word, not more.
-    assert metrics["wer"]["errors"] == pytest.approx(noted[decoder.name]["wer"]["errors"], abs=1)
-    assert metrics["cer"]["errors"] == pytest.approx(noted[decoder.name]["cer"]["errors"], abs=4)
+    systems = json.loads((RECIPES / recipe / "results.json").read_text())["systems"]
+    noted = next(s for s in systems if s["decoder"] == metrics["decoder"])
+    # Another processor may round a posterior to the other side of a tie: a word or two, not more.
+    assert metrics["wer"]["errors"] == pytest.approx(noted["wer"]["errors"], abs=3)
+    assert metrics["cer"]["errors"] == pytest.approx(noted["cer"]["errors"], abs=10)
 
 
 @torch.inference_mode()
