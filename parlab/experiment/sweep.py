@@ -7,8 +7,10 @@ falls on all points alike.
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from parlab.data.sources import Utterance, read_data
 from parlab.data.text import normalizer
 from parlab.data.tokenizer import Tokenizer
 from parlab.decode.prompts import Prompting
+from parlab.errors import UserError
 from parlab.experiment.arguments import Parser, quiet_libraries
 from parlab.experiment.encodings import Encodings, sample_of
 from parlab.experiment.grid import Point, make_points, split_values
@@ -67,7 +70,7 @@ def make_parser() -> Parser:
     parser.add_argument("--memory_gib", type=float, default=4.0, help="encoder outputs kept in memory")
     parser.add_argument("--disk_gib", type=float, default=50.0, help="encoder outputs memory-mapped beyond that")
     parser.add_argument("--accelerator", type=str, default="auto", help="Lightning's accelerator")
-    parser.add_argument("--devices", type=int, default=1, help="devices that share the points")
+    parser.add_argument("--devices", type=int | None, default=None, help="devices that share the points; 1, or torchrun's")
     parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
     parser.add_argument("--wandb_layout", type=str, default="table", help="one run with a table, or 'group': a run per point")
     parser.add_argument("--project", type=str, default="parlab", help="W&B project")
@@ -79,21 +82,20 @@ def main(argv: Sequence[str]) -> int:
     quiet_libraries()
     o = make_parser().parse_args(split_values(argv))
     points = make_points(o.decoder, o.grid or {}, o.points or [], o.sample, o.seed)
-    from lightning.fabric import Fabric
-
-    fabric = Fabric(accelerator=o.accelerator, devices=o.devices, strategy="auto")
-    fabric.launch()
+    fabric = make_fabric(o.accelerator, o.devices)
     out = Path(o.out)
-    study = Study(o.model, o.data, out, o.normalizer, o.limit, o.batch_size, o.batch_seconds, fabric.device)
+    study = Study(o.model, o.data, out, o.normalizer, o.limit, o.batch_size, o.batch_seconds, fabric.device, fabric.global_rank)
     study.prompting = make_prompting(study.net, study.tokenizer, o.language, o.task)
     shared = {k: v for k, v in vars(o).items() if k not in {"config", "out", "devices", "accelerator", "wandb", "project"}}
     if fabric.is_global_zero:
         claim_directory(out, {"sweep": True, "decoder": o.decoder, **study.identity()})
         listed = [{"name": p.name, "options": dict(p.options)} for p in points]
         write_json(out / "sweep.json", {"decoder": o.decoder, "config": _plain(shared), "points": listed})
+    fabric.launch()  # after the checks, so that bad input is told once and no process waits for one that gave up
     fabric.barrier()
     mine = points[fabric.global_rank :: fabric.world_size]
     study.accuracy([p for p in mine if not study.done(p)], o.memory_gib, o.disk_gib)
+    fabric.barrier()  # nobody decodes while another one measures
     if o.timed_utterances > 0 and o.repeats > 0:
         study.speed([p for p in mine if not study.timed(p)], o.timed_utterances, o.repeats, o.seed)
     fabric.barrier()
@@ -102,6 +104,25 @@ def main(argv: Sequence[str]) -> int:
         print_points(out, points)
     failed = study.read(points[0])["failed"] if fabric.is_global_zero else []
     return 1 if failed else 0
+
+
+def make_fabric(accelerator: str, devices: int | None) -> Any:
+    """Lightning's Fabric, not launched yet; the processes that torchrun started share the points.
+
+    Raises:
+        UserError: torchrun started another number of processes than ``devices``.
+    """
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
+
+    # Without this each process of torchrun would take itself for the only one, and all write the same files.
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    if devices is not None and started is not None and devices != started:
+        raise UserError(f"--devices is {devices}, but torchrun started {started} processes, expected as many; leave --devices out")
+    count = devices or started or 1
+    # Points may take hours more than others; the process that is done would give up after half an hour of waiting.
+    strategy: Any = DDPStrategy(timeout=timedelta(days=30)) if count > 1 else "auto"
+    return Fabric(accelerator=accelerator, devices=count, strategy=strategy)
 
 
 def _plain(value: Any) -> Any:
@@ -123,6 +144,7 @@ class Study:
         batch_size: int,
         batch_seconds: float,
         device: torch.device,
+        rank: int = 0,
     ):
         self.net: HybridModel
         self.tokenizer: Tokenizer
@@ -130,6 +152,7 @@ class Study:
         self.net.to(device)
         self.prompting = Prompting()
         self.model, self.data, self.out, self.device = str(model), data, out, device
+        self.cache = out / (f"cache{rank}" if rank else "cache")  # a process would empty the mapped files that another one reads
         self.normalize = normalizer(normalizer_name)
         self.limit, self.batch_size, self.batch_seconds = limit, batch_size, batch_seconds
         self.utterances: list[Utterance] = read_data(data, limit)
@@ -164,7 +187,7 @@ class Study:
         """Decode everything with every point from shared encoder outputs; write each point when it is done."""
         if not points:
             return
-        encodings = Encodings(self.out / "cache", memory_gib, disk_gib)
+        encodings = Encodings(self.cache, memory_gib, disk_gib)
         batches = prediction_batches(self.utterances, self.batch_size, self.batch_seconds)
         dataset = PredictionSet(batches, self.net.sample_rate, self.net.min_samples, None)
         with _progress() as bar:

@@ -10,20 +10,26 @@ from parlab.experiment.loaded import read_sources
 from parlab.experiment.records import write_jsonl
 from parlab.experiment.report.page import write_report
 from parlab.experiment.tracking import MODES, log_report
+from parlab.experiment.workspace import save_workspace, split_project
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``report``."""
     parser = Parser.of("report", "Write a self-contained HTML page from predictions or a sweep.")
-    parser.add_argument("folders", nargs="+", type=str, help="folders that `predict --out` or `sweep --out` wrote")
+    parser.add_argument("folders", nargs="*", type=str, help="folders that `predict --out` or `sweep --out` wrote")
     parser.add_argument("--out", type=str, default="report.html", help="the page; pictures and tables go beside it")
     parser.add_argument("--title", type=str, default="parlab report", help="title of the page")
     parser.add_argument("--audio", type=str, default="link", help="'link' to audio files, 'embed' small ones, or 'off'")
     parser.add_argument("--leaderboard", type=str | None, default=None, help="export the first prediction as a JSONL manifest")
     parser.add_argument("--wandb", type=str, default="off", help=f"log the pictures and tables: {', '.join(MODES)}")
     parser.add_argument("--project", type=str, default="parlab", help="W&B project")
+    parser.add_argument("--workspace", type=str | None, default=None, help="save a W&B workspace in [ENTITY/]PROJECT; needs a key")
     o = parser.parse_args(list(argv))
-    folders = [Path(f) for f in o.folders]
+    folders = [Path(f) for f in o.folders or []]
+    if o.workspace is not None:
+        print(f"saved the workspace {save_workspace(*split_project(o.workspace), o.title)}")
+        if not folders:  # the workspace alone was asked for
+            return 0
     page = write_report(folders, Path(o.out), o.title, o.audio)
     print(f"wrote {page} and pictures and tables in {page.with_suffix('')}_files")
     if o.leaderboard:
