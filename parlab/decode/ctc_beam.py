@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -142,7 +143,7 @@ def prefix_beam(
 
 
 def prefix_hypotheses(found: Prefixes, log_probs: Tensor, nbest: int) -> list[Hypothesis]:
-    """Follow the prefixes back to their tokens; a token's confidence is its posterior where it was appended."""
+    """Follow the prefixes back to their tokens; a token's confidence is its highest posterior until the next token."""
     score, order = found.score.sort(dim=1, descending=True)
     place, chain = order, []
     for t in range(len(found.parent) - 1, -1, -1):
@@ -150,7 +151,10 @@ def prefix_hypotheses(found: Prefixes, log_probs: Tensor, nbest: int) -> list[Hy
         place = found.parent[t].gather(1, place)
     frames = len(found.parent)
     path = torch.stack(chain[::-1], 2) if chain else order.new_full((*order.shape, 0), -1)  # (B, K, T)
-    posterior = log_probs.gather(2, path.clamp(min=0).transpose(1, 2)).transpose(1, 2).exp() if frames else path.float()
+    # A prefix takes a token up long before its peak: the token's frame is where its posterior is highest until the next one.
+    place = torch.where(path >= 0, torch.arange(frames, device=path.device), 0).cummax(2).values if frames else path
+    held = path.gather(2, place).clamp(min=0)  # the newest token at each frame
+    posterior = log_probs.gather(2, held.transpose(1, 2)).transpose(1, 2).exp() if frames else path.float()
     out = []
     for scores, paths, chances in zip(score.tolist(), path.tolist(), posterior.tolist(), strict=True):
         listed = []
@@ -158,12 +162,13 @@ def prefix_hypotheses(found: Prefixes, log_probs: Tensor, nbest: int) -> list[Hy
             if value == NEVER:
                 continue
             at = [t for t, token in enumerate(steps) if token >= 0]
+            peaks = [max(range(a, b), key=chance.__getitem__) for a, b in pairwise([*at, frames])]
             listed.append(
                 Hypothesis(
                     tokens=tuple(steps[t] for t in at),
                     score=value,
-                    token_confidence=tuple(chance[t] for t in at),
-                    token_frames=tuple((t, t) for t in at),
+                    token_confidence=tuple(chance[t] for t in peaks),
+                    token_frames=tuple((t, t) for t in peaks),
                     counts={"tokens": len(at)},
                 )
             )

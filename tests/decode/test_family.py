@@ -199,3 +199,12 @@ def test_a_language_model_of_another_vocabulary_is_refused(tmp_path: Path) -> No
     model = tiny_model(0)
     with pytest.raises(UserError, match="9 tokens, the speech model 21"):
         AR(lm=str(folder)).decode(model, torch.randn(1, 5, 32), torch.tensor([5]))
+
+
+def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
+    """A token is taken up at its first faint trace; what counts is where it is heard."""
+    probabilities = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.85, 0.05], [0.9, 0.05, 0.05], [0.05, 0.05, 0.9], [0.8, 0.1, 0.1]])
+    found = CTCBeam(beam_size=4).decode(tiny_model(0), torch.zeros(1, 5, 32), torch.tensor([5]), None, probabilities.log()[None])
+    assert found[0].tokens == (1, 2)
+    assert found[0].token_frames == ((1, 1), (3, 3))
+    assert found[0].token_confidence == pytest.approx((0.85, 0.9))
