@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -30,6 +32,35 @@ def device_for(name: str | None) -> torch.device:
     return wanted
 
 
+def started_by_torchrun() -> int | None:
+    """Processes that torchrun started on this node; None without it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else None
+
+
+def share_with_torchrun(settings: dict[str, Any]) -> None:
+    """Make the Trainer's devices those that torchrun started; each process would take itself for the only one otherwise.
+
+    Raises:
+        UserError: another number of devices was asked for.
+    """
+    started, asked = started_by_torchrun(), settings["devices"]
+    if started is None:
+        return
+    if asked not in (1, "auto", started):
+        raise UserError(
+            f"trainer.devices is {asked}, but torchrun started {started} processes, expected as many; leave it out"
+        )
+    settings["devices"] = started
+    settings["num_nodes"] = int(os.environ.get("WORLD_SIZE", started)) // started
+
+
+def several_devices(settings: Mapping[str, Any]) -> bool:
+    """Whether the Trainer's options name more than one device; ``auto`` is left to Lightning."""
+    devices = settings["devices"]
+    count = len(devices) if isinstance(devices, list) else devices
+    return settings.get("num_nodes", 1) > 1 or (isinstance(count, int) and count > 1)
+
+
 def half_of(precision: Any) -> torch.dtype | None:
     """The type of the weights for a precision such as ``bf16-true``; None leaves it to Lightning."""
     return _WHOLE.get(str(precision))
@@ -48,6 +79,7 @@ def make_trainer(
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
+    from lightning.pytorch.strategies import DDPStrategy
 
     settings: dict[str, Any] = {
         "logger": False,
@@ -62,6 +94,10 @@ def make_trainer(
         settings["accelerator"] = place.type
         if place.index is not None:
             settings["devices"] = [place.index]
+    share_with_torchrun(settings)
+    if several_devices(settings) and settings.get("strategy", "auto") == "auto":
+        # A process whose share is done would give up after half an hour of waiting for the others.
+        settings["strategy"] = DDPStrategy(timeout=timedelta(days=30))
     wanted = precision or settings.get("precision")
     settings["precision"] = "32-true" if half_of(wanted) else wanted
     try:

@@ -7,7 +7,6 @@ falls on all points alike.
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Sequence
 from datetime import timedelta
@@ -25,6 +24,7 @@ from parlab.data.tokenizer import Tokenizer
 from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
 from parlab.experiment.arguments import Parser, quiet_libraries
+from parlab.experiment.devices import started_by_torchrun
 from parlab.experiment.encodings import Encodings, sample_of
 from parlab.experiment.grid import Point, make_points, split_values
 from parlab.experiment.prediction import PredictionSet, decode_waves, make_prompting, readable
@@ -116,7 +116,7 @@ def make_fabric(accelerator: str, devices: int | None) -> Any:
     from lightning.fabric.strategies import DDPStrategy
 
     # Without this each process of torchrun would take itself for the only one, and all write the same files.
-    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else None
+    started = started_by_torchrun()
     if devices is not None and started is not None and devices != started:
         raise UserError(f"--devices is {devices}, but torchrun started {started} processes, expected as many; leave --devices out")
     count = devices or started or 1

@@ -35,7 +35,7 @@ def resolve_mode(mode: str) -> str:
     import netrc
 
     try:
-        known = netrc.netrc().authenticators("api.wandb.ai") is not None
+        known = any("wandb" in host or "coreweave" in host for host in netrc.netrc().hosts)  # what `wandb login` writes
     except (OSError, netrc.NetrcParseError):
         known = False
     return "online" if known or os.environ.get("WANDB_API_KEY") else "offline"

@@ -60,7 +60,7 @@ def main() -> None:
         with torch.device("meta"):
             model = network(size)
         total = sum(p.numel() for p in model.parameters())
-        ends = {t for t in HOW.targets}
+        ends = set(HOW.targets)
         layers = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n.rsplit(".", 1)[-1] in ends]
         trained = sum(HOW.rank * (m.in_features + m.out_features) for m in layers)
         one, two = activations(size, 1), activations(size, 2)

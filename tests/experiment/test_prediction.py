@@ -235,6 +235,19 @@ def test_devices_share_batches_of_several(model: str, data: str, tmp_path: Path,
 
 
 @pytest.mark.slow
+def test_torchrun_shares_the_work(model: str, data: str, tmp_path: Path, one_thread: None) -> None:
+    """Without any option of the Trainer; the same bytes as one process."""
+    predict(model, data, SOME, tmp_path / "one", batch_size=1)
+    base = command(model, data, tmp_path / "two", "--batch_size", "1", "--device", "cpu")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *base[1:]]
+    subprocess.run(torchrun, check=True, env=environment(), timeout=240)
+    assert timeless(tmp_path / "two") == timeless(tmp_path / "one")
+    wrong = subprocess.run([*torchrun, "--trainer.devices", "3"], env=environment(), timeout=240, capture_output=True, text=True)
+    assert wrong.returncode != 0
+    assert "torchrun started 2 processes" in wrong.stderr
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_in_order(model: str, tmp_path: Path) -> None:
     """Exit status 130, one sentence, and the same command goes on from there."""
     lines = []
