@@ -1,8 +1,8 @@
 """parlab: partially autoregressive decoding of hybrid CTC/attention speech recognition.
 
-    import parlab
-    asr = parlab.load("exp/model")
-    asr.transcribe(["a.wav", "b.flac"], decoder="par", threshold=0.99)[0].text
+import parlab
+asr = parlab.load("exp/model")
+asr.transcribe(["a.wav", "b.flac"], decoder="par", threshold=0.99)[0].text
 """
 
 from __future__ import annotations

@@ -64,7 +64,9 @@ class ASR:
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}, expected at least 1; correct it")
-        single = isinstance(audio, (str, Path)) or (isinstance(audio, tuple) and not isinstance(audio[0], (str, Path, tuple)))
+        single = isinstance(audio, (str, Path)) or (
+            isinstance(audio, tuple) and not isinstance(audio[0], (str, Path, tuple))
+        )
         items: list[Any] = [audio] if single else list(audio)  # type: ignore[list-item, arg-type]
         how = make_decoder(decoder, **options) if isinstance(decoder, str) else decoder
         asked = make_prompting(self.model, self.tokenizer, language, task, timestamps, text_prompt)
@@ -156,7 +158,9 @@ def waveform(samples: Any) -> np.ndarray:
     """
     array = np.asarray(samples.detach().cpu() if isinstance(samples, torch.Tensor) else samples)
     if array.ndim not in (1, 2):
-        raise UserError(f"the audio is an array of shape {array.shape}, expected (samples,) or (samples, channels); reshape it")
+        raise UserError(
+            f"the audio is an array of shape {array.shape}, expected (samples,) or (samples, channels); reshape it"
+        )
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         raise UserError(
             f"the audio is an array of shape {array.shape}, expected (samples, channels) with more samples than channels; "

@@ -40,7 +40,9 @@ def tiny_config(encoder: str = "conformer", letters: str = LETTERS, **changes: A
         "normalize": "utterance_mvn",
     }
     for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) and isinstance(config.get(key), dict) else value
+        config[key] = (
+            {**config[key], **value} if isinstance(value, dict) and isinstance(config.get(key), dict) else value
+        )
     return config
 
 

@@ -23,7 +23,19 @@ SENTENCES = [
 WINDOW = 2.0  # seconds, for the 30 of the real ones
 STEP = 0.1
 TIMES = [f"<{i * STEP:.2f}>" for i in range(round(WINDOW / STEP) + 1)]
-SYMBOLS = ["<blank>", "<unk>", "<na>", "<nospeech>", "<deu>", "<eng>", "<fra>", "<nolang>", "<asr>", "<st_deu>", "<st_eng>"]
+SYMBOLS = [
+    "<blank>",
+    "<unk>",
+    "<na>",
+    "<nospeech>",
+    "<deu>",
+    "<eng>",
+    "<fra>",
+    "<nolang>",
+    "<asr>",
+    "<st_deu>",
+    "<st_eng>",
+]
 
 
 def s2t_tokenizer(folder: Path) -> Tokenizer:
@@ -74,7 +86,11 @@ def s2t_config(tokenizer: Tokenizer, kind: str = "s2t", **changes: Any) -> dict[
         },
     }
     if kind == "s2t_ctc":
-        config |= {"encoder": "e_branchformer_ctc", "promptencoder": "transformer", "model_conf": {"interctc_weight": 0.5}}
+        config |= {
+            "encoder": "e_branchformer_ctc",
+            "promptencoder": "transformer",
+            "model_conf": {"interctc_weight": 0.5},
+        }
         config["encoder_conf"] = {
             **encoder,
             "input_layer": "conv2d8",  # takes a prompt, which conv2d does not
@@ -86,11 +102,15 @@ def s2t_config(tokenizer: Tokenizer, kind: str = "s2t", **changes: Any) -> dict[
         config["promptencoder_conf"] = {**small, "dropout_rate": 0.0, "positional_dropout_rate": 0.0}
         del config["decoder"], config["decoder_conf"], config["preprocessor_conf"]
     for key, value in changes.items():
-        config[key] = {**config[key], **value} if isinstance(value, dict) and isinstance(config.get(key), dict) else value
+        config[key] = (
+            {**config[key], **value} if isinstance(value, dict) and isinstance(config.get(key), dict) else value
+        )
     return config
 
 
-def s2t_model(tokenizer: Tokenizer, kind: str = "s2t", seed: int = 0, sharpness: float = 3.0, **changes: Any) -> HybridModel:
+def s2t_model(
+    tokenizer: Tokenizer, kind: str = "s2t", seed: int = 0, sharpness: float = 3.0, **changes: Any
+) -> HybridModel:
     """A random model in evaluation mode."""
     torch.manual_seed(seed)
     model = build_model(s2t_config(tokenizer, kind, **changes)).eval()

@@ -34,7 +34,10 @@ def test_every_kind_of_array_is_the_same_audio(folder: Path, tmp_path: Path) -> 
     integers = np.round(tone(1.0) * 32768).astype(np.int16)
     soundfile.write(tmp_path / "a.wav", integers, 16000)
     floats = integers.astype(np.float32) / 32768
-    pairs = [(x, 16000) for x in (floats, integers, np.stack([integers] * 2, 1), torch.from_numpy(floats), floats.astype(float))]
+    pairs = [
+        (x, 16000)
+        for x in (floats, integers, np.stack([integers] * 2, 1), torch.from_numpy(floats), floats.astype(float))
+    ]
     found = asr.transcribe([tmp_path / "a.wav", *pairs], decoder="greedy")
     assert found[0].tokens
     assert all(h.tokens == found[0].tokens for h in found)

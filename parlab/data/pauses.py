@@ -45,7 +45,9 @@ def read_blocks(path: str | Path, start: float, duration: float | None) -> Itera
                 left -= len(block)
                 yield block.mean(axis=1), rate
     except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:
-        raise UserError(f"the audio file {path} cannot be decoded ({str(error)[:120]}); copy or convert it again") from error
+        raise UserError(
+            f"the audio file {path} cannot be decoded ({str(error)[:120]}); copy or convert it again"
+        ) from error
 
 
 def envelope(blocks: Iterable[tuple[NDArray[np.float32], int]]) -> NDArray[np.float32]:
@@ -92,7 +94,9 @@ def cut_at_pauses(utterances: Sequence[Utterance], longest: float) -> list[Utter
     for u in utterances:
         try:
             duration = u.duration if u.duration is not None else max(audio_seconds(u.audio) - u.start, 0.0)
-            cuts = cut_points(envelope(read_blocks(u.audio, u.start, u.duration)), longest) if duration > longest else []
+            cuts = (
+                cut_points(envelope(read_blocks(u.audio, u.start, u.duration)), longest) if duration > longest else []
+            )
         except UserError:
             out.append(u)
             continue
@@ -102,6 +106,8 @@ def cut_at_pauses(utterances: Sequence[Utterance], longest: float) -> list[Utter
             continue
         for n, (begin, end) in enumerate(pairwise(edges)):
             extra = {**u.extra, PART: u.id}
-            piece = replace(u, id=f"{u.id}#{n:04d}", text=None, start=u.start + begin, duration=end - begin, extra=extra)
+            piece = replace(
+                u, id=f"{u.id}#{n:04d}", text=None, start=u.start + begin, duration=end - begin, extra=extra
+            )
             out.append(piece)
     return out

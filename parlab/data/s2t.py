@@ -61,10 +61,15 @@ class S2TSymbols:
         Raises:
             UserError: the model has no such language or task, or no time symbols.
         """
-        head = [self._find("language", self.languages, language or self._default()), self._find("task", self.tasks, task)]
+        head = [
+            self._find("language", self.languages, language or self._default()),
+            self._find("task", self.tasks, task),
+        ]
         if self.encoder_prompt:
             if timestamps:
-                raise UserError("an OWSM-CTC model writes no timestamp symbols, expected timestamps=False; use its frames")
+                raise UserError(
+                    "an OWSM-CTC model writes no timestamp symbols, expected timestamps=False; use its frames"
+                )
             return (*(previous or [i for i in (self.na,) if i is not None]), *head)
         if timestamps and (self.first_time is None or self.last_time is None):
             raise UserError("this model has no time symbols, expected <0.00> and later ones; decode without timestamps")
@@ -82,7 +87,9 @@ class S2TSymbols:
         if symbol not in table:
             some = ", ".join(t.strip("<>") for t in list(table)[:8]) or "none"
             hint = nearest(symbol.strip("<>"), [t.strip("<>") for t in table])
-            raise UserError(f"this model has no {what} '{name.strip('<>')}'{hint} (it has {some}{', ...' if len(table) > 8 else ''})")
+            raise UserError(
+                f"this model has no {what} '{name.strip('<>')}'{hint} (it has {some}{', ...' if len(table) > 8 else ''})"
+            )
         return table[symbol]
 
     def tasks_of(self, prompt: Sequence[int]) -> list[str]:
@@ -122,7 +129,9 @@ def s2t_symbols(config: Mapping[str, Any], kind: str) -> S2TSymbols | None:
     model_conf, conf = config.get("model_conf") or {}, config.get("preprocessor_conf") or {}
     index = {token: i for i, token in reversed(list(enumerate(tokens)))}
     languages = {
-        t: i for i, t in enumerate(tokens) if (_LANGUAGE.fullmatch(t) and t not in _NO_LANGUAGES) or t == UNKNOWN_LANGUAGE
+        t: i
+        for i, t in enumerate(tokens)
+        if (_LANGUAGE.fullmatch(t) and t not in _NO_LANGUAGES) or t == UNKNOWN_LANGUAGE
     }
     encoder_prompt = kind == "s2t_ctc"
     return S2TSymbols(

@@ -108,7 +108,9 @@ class AR(Decoder):
             scorers.append(times)
         if self.ctc_weight > 0:
             if times is not None and bool(times.timed.any()):
-                raise UserError("CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0")
+                raise UserError(
+                    "CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0"
+                )
             check_transcription(model, prompts, "ctc_weight above 0")
             log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
             windows = Windows.whole(log_probs, lengths, model.special.blank)
@@ -183,8 +185,6 @@ def ended_hypotheses(ended: Ended) -> list[Hypothesis]:
         ]
         best = found[0] if found else Hypothesis((), float("-inf"))
         if len(scores) > 1:
-            best = Hypothesis(
-                best.tokens, best.score, best.token_confidence, nbest=tuple(found), counts=best.counts
-            )
+            best = Hypothesis(best.tokens, best.score, best.token_confidence, nbest=tuple(found), counts=best.counts)
         out.append(best)
     return out

@@ -129,7 +129,9 @@ def prefix_beam(
         new = token.flatten(1).gather(1, (place - beam).clamp(min=0))
         next_blank = torch.where(extends, NEVER, stay_blank.gather(1, parent))
         next_token = torch.where(extends, score.gather(1, place), stay_token.gather(1, parent))
-        next_name = torch.where(extends, renamed.flatten(1).gather(1, (place - beam).clamp(min=0)), name.gather(1, parent))
+        next_name = torch.where(
+            extends, renamed.flatten(1).gather(1, (place - beam).clamp(min=0)), name.gather(1, parent)
+        )
         next_last = torch.where(extends, new, last.gather(1, parent))
         ends_blank = torch.where(live, next_blank, ends_blank)
         ends_token = torch.where(live, next_token, ends_token)
@@ -175,7 +177,12 @@ def prefix_hypotheses(found: Prefixes, log_probs: Tensor, nbest: int) -> list[Hy
         best = listed[0]
         if nbest > 1:
             best = Hypothesis(
-                best.tokens, best.score, best.token_confidence, best.token_frames, nbest=tuple(listed), counts=best.counts
+                best.tokens,
+                best.score,
+                best.token_confidence,
+                best.token_frames,
+                nbest=tuple(listed),
+                counts=best.counts,
             )
         out.append(best)
     return out

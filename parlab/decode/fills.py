@@ -58,7 +58,10 @@ def score_drafts(
     logits = decoder.logits(hidden[owner, prefix_length[segment] - 1 + place])
     scores = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1)
     attention = scores.new_zeros(len(count)).index_add_(0, segment, scores)
-    tokens = [draft.tokens[segments.owner, (segments.start + i).clamp(max=draft.tokens.size(1) - 1)] for i in range(int(count.max()) - 1)]
+    tokens = [
+        draft.tokens[segments.owner, (segments.start + i).clamp(max=draft.tokens.size(1) - 1)]
+        for i in range(int(count.max()) - 1)
+    ]
     return DraftScores(attention, window_scores(ctc, tokens, count - 1))
 
 

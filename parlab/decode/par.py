@@ -188,7 +188,9 @@ class SegmentSearch:
         banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
         beam = BeamOptions(options.beam_size, nbest, banned, options.length_normalize)
         ended = beam_search(scorers, groups, beam)
-        return best_fills(ended, segments, self.draft, drafts, ctc, options.ctc_weight, in_search, options.length_normalize)
+        return best_fills(
+            ended, segments, self.draft, drafts, ctc, options.ctc_weight, in_search, options.length_normalize
+        )
 
     def _attention(self, segments: Segments, prefix_length: Tensor) -> AttentionScorer:
         hidden = self.hidden[segments.owner, prefix_length - 1]
@@ -235,9 +237,7 @@ class SegmentSearch:
 
 def _unmasked(hypothesis: Hypothesis) -> Hypothesis:
     counts = {**hypothesis.counts, **_counts([], 0)}
-    return Hypothesis(
-        hypothesis.tokens, 0.0, hypothesis.token_confidence, hypothesis.token_frames, counts=counts
-    )
+    return Hypothesis(hypothesis.tokens, 0.0, hypothesis.token_confidence, hypothesis.token_frames, counts=counts)
 
 
 def _counts(fills: list[Fill], masked: int) -> dict[str, float]:
@@ -258,7 +258,9 @@ def _assemble(draft: Draft, segments: Segments, fills: list[Fill]) -> list[Hypot
     for i, greedy in enumerate(draft_hypotheses(draft)):
         mine = [s for s, owner in enumerate(owners) if owner == i]
         parts = [
-            Segment(starts[s], ends[s], greedy.tokens[starts[s] : ends[s]], fills[s].tokens, fills[s].score, fills[s].forced)
+            Segment(
+                starts[s], ends[s], greedy.tokens[starts[s] : ends[s]], fills[s].tokens, fills[s].score, fills[s].forced
+            )
             for s in mine
         ]
         whole = assemble(

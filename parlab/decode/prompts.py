@@ -99,7 +99,9 @@ def identify_languages(model: HybridModel, encoder_out: Tensor, lengths: Tensor)
         UserError: the model has no language symbols.
     """
     if model.s2t is None or not model.s2t.languages:
-        raise UserError("this model has no language symbols, expected an OWSM model for language 'auto'; name no language")
+        raise UserError(
+            "this model has no language symbols, expected an OWSM model for language 'auto'; name no language"
+        )
     decoder = model.rows
     start = torch.full((len(lengths), 1), model.special.sos, device=encoder_out.device)
     hidden, _ = decoder.prefill(start, decoder.cross_cache(encoder_out, lengths))

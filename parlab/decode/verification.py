@@ -12,7 +12,11 @@ from parlab.model.rows import CrossCache, RowDecoder
 
 
 def sequence_scores(
-    decoder: RowDecoder, cross: CrossCache, prompts: Sequence[Sequence[int]], candidates: Sequence[Sequence[Sequence[int]]], stop: int
+    decoder: RowDecoder,
+    cross: CrossCache,
+    prompts: Sequence[Sequence[int]],
+    candidates: Sequence[Sequence[Sequence[int]]],
+    stop: int,
 ) -> Tensor:
     """Decoder log-probability (B, K) of K candidates per utterance, each with its stop token.
 
@@ -37,7 +41,12 @@ def sequence_scores(
 
 
 def greedy_continuations(
-    decoder: RowDecoder, cross: CrossCache, rows: Sequence[Sequence[int]], since: Sequence[int], banned: Sequence[int], stop: int
+    decoder: RowDecoder,
+    cross: CrossCache,
+    rows: Sequence[Sequence[int]],
+    since: Sequence[int],
+    banned: Sequence[int],
+    stop: int,
 ) -> tuple[list[list[int]], list[list[float]], list[list[float]]]:
     """For each row, what the decoder would say after each of its places from ``since`` on.
 

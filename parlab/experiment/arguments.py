@@ -169,9 +169,7 @@ def decoder_class(name: str) -> type[Decoder]:
         UserError: there is none.
     """
     if name not in DECODERS:
-        raise UserError(
-            f"there is no decoder '{name}', expected one of {', '.join(DECODERS)}{nearest(name, DECODERS)}"
-        )
+        raise UserError(f"there is no decoder '{name}', expected one of {', '.join(DECODERS)}{nearest(name, DECODERS)}")
     return DECODERS[name]
 
 
@@ -207,7 +205,12 @@ def quiet_libraries() -> None:
     import logging
     import warnings
 
-    for pattern in (".*isinstance\\(treespec.*", ".*eagerly read CutSet.*", ".*litlogger.*", ".*does not have many workers.*"):
+    for pattern in (
+        ".*isinstance\\(treespec.*",
+        ".*eagerly read CutSet.*",
+        ".*litlogger.*",
+        ".*does not have many workers.*",
+    ):
         warnings.filterwarnings("ignore", message=pattern)
     warnings.filterwarnings("ignore", category=UserWarning, module="lightning.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):

@@ -27,8 +27,12 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = Parser.of("compare", "Compare predictions on the same data: WER, CER, significance, speed.")
     parser.add_argument("--config", action="config", help="read options from a YAML file")
-    parser.add_argument("folders", nargs="+", type=str, help="folders that `predict --out` wrote; the first is the baseline")
-    parser.add_argument("--margin", type=float, default=0.005, help="'no worse than': absolute WER that may be lost (a fraction)")
+    parser.add_argument(
+        "folders", nargs="+", type=str, help="folders that `predict --out` wrote; the first is the baseline"
+    )
+    parser.add_argument(
+        "--margin", type=float, default=0.005, help="'no worse than': absolute WER that may be lost (a fraction)"
+    )
     parser.add_argument("--json", type=str | None, default=None, help="write everything to this file")
     parser.add_argument("--markdown", type=bool, default=False, help="print the table of systems as Markdown")
     parser.add_argument("--show", type=int, default=10, help="differing utterances to print")
@@ -68,7 +72,9 @@ def differences_of_data(a: Prediction, b: Prediction) -> list[str]:
     in_a, in_b = ({r["id"]: r for r in p.records} for p in (a, b))
     apart = sorted(in_a.keys() ^ in_b.keys())
     if apart:
-        counts = f"{len(in_a.keys() - in_b.keys())} only in the first, {len(in_b.keys() - in_a.keys())} only in the second"
+        counts = (
+            f"{len(in_a.keys() - in_b.keys())} only in the first, {len(in_b.keys() - in_a.keys())} only in the second"
+        )
         found.append(f"different utterances ({counts}, as '{apart[0]}')")
     both = [(in_a[i], in_b[i]) for i in sorted(in_a.keys() & in_b.keys())]
     references = [x["id"] for x, y in both if x.get("ref") != y.get("ref")]

@@ -15,7 +15,11 @@ def markdown(result: dict[str, Any]) -> str:
     ]
     verdicts = {pair["other"]: pair.get("verdict", "") for pair in result["pairs"]}
     for s in result["systems"]:
-        wer = f"{100 * s['wer']['rate']:.2f} [{100 * s['wer']['low']:.1f}, {100 * s['wer']['high']:.1f}]" if "wer" in s else ""
+        wer = (
+            f"{100 * s['wer']['rate']:.2f} [{100 * s['wer']['low']:.1f}, {100 * s['wer']['high']:.1f}]"
+            if "wer" in s
+            else ""
+        )
         cer = f"{100 * s['cer']['rate']:.2f}" if "cer" in s else ""
         work = f"{s['passes']:.0f} + {s['steps']:.0f}"
         speed = [_number(s, "search_seconds", ".2f"), _number(s, "rtfx", ".1f")]
@@ -40,7 +44,9 @@ def print_comparison(result: dict[str, Any], show: int) -> None:
     for name in ("prediction", "decoder", "WER", "CER", "RTFx", "search s", "masked"):
         table.add_column(name, justify="left" if name in {"prediction", "decoder"} else "right")
     for s in result["systems"]:
-        rates = [f"{s[k]['rate']:.2%} \\[{s[k]['low']:.2%}, {s[k]['high']:.2%}]" if k in s else "" for k in ("wer", "cer")]
+        rates = [
+            f"{s[k]['rate']:.2%} \\[{s[k]['low']:.2%}, {s[k]['high']:.2%}]" if k in s else "" for k in ("wer", "cer")
+        ]
         speed = [_number(s, "rtfx", ".1f"), _number(s, "search_seconds", ".2f")]
         table.add_row(escape(s["name"]), s["decoder"]["name"], *rates, *speed, f"{s['masked_share']:.1%}")
     console.print(table)

@@ -152,8 +152,12 @@ def check_s2t_augmentation(how: Augmentation, utterances: Sequence[Utterance]) -
         UserError: utterances would be joined, or time symbols would be moved.
     """
     if how.join_probability > 0:
-        raise UserError("data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0")
-    if any(speed != 1.0 for speed in how.speeds) and any(plain(u.text or "") != (u.text or "").strip() for u in utterances):
+        raise UserError(
+            "data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0"
+        )
+    if any(speed != 1.0 for speed in how.speeds) and any(
+        plain(u.text or "") != (u.text or "").strip() for u in utterances
+    ):
         raise UserError(
             "data.augmentation changes the speed, and the texts hold time symbols, which would be wrong then; set its speeds "
             "to [1.0], or take the times out"

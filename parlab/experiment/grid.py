@@ -70,7 +70,10 @@ def split_values(argv: Sequence[str]) -> list[str]:
             name, has_value, value = argument.partition("=")
             text = value if has_value else next(arguments, "")
             parsed = yaml.safe_load(text if text.startswith("[") else f"[{text}]")
-            out += [f"--grid.{name.removeprefix('--decoder.')}", yaml.safe_dump(parsed, default_flow_style=True).strip()]
+            out += [
+                f"--grid.{name.removeprefix('--decoder.')}",
+                yaml.safe_dump(parsed, default_flow_style=True).strip(),
+            ]
         else:
             out.append(argument)
     return out

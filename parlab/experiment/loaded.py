@@ -105,13 +105,19 @@ def read_prediction(folder: Path, name: str | None = None) -> Prediction:
             f"{folder} holds no prediction (metrics.json or hypotheses.jsonl is missing or broken); name a folder that "
             "`predict --out` wrote"
         ) from error
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("decoder"), dict) or "name" not in metrics["decoder"]:
+    if (
+        not isinstance(metrics, dict)
+        or not isinstance(metrics.get("decoder"), dict)
+        or "name" not in metrics["decoder"]
+    ):
         raise UserError(f"{folder}/metrics.json names no decoder, expected what `predict` writes; predict again")
     records = [_record(folder, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     records.sort(key=lambda r: r["id"])
     twice = [i for i, count in Counter(r["id"] for r in records).items() if count > 1]
     if twice:
-        raise UserError(f"{folder}/hypotheses.jsonl holds '{twice[0]}' more than once, expected each id once; predict again")
+        raise UserError(
+            f"{folder}/hypotheses.jsonl holds '{twice[0]}' more than once, expected each id once; predict again"
+        )
     expected = metrics.get("utterances")
     if isinstance(expected, int) and expected != len(records):
         raise UserError(

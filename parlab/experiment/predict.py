@@ -40,9 +40,15 @@ def make_parser() -> Parser:
     parser.add_argument("--batch_size", type=int, default=8, help="utterances decoded together")
     parser.add_argument("--batch_seconds", type=float, default=240.0, help="padded seconds decoded together")
     parser.add_argument("--max_seconds", type=float, default=120.0, help="longest audio that is decoded in one piece")
-    parser.add_argument("--long_audio", type=bool, default=False, help="cut longer recordings at pauses, and join the results")
-    parser.add_argument("--piece_seconds", type=float | None, default=None, help="longest piece; the model's window, else 20")
-    parser.add_argument("--subtitles", type=list[str], default=[], help="also write DIR/transcripts/ID.FORMAT: srt, vtt, json")
+    parser.add_argument(
+        "--long_audio", type=bool, default=False, help="cut longer recordings at pauses, and join the results"
+    )
+    parser.add_argument(
+        "--piece_seconds", type=float | None, default=None, help="longest piece; the model's window, else 20"
+    )
+    parser.add_argument(
+        "--subtitles", type=list[str], default=[], help="also write DIR/transcripts/ID.FORMAT: srt, vtt, json"
+    )
     parser.add_argument("--language", type=str | None, default=None, help="S2T: language, as eng, or auto")
     parser.add_argument("--task", type=str, default="asr", help="S2T: asr, or a translation as st_deu")
     parser.add_argument("--timestamps", type=bool, default=False, help="S2T: let ar (without CTC) write times")
@@ -50,7 +56,9 @@ def make_parser() -> Parser:
     parser.add_argument("--normalizer", type=str, default="none", help="text normaliser for WER and CER")
     parser.add_argument("--limit", type=int | None, default=None, help="decode only so many utterances")
     parser.add_argument("--device", type=str | None, default=None, help="cpu, cuda, cuda:1, ...; the best by default")
-    parser.add_argument("--precision", type=str | None, default=None, help="32-true, bf16-true, bf16-mixed, 16-mixed, ...")
+    parser.add_argument(
+        "--precision", type=str | None, default=None, help="32-true, bf16-true, bf16-mixed, 16-mixed, ..."
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that load audio")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random generator")
     parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
@@ -168,7 +176,11 @@ def predict(
     module.net.to_device(module.device, half_of(used_precision))
     if run.is_global_zero:
         # Batching and the number of devices change no result, so that a restart may choose others.
-        identity: dict[str, Any] = {k: v for k, v in configuration.items() if k not in {"model", "data", "batch_size", "batch_seconds", "long_audio"}}
+        identity: dict[str, Any] = {
+            k: v
+            for k, v in configuration.items()
+            if k not in {"model", "data", "batch_size", "batch_seconds", "long_audio"}
+        }
         identity["long_audio"] = [cutting.on, cutting.piece_seconds]
         identity["parlab"] = versions()["parlab"]
         claim_directory(out, {**identity, "model_hash": hashes["model"], "data_hash": hashes["data"]})

@@ -63,7 +63,9 @@ class PredictionSet(Dataset):
         with watch.phase("load"):
             for u in self.batches[index]:
                 try:
-                    wave = load_audio(u.audio, self.sample_rate, u.start, u.duration, self.min_samples, self.max_seconds)
+                    wave = load_audio(
+                        u.audio, self.sample_rate, u.start, u.duration, self.min_samples, self.max_seconds
+                    )
                     check_duration(u, len(wave) / self.sample_rate)
                 except UserError as error:
                     failed.append((u.id, str(error)))

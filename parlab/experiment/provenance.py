@@ -22,7 +22,11 @@ from parlab.data.sources import Utterance
 @cache
 def versions() -> dict[str, str | None]:
     """Versions of parlab (with its commit, where it runs from a checkout) and of what decides a result."""
-    found: dict[str, str | None] = {"parlab": parlab.__version__, "commit": _commit(), "python": platform.python_version()}
+    found: dict[str, str | None] = {
+        "parlab": parlab.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+    }
     for name in ("torch", "espnet", "lightning", "lhotse", "sentencepiece", "kaldialign"):
         try:
             found[name] = version(name)

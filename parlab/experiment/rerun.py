@@ -20,7 +20,9 @@ def main(argv: Sequence[str]) -> int:
     quiet_libraries()
     parser = Parser.of("rerun", "Repeat a prediction and compare the text.")
     parser.add_argument("directory", type=str, help="folder that `predict --out` wrote")
-    parser.add_argument("--out", type=str | None, default=None, help="folder for the new results; DIRECTORY-rerun by default")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="folder for the new results; DIRECTORY-rerun by default"
+    )
     parser.add_argument("--model", type=str | None, default=None, help="the model, where it has moved")
     parser.add_argument("--data", type=str | None, default=None, help="the data, where they have moved")
     o = parser.parse_args(list(argv))
@@ -70,7 +72,9 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     try:
         return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{directory} holds no prediction (metrics.json is missing or broken); name another folder") from error
+        raise UserError(
+            f"{directory} holds no prediction (metrics.json is missing or broken); name another folder"
+        ) from error
 
 
 def differing(a: Path, b: Path) -> list[str]:

@@ -87,7 +87,9 @@ def print_metrics(metrics: dict[str, Any], out: Path) -> None:
     parts = [metrics["decoder"]["name"]]
     for name in ("wer", "cer"):
         if name in metrics:
-            parts.append(f"{name.upper()} {metrics[name]['rate']:.2%} ({metrics[name]['errors']}/{metrics[name]['total']})")
+            parts.append(
+                f"{name.upper()} {metrics[name]['rate']:.2%} ({metrics[name]['errors']}/{metrics[name]['total']})"
+            )
     speed, par = metrics["speed"], metrics["par"]
     parts.append(f"RTFx {speed['rtfx']:.1f}")
     parts.append(f"search {speed['search_seconds']:.2f} s of {speed['audio_seconds']:.0f} s audio")

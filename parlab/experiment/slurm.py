@@ -26,7 +26,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--time", type=str, default="04:00:00", help="time limit")
     parser.add_argument("--partition", type=str | None, default=None, help="partition")
     parser.add_argument("--name", type=str, default="parlab", help="name of the job")
-    parser.add_argument("--setup", type=str, default=". .venv/bin/activate", help="a line that prepares the environment")
+    parser.add_argument(
+        "--setup", type=str, default=". .venv/bin/activate", help="a line that prepares the environment"
+    )
     o = parser.parse_args(own)
     print(job_script(command, o.nodes, o.devices, o.cpus, o.memory, o.time, o.partition, o.name, o.setup), end="")
     return 0

@@ -55,7 +55,9 @@ def cues(record: dict[str, Any]) -> list[Timed]:
     words = words_of(record)
     if not words:
         whole = [{"start": 0.0, "duration": record["duration"], "text": record["text"]}]
-        return [Timed(p["start"], p["start"] + p["duration"], p["text"]) for p in record.get("pieces", whole) if p["text"]]
+        return [
+            Timed(p["start"], p["start"] + p["duration"], p["text"]) for p in record.get("pieces", whole) if p["text"]
+        ]
     found: list[Timed] = []
     for word in words:
         last = found[-1] if found else None

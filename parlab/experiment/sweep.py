@@ -49,19 +49,27 @@ PHASES = ("load", "encode", "ctc", "search")
 
 def make_parser() -> Parser:
     """The options of ``sweep``."""
-    parser = Parser.of("sweep", "Decode data with many settings of a decoder: --decoder par --decoder.threshold 0.5,0.9")
+    parser = Parser.of(
+        "sweep", "Decode data with many settings of a decoder: --decoder par --decoder.threshold 0.5,0.9"
+    )
     parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument("--model", type=str, required=True, help="ESPnet folder, run folder, checkpoint or hub id")
-    parser.add_argument("--data", type=str | list[str], required=True, help="manifest, Kaldi folder or cuts, with references")
+    parser.add_argument(
+        "--data", type=str | list[str], required=True, help="manifest, Kaldi folder or cuts, with references"
+    )
     parser.add_argument("--out", type=str, required=True, help="folder for the results; a restart goes on there")
-    parser.add_argument("--decoder", type=str, default="par", help="its options take several values: --decoder.beam_size 1,5,10")
+    parser.add_argument(
+        "--decoder", type=str, default="par", help="its options take several values: --decoder.beam_size 1,5,10"
+    )
     parser.add_argument("--grid", type=dict[str, Any], default={}, help="option: list of values; all combinations")
     parser.add_argument("--points", type=list[dict[str, Any]], default=[], help="settings instead of a grid")
     parser.add_argument("--sample", type=int | None, default=None, help="only so many random points")
     parser.add_argument("--seed", type=int, default=0, help="of random points and of the timed sample")
     parser.add_argument("--batch_size", type=int, default=8, help="utterances decoded together")
     parser.add_argument("--batch_seconds", type=float, default=240.0, help="padded seconds decoded together")
-    parser.add_argument("--timed_utterances", type=int, default=20, help="utterances that speed is measured on; 0: none")
+    parser.add_argument(
+        "--timed_utterances", type=int, default=20, help="utterances that speed is measured on; 0: none"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="times that each point is timed; the median counts")
     parser.add_argument("--language", type=str | None, default=None, help="S2T: language, as eng, or auto")
     parser.add_argument("--task", type=str, default="asr", help="S2T: asr, or a translation as st_deu")
@@ -70,9 +78,13 @@ def make_parser() -> Parser:
     parser.add_argument("--memory_gib", type=float, default=4.0, help="encoder outputs kept in memory")
     parser.add_argument("--disk_gib", type=float, default=50.0, help="encoder outputs memory-mapped beyond that")
     parser.add_argument("--accelerator", type=str, default="auto", help="Lightning's accelerator")
-    parser.add_argument("--devices", type=int | None, default=None, help="devices that share the points; 1, or torchrun's")
+    parser.add_argument(
+        "--devices", type=int | None, default=None, help="devices that share the points; 1, or torchrun's"
+    )
     parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
-    parser.add_argument("--wandb_layout", type=str, default="table", help="one run with a table, or 'group': a run per point")
+    parser.add_argument(
+        "--wandb_layout", type=str, default="table", help="one run with a table, or 'group': a run per point"
+    )
     parser.add_argument("--project", type=str, default="parlab", help="W&B project")
     return parser
 
@@ -84,9 +96,13 @@ def main(argv: Sequence[str]) -> int:
     points = make_points(o.decoder, o.grid or {}, o.points or [], o.sample, o.seed)
     fabric = make_fabric(o.accelerator, o.devices)
     out = Path(o.out)
-    study = Study(o.model, o.data, out, o.normalizer, o.limit, o.batch_size, o.batch_seconds, fabric.device, fabric.global_rank)
+    study = Study(
+        o.model, o.data, out, o.normalizer, o.limit, o.batch_size, o.batch_seconds, fabric.device, fabric.global_rank
+    )
     study.prompting = make_prompting(study.net, study.tokenizer, o.language, o.task)
-    shared = {k: v for k, v in vars(o).items() if k not in {"config", "out", "devices", "accelerator", "wandb", "project"}}
+    shared = {
+        k: v for k, v in vars(o).items() if k not in {"config", "out", "devices", "accelerator", "wandb", "project"}
+    }
     if fabric.is_global_zero:
         claim_directory(out, {"sweep": True, "decoder": o.decoder, **study.identity()})
         listed = [{"name": p.name, "options": dict(p.options)} for p in points]
@@ -118,7 +134,9 @@ def make_fabric(accelerator: str, devices: int | None) -> Any:
     # Without this each process of torchrun would take itself for the only one, and all write the same files.
     started = started_by_torchrun()
     if devices is not None and started is not None and devices != started:
-        raise UserError(f"--devices is {devices}, but torchrun started {started} processes, expected as many; leave --devices out")
+        raise UserError(
+            f"--devices is {devices}, but torchrun started {started} processes, expected as many; leave --devices out"
+        )
     count = devices or started or 1
     # Points may take hours more than others; the process that is done would give up after half an hour of waiting.
     strategy: Any = DDPStrategy(timeout=timedelta(days=30)) if count > 1 else "auto"
@@ -152,7 +170,9 @@ class Study:
         self.net.to(device)
         self.prompting = Prompting()
         self.model, self.data, self.out, self.device = str(model), data, out, device
-        self.cache = out / (f"cache{rank}" if rank else "cache")  # a process would empty the mapped files that another one reads
+        self.cache = out / (
+            f"cache{rank}" if rank else "cache"
+        )  # a process would empty the mapped files that another one reads
         self.normalize = normalizer(normalizer_name)
         self.limit, self.batch_size, self.batch_seconds = limit, batch_size, batch_seconds
         self.utterances: list[Utterance] = read_data(data, limit)
@@ -241,7 +261,8 @@ class Study:
         sample = sample_of([u for u in self.utterances if u.id not in failed], size, seed)
         rate = self.net.sample_rate
         loaded = {
-            u.id: load_audio(u.audio, rate, u.start, u.duration if u.start else None, self.net.min_samples) for u in sample
+            u.id: load_audio(u.audio, rate, u.start, u.duration if u.start else None, self.net.min_samples)
+            for u in sample
         }
         batches = prediction_batches(sample, self.batch_size, self.batch_seconds)
         peaks: dict[str, int] = {}
@@ -269,7 +290,11 @@ class Study:
             taken = sorted(rounds[point.name], key=lambda rows: sum(r["seconds"] for r in rows))
             middle = taken[len(taken) // 2]
             totals = [sum(r["seconds"] for r in rows) for rows in taken]
-            spread = {"seconds_min": min(totals), "seconds_median": statistics.median(totals), "seconds_max": max(totals)}
+            spread = {
+                "seconds_min": min(totals),
+                "seconds_median": statistics.median(totals),
+                "seconds_max": max(totals),
+            }
             metrics = self.read(point)
             own = {**environment, "peak_memory_bytes": peaks[point.name]}
             metrics["speed"] = {**speed_metrics(middle, own), **spread}
@@ -292,7 +317,11 @@ class Study:
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("time left"), TimeRemainingColumn()
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
     )
 
 
@@ -314,4 +343,3 @@ def print_points(out: Path, points: Sequence[Point]) -> None:
         timing = [f"{speed['rtfx']:.1f}", f"{speed['search_seconds']:.3f}"] if speed else ["", ""]
         table.add_row(point.name, *rates, masked, *timing)
     Console().print(table)
-

@@ -147,7 +147,9 @@ def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout:
         rows.append((point, flat))
     if layout == "group":
         for point, flat in rows:
-            run = start_run(mode, project, out, group=out.name, name=point.name, config=dict(point.options), job_type="sweep")
+            run = start_run(
+                mode, project, out, group=out.name, name=point.name, config=dict(point.options), job_type="sweep"
+            )
             if run is not None:
                 run.summary.update(flat)
                 finish_run(run)

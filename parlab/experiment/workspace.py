@@ -135,7 +135,9 @@ def _runs(options: str) -> tuple[Panel, ...]:
         Points("WER against RTFx", "speed/rtfx", "wer/rate"),
         Points("WER against threshold", f"{options}threshold", "wer/rate"),
         Points("Masked tokens against threshold", f"{options}threshold", "par/masked_tokens"),
-        Points("Search seconds against max_mask_parallel (-1: all)", f"{options}max_mask_parallel", "speed/search_seconds"),
+        Points(
+            "Search seconds against max_mask_parallel (-1: all)", f"{options}max_mask_parallel", "speed/search_seconds"
+        ),
         Points("Latency, median (s) against RTFx", "speed/rtfx", "speed/latency_p50"),
         Points("Latency, 90th percentile (s) against RTFx", "speed/rtfx", "speed/latency_p90"),
     )
@@ -148,7 +150,10 @@ def build(entity: str, project: str, name: str, sections: Sequence[Part]) -> Any
         UserError: ``wandb-workspaces`` is not installed, or the name is one that W&B does not take.
     """
     ws, wr = _packages()
-    made = [ws.Section(name=part.name, panels=[_panel(panel, wr) for panel in part.panels], is_open=part.open) for part in sections]
+    made = [
+        ws.Section(name=part.name, panels=[_panel(panel, wr) for panel in part.panels], is_open=part.open)
+        for part in sections
+    ]
     try:
         return ws.Workspace(
             entity=entity,

@@ -58,7 +58,11 @@ def _rates(errors: list[NDArray], totals: NDArray, replicates: int, seed: int) -
 
 
 def bootstrap_interval(
-    errors: ArrayLike, totals: ArrayLike, groups: Sequence[str] | None = None, replicates: int = REPLICATES, seed: int = 0
+    errors: ArrayLike,
+    totals: ArrayLike,
+    groups: Sequence[str] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """95 % interval of the pooled error rate; ``errors`` and ``totals`` (n,) are counts per utterance.
 

@@ -88,7 +88,9 @@ def _prompt_encoder(config: Mapping[str, Any]) -> nn.Module:
     conf = dict(config.get("promptencoder_conf") or {})
     kind = espnet.known_class("promptencoder", espnet.ENCODERS, config.get("promptencoder", "transformer"))
     if kind is None or "output_size" not in conf:
-        raise UserError("the config has no promptencoder_conf with an output_size, expected one as OWSM-CTC has; correct it")
+        raise UserError(
+            "the config has no promptencoder_conf with an output_size, expected one as OWSM-CTC has; correct it"
+        )
     return _make("promptencoder", kind, {**conf, "input_layer": None}, input_size=conf["output_size"])
 
 

@@ -49,12 +49,16 @@ def add_lora(net: HybridModel, how: LoRA) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise UserError("model.lora needs the package peft, which is not installed; run `pip install 'parlab[lora]'`") from error
+        raise UserError(
+            "model.lora needs the package peft, which is not installed; run `pip install 'parlab[lora]'`"
+        ) from error
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
     for target in how.targets:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
             ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
-            raise UserError(f"model.lora.targets names '{target}', but the linear layers are {', '.join(ends)}; name some of these")
+            raise UserError(
+                f"model.lora.targets names '{target}', but the linear layers are {', '.join(ends)}; name some of these"
+            )
     options: dict[str, Any] = {"r": how.rank, "lora_alpha": how.alpha, "lora_dropout": how.dropout}
     config = LoraConfig(target_modules=list(how.targets), **options)
     inject_adapter_in_model(config, net)

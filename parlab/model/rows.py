@@ -130,7 +130,9 @@ class RowDecoder:
         self.after_norm = d.after_norm if self.pre_norm else None
         self.output = PackedLinear.of(d.output_layer)
         self.vocab_size: int = d.output_layer.out_features
-        self.self_qkv = [PackedLinear.of(x.self_attn.linear_q, x.self_attn.linear_k, x.self_attn.linear_v) for x in self.layers]
+        self.self_qkv = [
+            PackedLinear.of(x.self_attn.linear_q, x.self_attn.linear_k, x.self_attn.linear_v) for x in self.layers
+        ]
         self.self_out = [PackedLinear.of(x.self_attn.linear_out) for x in self.layers]
         self.cross_q = [PackedLinear.of(x.src_attn.linear_q) for x in self.layers]
         self.cross_kv = [PackedLinear.of(x.src_attn.linear_k, x.src_attn.linear_v) for x in self.layers]
@@ -242,8 +244,12 @@ class RowDecoder:
 
     def _layer(self, i: int, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
         layer = self.layers[i]
-        x = self._residual(x, layer.norm1, lambda y: self._join(layer, "concat_linear1", y, self.self_out[i](attend_self(y))))
-        x = self._residual(x, layer.norm2, lambda y: self._join(layer, "concat_linear2", y, self.cross_out[i](attend_cross(y))))
+        x = self._residual(
+            x, layer.norm1, lambda y: self._join(layer, "concat_linear1", y, self.self_out[i](attend_self(y)))
+        )
+        x = self._residual(
+            x, layer.norm2, lambda y: self._join(layer, "concat_linear2", y, self.cross_out[i](attend_cross(y)))
+        )
         return self._residual(x, layer.norm3, lambda y: self._feed_forward(i, y))
 
     def _feed_forward(self, i: int, x: Tensor) -> Tensor:

@@ -66,7 +66,9 @@ class S2TCTCModel(HybridModel):
         Raises:
             UserError: always.
         """
-        raise UserError("OWSM-CTC models can be decoded but not trained here, expected an OWSM model with a decoder; name one")
+        raise UserError(
+            "OWSM-CTC models can be decoded but not trained here, expected an OWSM model with a decoder; name one"
+        )
 
     def _encode_prompted(self, x: Tensor, frames: Tensor, prompt: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Features (N, frames, n_mels) of one prompt to encoder output (N, T, D) and frame counts (N,)."""

@@ -51,7 +51,17 @@ def activations(size: str, blocks: int) -> int:
 
 def main() -> None:
     table = Table(title="GiB: fine-tuning with LoRA of rank 16, bf16-mixed, 30 s windows")
-    heads = ("size", "parameters", "trained", "weights", "optimiser", "per utterance", "batch of 2", "of 8", "predict bf16, of 8")
+    heads = (
+        "size",
+        "parameters",
+        "trained",
+        "weights",
+        "optimiser",
+        "per utterance",
+        "batch of 2",
+        "of 8",
+        "predict bf16, of 8",
+    )
     for head in heads:
         table.add_column(head, justify="right")
     for name in ("base", "small", "medium"):
@@ -61,7 +71,9 @@ def main() -> None:
             model = network(size)
         total = sum(p.numel() for p in model.parameters())
         ends = set(HOW.targets)
-        layers = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n.rsplit(".", 1)[-1] in ends]
+        layers = [
+            m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n.rsplit(".", 1)[-1] in ends
+        ]
         trained = sum(HOW.rank * (m.in_features + m.out_features) for m in layers)
         one, two = activations(size, 1), activations(size, 2)
         gc.collect()

@@ -99,7 +99,9 @@ def test_fewest_tokens_are_lowered_where_nothing_ends() -> None:
     with torch.no_grad():
         model.decoder.output_layer.bias[model.special.eos] = 1000.0
     states = torch.randn(1, 20, 32)
-    ours = AR(beam_size=1, ctc_weight=0.0, minlenratio=0.2, allow_special=True).decode(model, states, torch.tensor([20]))[0]
+    ours = AR(beam_size=1, ctc_weight=0.0, minlenratio=0.2, allow_special=True).decode(
+        model, states, torch.tensor([20])
+    )[0]
     theirs = espnet_search(model, states[0], 1, 0.0, 0.0, False, maxlenratio=0.0, minlenratio=0.2)
     assert ours.tokens == () == tuple(theirs[0].yseq.tolist()[1:-1])
     assert ours.score == pytest.approx(float(theirs[0].score), abs=1e-4)

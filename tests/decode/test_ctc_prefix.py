@@ -66,7 +66,11 @@ def test_precision_over_thousands_of_frames() -> None:
     for token in tokens:
         state = scorer.advance(state, Rows(torch.tensor([0]), torch.tensor([token]), torch.tensor([0])))
     loss = torch.nn.functional.ctc_loss(
-        log_probs.double().transpose(0, 1), torch.tensor([tokens]), torch.tensor([3000]), torch.tensor([6]), reduction="sum"
+        log_probs.double().transpose(0, 1),
+        torch.tensor([tokens]),
+        torch.tensor([3000]),
+        torch.tensor([6]),
+        reduction="sum",
     )
     assert float(scorer.total(state)) == pytest.approx(-float(loss), abs=1e-6)
 
@@ -82,9 +86,7 @@ def test_windows_of_different_length_do_not_mix() -> None:
     state = together.advance(together.start(), rows)
     for g in range(3):
         one = slice(g, g + 1)
-        alone = CTCPrefixScorer(
-            Windows(log_probs, owner[one], first[one], length[one], left[one], right[one], 0), 1.0
-        )
+        alone = CTCPrefixScorer(Windows(log_probs, owner[one], first[one], length[one], left[one], right[one], 0), 1.0)
         single = alone.advance(alone.start(), Rows(torch.tensor([0]), rows.tokens[one], torch.tensor([0])))
         torch.testing.assert_close(together.prefix(state, ids)[one], alone.prefix(single, ids[one]))
         torch.testing.assert_close(together.total(state)[one], alone.total(single))

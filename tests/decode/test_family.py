@@ -131,7 +131,9 @@ def test_speculative_accepts_a_right_draft_in_one_pass() -> None:
 def write_lm(folder: Path, kind: str, vocabulary: int = 21) -> Path:
     """A random ESPnet language model on disk."""
     torch.manual_seed(7)
-    conf = {"unit": 16, "nlayers": 2} if kind == "seq_rnn" else {"att_unit": 16, "unit": 32, "layer": 2, "embed_unit": 8}
+    conf = (
+        {"unit": 16, "nlayers": 2} if kind == "seq_rnn" else {"att_unit": 16, "unit": 32, "layer": 2, "embed_unit": 8}
+    )
     lm = load(*LANGUAGE_MODELS[kind])(vocab_size=vocabulary, **conf)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"lm": kind, "lm_conf": conf, "token_list": [f"t{i}" for i in range(vocabulary)]}
@@ -179,7 +181,9 @@ def test_fusion_in_par_and_rescoring(kind: str, tmp_path: Path) -> None:
     log_probs = random_posteriors(2, 2, 12, 21)
     par = PAR(threshold=1.0, max_seq_len=12, ctc_weight=0.0, beam_size=4, allow_unk=True, lm=folder, lm_weight=0.4)
     ar = AR(ctc_weight=0.0, beam_size=4, maxlenratio=-12, lm=folder, lm_weight=0.4)
-    for a, b in zip(par.decode(model, states, lengths, None, log_probs), ar.decode(model, states, lengths), strict=True):
+    for a, b in zip(
+        par.decode(model, states, lengths, None, log_probs), ar.decode(model, states, lengths), strict=True
+    ):
         assert a.tokens == b.tokens
         assert a.score == pytest.approx(b.score, abs=1e-4)
     plain = Rescore(beam_size=3, nbest=3).decode(model, states, lengths, None, log_probs)
@@ -191,7 +195,9 @@ def test_fusion_in_par_and_rescoring(kind: str, tmp_path: Path) -> None:
     for h in fused[0].nbest:
         tokens, _ = pad_tokens([[20, *h.tokens, 20]], torch.device("cpu"))
         logits = lm(tokens[:, :-1], None)[0].log_softmax(-1)
-        assert h.score - before[h.tokens] == pytest.approx(0.4 * float(logits.gather(2, tokens[:, 1:, None]).sum()), abs=1e-3)
+        assert h.score - before[h.tokens] == pytest.approx(
+            0.4 * float(logits.gather(2, tokens[:, 1:, None]).sum()), abs=1e-3
+        )
 
 
 def test_a_language_model_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
@@ -203,8 +209,12 @@ def test_a_language_model_of_another_vocabulary_is_refused(tmp_path: Path) -> No
 
 def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
     """A token is taken up at its first faint trace; what counts is where it is heard."""
-    probabilities = torch.tensor([[0.9, 0.05, 0.05], [0.1, 0.85, 0.05], [0.9, 0.05, 0.05], [0.05, 0.05, 0.9], [0.8, 0.1, 0.1]])
-    found = CTCBeam(beam_size=4).decode(tiny_model(0), torch.zeros(1, 5, 32), torch.tensor([5]), None, probabilities.log()[None])
+    probabilities = torch.tensor(
+        [[0.9, 0.05, 0.05], [0.1, 0.85, 0.05], [0.9, 0.05, 0.05], [0.05, 0.05, 0.9], [0.8, 0.1, 0.1]]
+    )
+    found = CTCBeam(beam_size=4).decode(
+        tiny_model(0), torch.zeros(1, 5, 32), torch.tensor([5]), None, probabilities.log()[None]
+    )
     assert found[0].tokens == (1, 2)
     assert found[0].token_frames == ((1, 1), (3, 3))
     assert found[0].token_confidence == pytest.approx((0.85, 0.9))

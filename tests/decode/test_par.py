@@ -175,7 +175,9 @@ def test_empty_draft_and_silence() -> None:
     model = MODELS[KEYS[0]]
     log_probs = torch.full((2, 6, 21), -9.0)
     log_probs[:, :, 0] = 0.0
-    found = PAR(threshold=1.0).decode(model, torch.randn(2, 6, 32), torch.tensor([6, 3]), None, log_probs.log_softmax(-1))
+    found = PAR(threshold=1.0).decode(
+        model, torch.randn(2, 6, 32), torch.tensor([6, 3]), None, log_probs.log_softmax(-1)
+    )
     assert [h.tokens for h in found] == [(), ()]
 
 

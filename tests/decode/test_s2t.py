@@ -140,7 +140,9 @@ def test_every_decoder_decodes(name: str, model: HybridModel) -> None:
     """In a batch and alone, with prompts of several lengths, the same; no symbol in a result."""
     assert model.s2t is not None
     states, lengths = torch.randn(3, 14, 32, generator=torch.Generator().manual_seed(1)), torch.tensor([14, 10, 6])
-    prompts = [model.s2t.prompt(lang, previous=words) for lang, words in (("eng", ()), ("deu", (40, 41)), ("fra", (42,)))]
+    prompts = [
+        model.s2t.prompt(lang, previous=words) for lang, words in (("eng", ()), ("deu", (40, 41)), ("fra", (42,)))
+    ]
     decoder = DECODERS[name]()
     together = decoder.decode(model, states, lengths, prompts)
     for i, hypothesis in enumerate(together):

@@ -30,8 +30,12 @@ def test_decoders_in_files(text: str, wanted: object, tmp_path: Path) -> None:
 
 
 def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text("decoder: {class_path: par, init_args: {threshold: 0.7, beam_size: 4}}\nbatch_size: 3\n")
-    read = make_parser().read([*BASE, "--config", str(tmp_path / "c.yaml"), "--decoder.threshold", "0.2", "--batch_size=5"])
+    (tmp_path / "c.yaml").write_text(
+        "decoder: {class_path: par, init_args: {threshold: 0.7, beam_size: 4}}\nbatch_size: 3\n"
+    )
+    read = make_parser().read(
+        [*BASE, "--config", str(tmp_path / "c.yaml"), "--decoder.threshold", "0.2", "--batch_size=5"]
+    )
     assert decoder_from(read.decoder) == PAR(threshold=0.2, beam_size=4)
     assert read.batch_size == 5
 
@@ -72,7 +76,16 @@ def test_wrong_files(text: str, more: list[str], message: str, tmp_path: Path) -
 
 
 def test_special_values_of_decoders() -> None:
-    options = ["--decoder", "par", "--decoder.max_seq_len", "7", "--decoder.max_mask_parallel", "-1", "--decoder.lm", "null"]
+    options = [
+        "--decoder",
+        "par",
+        "--decoder.max_seq_len",
+        "7",
+        "--decoder.max_mask_parallel",
+        "-1",
+        "--decoder.lm",
+        "null",
+    ]
     found = decoder_from(make_parser().read([*BASE, *options]).decoder)
     assert found == PAR(max_seq_len=7, max_mask_parallel=-1, lm=None)
 

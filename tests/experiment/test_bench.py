@@ -63,7 +63,12 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads((out / "bench.json").read_text())
     names = {row["what"] for row in found["rows"]}
     assert {"ours: par", "ours: par, batch", "ours: greedy", "espnet: par, driver mended", "espnet: ar joint"} <= names
-    assert {"bare products of par: linear layers", "bare products of par: attention", "ours: par, 1 masks at a time", "whole utterance: par / greedy"} <= names
+    assert {
+        "bare products of par: linear layers",
+        "bare products of par: attention",
+        "ours: par, 1 masks at a time",
+        "whole utterance: par / greedy",
+    } <= names
     assert all(row["ms_per_utterance"] > 0 for row in found["rows"])
     assert found["machine"]["threads"] >= 1
     with (out / "bench.csv").open() as file:

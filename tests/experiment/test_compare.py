@@ -176,7 +176,12 @@ def test_report_in_a_browser(folders: list[Path], tmp_path: Path) -> None:
     page = write_report(folders, tmp_path / "report.html")
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0", "--virtual-time-budget=3000"]
+    command += [
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--enable-logging=stderr",
+        "--v=0",
+        "--virtual-time-budget=3000",
+    ]
     done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
     assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
     assert done.stdout.count('<article class="utterance">') == 8
@@ -185,7 +190,12 @@ def test_report_in_a_browser(folders: list[Path], tmp_path: Path) -> None:
 
 
 def test_points_of_a_sweep() -> None:
-    assert split_values(["--decoder.threshold", "0.5,0.9", "--out", "x"]) == ["--grid.threshold", "[0.5, 0.9]", "--out", "x"]
+    assert split_values(["--decoder.threshold", "0.5,0.9", "--out", "x"]) == [
+        "--grid.threshold",
+        "[0.5, 0.9]",
+        "--out",
+        "x",
+    ]
     points = make_points("par", {"threshold": [0.5, 0.9], "beam_size": [1, 4], "max_seq_len": ["auto"]})
     assert len(points) == 4
     assert points[0].decoder == PAR(threshold=0.5, beam_size=1)
@@ -199,7 +209,16 @@ def test_points_of_a_sweep() -> None:
 
 def sweep(model: Path, data: Path, out: Path, *more: str) -> int:  # noqa: F811
     base = ["sweep", "--model", str(model), "--data", str(data), "--out", str(out), "--wandb", "off"]
-    options = ["--decoder.threshold", "0.9,0.999", "--decoder.beam_size", "1,3", "--timed_utterances", "2", "--repeats", "1"]
+    options = [
+        "--decoder.threshold",
+        "0.9,0.999",
+        "--decoder.beam_size",
+        "1,3",
+        "--timed_utterances",
+        "2",
+        "--repeats",
+        "1",
+    ]
     return main([*base, *options, *more])
 
 
@@ -239,7 +258,9 @@ def test_sweep_beyond_its_memory(model: Path, data: Path, tmp_path: Path, capsys
     assert "raise memory_gib or disk_gib" in capsys.readouterr().err
 
 
-def test_rerun_says_whether_the_text_is_the_same(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rerun_says_whether_the_text_is_the_same(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     copy = tmp_path / "p"
     shutil.copytree(folders[2], copy)
     assert main(["rerun", str(copy)]) == 0

@@ -79,9 +79,7 @@ def test_each_piece_is_what_it_is_alone(folder: Path, tmp_path: Path) -> None:
     asr = parlab.load(folder / "model", device="cpu")
     samples, _ = soundfile.read(folder / "audio" / "long.wav", dtype="float32")
     edges = [round(p["start"] * RATE) for p in whole["pieces"]] + [len(samples)]
-    alone = [
-        asr.transcribe((samples[a:b], RATE), decoder="par", threshold=0.9)[0].text for a, b in pairwise(edges)
-    ]
+    alone = [asr.transcribe((samples[a:b], RATE), decoder="par", threshold=0.9)[0].text for a, b in pairwise(edges)]
     assert alone == [p["text"] for p in whole["pieces"]]
     through = asr.transcribe_long(folder / "audio" / "long.wav", piece_seconds=4.0, threshold=0.9)
     assert [h.text for h in through] == alone
@@ -89,7 +87,9 @@ def test_each_piece_is_what_it_is_alone(folder: Path, tmp_path: Path) -> None:
     assert [h.token_times for h in held] == [h.token_times for h in through]
 
 
-def test_without_the_option_a_long_recording_fails_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_the_option_a_long_recording_fails_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert predict(folder, tmp_path / "p", "--max_seconds", "5") == 1
     assert set(records(tmp_path / "p")) == {"short"}
     assert "--long_audio" in capsys.readouterr().err
@@ -98,10 +98,30 @@ def test_without_the_option_a_long_recording_fails_alone(folder: Path, tmp_path:
 def test_s2t_models_cut_at_their_window(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = s2t_tokenizer(tmp_path)
     write_model(s2t_model(tokenizer, seed=1), tokenizer, tmp_path / "model")
-    asked = ["--model", str(tmp_path / "model"), "--data", str(folder / "audio"), "--wandb", "off", "--progress", "false"]
+    asked = [
+        "--model",
+        str(tmp_path / "model"),
+        "--data",
+        str(folder / "audio"),
+        "--wandb",
+        "off",
+        "--progress",
+        "false",
+    ]
     assert main(["predict", *asked, "--out", str(tmp_path / "a"), "--decoder", "par"]) == 1
     assert "expected at most 2 s" in capsys.readouterr().err
-    timed = ["--decoder", "ar", "--decoder.ctc_weight", "0", "--timestamps", "true", "--language", "auto", "--decoder.beam_size", "2"]
+    timed = [
+        "--decoder",
+        "ar",
+        "--decoder.ctc_weight",
+        "0",
+        "--timestamps",
+        "true",
+        "--language",
+        "auto",
+        "--decoder.beam_size",
+        "2",
+    ]
     more = ["--long_audio", "true", "--subtitles", "[srt]"]
     assert main(["predict", *asked, "--out", str(tmp_path / "b"), *timed, *more]) == 0
     whole = records(tmp_path / "b")["long"]
@@ -119,7 +139,10 @@ def test_owsm_ctc_predicts(folder: Path, tmp_path: Path) -> None:
     asked = ["--model", str(tmp_path / "model"), "--data", str(folder / "audio" / "short.wav"), "--wandb", "off"]
     for name in ("greedy", "ctc_beam"):
         out = tmp_path / name
-        assert main(["predict", *asked, "--out", str(out), "--decoder", name, "--language", "deu", "--progress", "false"]) == 0
+        assert (
+            main(["predict", *asked, "--out", str(out), "--decoder", name, "--language", "deu", "--progress", "false"])
+            == 0
+        )
         assert "<" not in records(out)["short"]["text"]
     asked += ["--out", str(tmp_path / "par"), "--decoder", "par", "--progress", "false"]
     assert main(["predict", *asked]) == 2
@@ -140,11 +163,21 @@ def test_segments_of_pieces_are_those_of_the_whole_draft() -> None:
     def piece(name: str, tokens: list[int], segments: list[dict[str, Any]]) -> dict[str, Any]:
         text = [str(t) for t in tokens]
         same = {"duration": 2.0, "score": -1.0, "seconds": 0.5, "counts": {"tokens": 3}, "timing": timing}
-        return {"id": name, "text": " ".join(text), "tokens": tokens, "token_text": text, "token_confidence": [1.0] * len(tokens), "segments": segments, **same}
+        return {
+            "id": name,
+            "text": " ".join(text),
+            "tokens": tokens,
+            "token_text": text,
+            "token_confidence": [1.0] * len(tokens),
+            "segments": segments,
+            **same,
+        }
 
     filled = piece("a#0000", [1, 7, 8, 3], [{"start": 1, "end": 2, "draft": [2], "fill": [7, 8]}])
     emptied = piece("a#0001", [5], [{"start": 1, "end": 3, "draft": [4, 4], "fill": []}])
-    parts = [Utterance(f"a#000{i}", Path("a.wav"), start=2.0 * i, duration=2.0, extra={"part_of": "a"}) for i in range(2)]
+    parts = [
+        Utterance(f"a#000{i}", Path("a.wav"), start=2.0 * i, duration=2.0, extra={"part_of": "a"}) for i in range(2)
+    ]
     whole = join_pieces([emptied, filled], [Utterance("a", Path("a.wav"), "one two")], parts)[0]
     assert whole["tokens"] == [1, 7, 8, 3, 5]
     assert [(s["start"], s["end"]) for s in whole["segments"]] == [(1, 2), (4, 6)]  # the draft was 1 2 3 | 5 4 4

@@ -59,7 +59,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, text in enumerate(WORDS):
         seconds = 0.4 + 0.25 * i
         noise(folder / f"u{i}.wav", seconds, seed=i)
-        entries.append({"id": f"u{i}", "audio_filepath": f"u{i}.wav", "duration": seconds, "text": text, "speaker": f"s{i % 2}"})
+        entries.append(
+            {"id": f"u{i}", "audio_filepath": f"u{i}.wav", "duration": seconds, "text": text, "speaker": f"s{i % 2}"}
+        )
     return manifest(folder, entries)
 
 
@@ -72,7 +74,19 @@ def timeless(out: Path) -> list[dict[str, Any]]:
 
 
 def run(model: Path, data: Path, out: Path, *more: str) -> int:
-    base = ["predict", "--model", str(model), "--data", str(data), "--out", str(out), "--wandb", "off", "--progress", "false"]
+    base = [
+        "predict",
+        "--model",
+        str(model),
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--wandb",
+        "off",
+        "--progress",
+        "false",
+    ]
     return main([*base, *more])
 
 
@@ -120,8 +134,12 @@ def test_every_decoder(decoder: str, model: Path, data: Path, tmp_path: Path) ->
 
 
 def test_batches_change_nothing(model: Path, data: Path, tmp_path: Path) -> None:
-    assert run(model, data, tmp_path / "a", "--decoder", "par", "--decoder.threshold", "0.999", "--batch_size", "8") == 0
-    assert run(model, data, tmp_path / "b", "--decoder", "par", "--decoder.threshold", "0.999", "--batch_size", "1") == 0
+    assert (
+        run(model, data, tmp_path / "a", "--decoder", "par", "--decoder.threshold", "0.999", "--batch_size", "8") == 0
+    )
+    assert (
+        run(model, data, tmp_path / "b", "--decoder", "par", "--decoder.threshold", "0.999", "--batch_size", "1") == 0
+    )
     a, b = timeless(tmp_path / "a"), timeless(tmp_path / "b")
     assert [x["tokens"] for x in a] == [x["tokens"] for x in b]
     for x, y in zip(a, b, strict=True):
@@ -197,7 +215,9 @@ def test_a_bad_file_costs_that_file_only(model: Path, tmp_path: Path, capsys: py
         ("", "no utterances"),
     ],
 )
-def test_bad_manifests(text: str, message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_manifests(
+    text: str, message: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "m.jsonl").write_text(text)
     assert run(model, tmp_path / "m.jsonl", tmp_path / "p") == 2
     assert message in capsys.readouterr().err
@@ -279,7 +299,10 @@ def test_killed_at_a_random_moment(seed: int, model: Path, data: Path, tmp_path:
     predict(str(model), str(data), PAR(threshold=0.999), tmp_path / "whole", batch_size=1)
     out = tmp_path / "killed"
     process = subprocess.Popen(
-        command(model, data, out, "--batch_size", "1"), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(model, data, out, "--batch_size", "1"),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     shard = out / "shards" / "rank0.jsonl"
     rng = random.Random(seed)

@@ -47,7 +47,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
         samples = 8000 + 1600 * (i % 12)
         steps = np.random.default_rng(i).uniform(0.01, 0.4, samples)
         soundfile.write(folder / f"{i:02}.wav", 0.3 * np.sin(np.cumsum(steps)), 16000)
-        lines.append({"id": f"u{i:02}", "audio_filepath": f"{i:02}.wav", "duration": samples / 16000, "text": "a bad cab"})
+        lines.append(
+            {"id": f"u{i:02}", "audio_filepath": f"{i:02}.wav", "duration": samples / 16000, "text": "a bad cab"}
+        )
     (folder / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return str(folder / "data.jsonl")
 
@@ -115,7 +117,10 @@ def test_parts_of_a_recording(tmp_path: Path) -> None:
     rate = 16000
     samples = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * rate).astype(np.float32)
     soundfile.write(tmp_path / "r.wav", samples, rate, subtype="FLOAT")
-    parts = [Utterance("a", tmp_path / "r.wav", duration=1.0), Utterance("b", tmp_path / "r.wav", duration=1.5, start=1.0)]
+    parts = [
+        Utterance("a", tmp_path / "r.wav", duration=1.0),
+        Utterance("b", tmp_path / "r.wav", duration=1.5, start=1.0),
+    ]
     loaded = PredictionSet([parts], rate, 2, max_seconds=2.0)[0]
     assert loaded.failed == []
     np.testing.assert_array_equal(loaded.waves[0], samples[:rate])
@@ -127,7 +132,10 @@ def test_audio_shorter_than_its_manifest_says(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "r.wav", np.zeros(32000), 16000)
     whole = (tmp_path / "r.wav").read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[: len(whole) // 2])
-    parts = [Utterance("cut", tmp_path / "cut.wav", duration=2.0), Utterance("rounded", tmp_path / "r.wav", duration=2.4)]
+    parts = [
+        Utterance("cut", tmp_path / "cut.wav", duration=2.0),
+        Utterance("rounded", tmp_path / "r.wav", duration=2.4),
+    ]
     loaded = PredictionSet([parts], 16000, 2, None)[0]
     assert [u.id for u in loaded.utterances] == ["rounded"]
     ((name, reason),) = loaded.failed
@@ -242,7 +250,9 @@ def test_torchrun_shares_the_work(model: str, data: str, tmp_path: Path, one_thr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *base[1:]]
     subprocess.run(torchrun, check=True, env=environment(), timeout=240)
     assert timeless(tmp_path / "two") == timeless(tmp_path / "one")
-    wrong = subprocess.run([*torchrun, "--trainer.devices", "3"], env=environment(), timeout=240, capture_output=True, text=True)
+    wrong = subprocess.run(
+        [*torchrun, "--trainer.devices", "3"], env=environment(), timeout=240, capture_output=True, text=True
+    )
     assert wrong.returncode != 0
     assert "torchrun started 2 processes" in wrong.stderr
 
@@ -256,8 +266,12 @@ def test_ctrl_c_ends_in_order(model: str, tmp_path: Path) -> None:
         soundfile.write(tmp_path / f"{i}.wav", 0.3 * np.sin(np.arange(samples) * (0.01 + i / 1000)), 16000)
         lines.append(json.dumps({"id": f"u{i}", "audio_filepath": f"{i}.wav", "duration": samples / 16000}))
     (tmp_path / "data.jsonl").write_text("\n".join(lines) + "\n")
-    asked = command(model, str(tmp_path / "data.jsonl"), tmp_path / "p", "--batch_size", "1", "--decoder.threshold", "0.999")
-    with_sigint = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell that starts the tests with "&" has it ignored
+    asked = command(
+        model, str(tmp_path / "data.jsonl"), tmp_path / "p", "--batch_size", "1", "--decoder.threshold", "0.999"
+    )
+    with_sigint = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # a shell that starts the tests with "&" has it ignored
     process = subprocess.Popen(
         asked, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=with_sigint
     )

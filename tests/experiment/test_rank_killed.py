@@ -26,7 +26,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
     for i in range(8):
         noise(folder / f"u{i}.wav", 0.4 + 0.25 * i, seed=i)
-    return manifest(folder, [{"id": f"n{i:03d}", "audio_filepath": f"u{i % 8}.wav", "text": "a bad cab"} for i in range(COUNT)])
+    return manifest(
+        folder, [{"id": f"n{i:03d}", "audio_filepath": f"u{i % 8}.wav", "text": "a bad cab"} for i in range(COUNT)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,9 @@ def test_one_rank_is_killed(seed: int, victim: int, model: Path, many: Path, who
         while (first.poll() is None or alive(pids[1])) and time.monotonic() < start + PATIENCE:
             time.sleep(0.1)
         left = [pid for pid in pids if (first.poll() is None if pid == first.pid else alive(pid))]
-        assert not left, f"ranks {left} of {pids} still run {PATIENCE} s after the kill: {(tmp_path / 'log').read_text()}"
+        assert not left, (
+            f"ranks {left} of {pids} still run {PATIENCE} s after the kill: {(tmp_path / 'log').read_text()}"
+        )
     finally:
         for pid in pids:
             if alive(pid):

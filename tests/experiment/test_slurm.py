@@ -30,7 +30,9 @@ def test_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert line[-2:] == ["--trainer.num_nodes=2", "--trainer.devices=4"]
 
 
-@pytest.mark.parametrize("command", [["slurm"], ["slurm", "--"], ["slurm", "--", "report"], ["slurm", "--nods", "2", "--", "fit"]])
+@pytest.mark.parametrize(
+    "command", [["slurm"], ["slurm", "--"], ["slurm", "--", "report"], ["slurm", "--nods", "2", "--", "fit"]]
+)
 def test_wrong_calls(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 2
     assert capsys.readouterr().err.startswith("parlab: ")

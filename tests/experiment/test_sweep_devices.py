@@ -21,7 +21,19 @@ TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "
 
 
 def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:  # noqa: F811
-    base = ["sweep", "--model", str(model), "--data", str(data), "--out", str(out), "--wandb", "off", "--accelerator", "cpu"]
+    base = [
+        "sweep",
+        "--model",
+        str(model),
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--wandb",
+        "off",
+        "--accelerator",
+        "cpu",
+    ]
     return [*base, "--batch_size", "1", "--timed_utterances", "2", "--repeats", "1", *more]
 
 
@@ -50,11 +62,17 @@ def alone(model: Path, data: Path, tmp_path: Path, one_thread: None) -> dict[str
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun"])
 def test_two_processes_give_the_points_of_one(
-    launcher: str, model: Path, data: Path, alone: dict[str, dict[str, Any]], tmp_path: Path  # noqa: F811
+    launcher: str,
+    model: Path,
+    data: Path,
+    alone: dict[str, dict[str, Any]],
+    tmp_path: Path,  # noqa: F811
 ) -> None:
     """Encoder outputs are mapped from files, which the two must not share."""
     out = tmp_path / "two"
-    asked = arguments(model, data, out, *GRID, "--memory_gib", "0", *(["--devices", "2"] if launcher == "lightning" else []))
+    asked = arguments(
+        model, data, out, *GRID, "--memory_gib", "0", *(["--devices", "2"] if launcher == "lightning" else [])
+    )
     done = start(asked, TORCHRUN if launcher == "torchrun" else [])
     assert done.returncode == 0, done.stderr[-2000:]
     two = points(out)
@@ -68,7 +86,10 @@ def test_two_processes_give_the_points_of_one(
 
 @pytest.mark.slow
 def test_a_process_without_a_point_and_a_restart_with_two(
-    model: Path, data: Path, alone: dict[str, dict[str, Any]], tmp_path: Path  # noqa: F811
+    model: Path,
+    data: Path,
+    alone: dict[str, dict[str, Any]],
+    tmp_path: Path,  # noqa: F811
 ) -> None:
     """One point for two processes; then, in the folder of a lone process, the three points that are missing."""
     done = start(arguments(model, data, tmp_path / "one", "--decoder.threshold", "0.999", "--devices", "2"), [])

@@ -14,7 +14,14 @@ from parlab.experiment import tracking
 from parlab.experiment.records import write_jsonl
 from parlab.experiment.tracking import flatten, log_prediction, marked_text, resolve_mode
 
-RECORD = {"id": "u1", "ref": "a cab", "text": "a cad", "token_text": ["a", "<space>", "c", "a", "d"], "segments": [], "seconds": 0.1}
+RECORD = {
+    "id": "u1",
+    "ref": "a cab",
+    "text": "a cad",
+    "token_text": ["a", "<space>", "c", "a", "d"],
+    "segments": [],
+    "seconds": 0.1,
+}
 METRICS: dict[str, Any] = {
     "decoder": {"name": "par", "options": {"threshold": 0.9}},
     "wer": {"rate": 0.5, "errors": 1},

@@ -72,7 +72,9 @@ def logged(folder: Path, read: Callable[[Path], list[Any]]) -> Logged:
             for item in (*record.run.config.update, *record.config.update):
                 found.summary |= {f"config:{name}" for name in leaves(json.loads(item.value_json), item.key)}
             found.summary |= {item.key or "/".join(item.nested_key) for item in record.summary.update}
-            values = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            values = {
+                item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item
+            }
             media = {key.removesuffix("/_type"): kind for key, kind in values.items() if key.endswith("/_type")}
             found.history |= {*values, *media}
             for key in (key for key, kind in media.items() if kind == "table-file"):
@@ -89,16 +91,33 @@ def every(model: Path, data: Path, fit_config: Path, tmp_path: Path, wandb_recor
     assert main(["predict", *asked, "--out", str(tmp_path / "greedy"), "--wandb", "off", "--progress", "false"]) == 0
     par = ["--decoder", "par", "--decoder.threshold", "0.999", "--progress", "false"]
     assert main(["predict", *asked, "--out", str(tmp_path / "predict"), *par, *offline]) == 0
-    points = ["--decoder.threshold", "0.9,0.999", "--decoder.max_mask_parallel", "1,-1", "--timed_utterances", "2", "--repeats", "1"]
+    points = [
+        "--decoder.threshold",
+        "0.9,0.999",
+        "--decoder.max_mask_parallel",
+        "1,-1",
+        "--timed_utterances",
+        "2",
+        "--repeats",
+        "1",
+    ]
     for layout in ("table", "group"):  # the second finds its points done
-        assert main(["sweep", *asked, "--out", str(tmp_path / "sweep"), *points, *offline, "--wandb_layout", layout]) == 0
+        assert (
+            main(["sweep", *asked, "--out", str(tmp_path / "sweep"), *points, *offline, "--wandb_layout", layout]) == 0
+        )
         (tmp_path / "sweep" / "wandb").rename(tmp_path / layout)
         (tmp_path / f"sweep {layout}").mkdir()
         (tmp_path / layout).rename(tmp_path / f"sweep {layout}" / "wandb")
     folders = [str(tmp_path / name) for name in ("greedy", "predict", "sweep")]
     (tmp_path / "report").mkdir()
     assert main(["report", *folders, "--out", str(tmp_path / "report" / "page.html"), *offline]) == 0
-    where = {"fit": "run", "predict": "predict", "sweep": "sweep table", "sweep group": "sweep group", "report": "report"}
+    where = {
+        "fit": "run",
+        "predict": "predict",
+        "sweep": "sweep table",
+        "sweep group": "sweep group",
+        "report": "report",
+    }
     return {source: logged(tmp_path / name, wandb_records) for source, name in where.items()}
 
 
@@ -109,7 +128,11 @@ def test_every_key_is_one_that_the_code_logs(every: dict[str, Logged]) -> None:
             assert not every[part.source].lacks(panel), (part.name, panel)
     assert {name.removeprefix("summary:") for name in COLUMNS} <= every["predict"].summary
     # The other way round: a misspelt key of each kind is found.
-    wrong = [Curves("", ("train/los",)), Points("", "speed/rtf x", "wer/rate"), Points("", "config:threshold", "wer/rate")]
+    wrong = [
+        Curves("", ("train/los",)),
+        Points("", "speed/rtf x", "wer/rate"),
+        Points("", "config:threshold", "wer/rate"),
+    ]
     wrong += [Chart("", "tables/threshold", "threshold", "masked"), Rows("points"), Pictures(("pictures/pareto",))]
     source = ["fit", "predict", "predict", "report", "predict", "report"]
     assert all(every[name].lacks(panel) for name, panel in zip(source, wrong, strict=True))
@@ -135,11 +158,16 @@ def test_wandbs_classes_take_it() -> None:
     """What would be sent: each panel by W&B's own name for it, with our keys in W&B's spelling; read back unchanged."""
     workspaces = pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
     made = build("someone", "parlab", "Speed and accuracy", parts())
-    sections = json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))["section"]["panelBankConfig"]["sections"]
+    sections = json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))["section"][
+        "panelBankConfig"
+    ]["sections"]
     assert [(s["name"], len(s["panels"])) for s in sections] == [(part.name, len(part.panels)) for part in parts()]
     sent = {s["name"]: s["panels"] for s in sections}
     assert sent["Training"][0]["viewType"] == "Run History Line Plot"
-    assert (sent["Training"][0]["config"]["xAxis"], sent["Training"][0]["config"]["metrics"]) == ("trainer/global_step", ["train/loss"])
+    assert (sent["Training"][0]["config"]["xAxis"], sent["Training"][0]["config"]["metrics"]) == (
+        "trainer/global_step",
+        ["train/loss"],
+    )
     scatter = sent["Predictions"][1]
     assert scatter["viewType"] == "Scatter Plot"
     assert scatter["config"]["xAxis"] == "config:decoder.value.options.threshold"
@@ -231,7 +259,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_what_is_saved_and_where(server: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--workspace", "parlab", "--title", "Speed and accuracy"]) == 0
     (request,) = server
-    assert (request["entityName"], request["projectName"], request["displayName"]) == ("me", "parlab", "Speed and accuracy")
+    assert (request["entityName"], request["projectName"], request["displayName"]) == (
+        "me",
+        "parlab",
+        "Speed and accuracy",
+    )
     assert len(json.loads(request["spec"])["section"]["panelBankConfig"]["sections"]) == len(parts())
     address = capsys.readouterr().out.strip().split()[-1]
     assert address.startswith("https://example.org/me/parlab?nw=")

@@ -63,7 +63,10 @@ def test_espnet_itself_loads_what_we_write(normalize: str, tmp_path: Path, monke
             frames = lengths // 160 + 1
             return self.logmel(spectrum.abs().square().transpose(1, 2), frames)
 
-    normal = {"global_mvn": ("espnet2.layers.global_mvn", "GlobalMVN"), "utterance_mvn": ("espnet2.layers.utterance_mvn", "UtteranceMVN")}
+    normal = {
+        "global_mvn": ("espnet2.layers.global_mvn", "GlobalMVN"),
+        "utterance_mvn": ("espnet2.layers.utterance_mvn", "UtteranceMVN"),
+    }
     encoder = load("espnet2.asr.encoder.conformer_encoder", "ConformerEncoder")(input_size=40, **config["encoder_conf"])
     decoder = load("espnet2.asr.decoder.transformer_decoder", "TransformerDecoder")(21, 32, **config["decoder_conf"])
     theirs = task_model_class("asr")(

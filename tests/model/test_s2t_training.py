@@ -69,7 +69,9 @@ def example(tokenizer: Tokenizer, model: HybridModel) -> Any:
     ]
     targets = [s2t_targets(u, tokenizer, model.s2t) for u in utterances]
     speech = 0.3 * torch.randn(3, 2 * RATE, generator=torch.Generator().manual_seed(0))
-    text, previous, heard = (pad(rows) for rows in zip(*[(t.text, t.previous or (), t.ctc or ()) for t in targets], strict=True))
+    text, previous, heard = (
+        pad(rows) for rows in zip(*[(t.text, t.previous or (), t.ctc or ()) for t in targets], strict=True)
+    )
     return targets, speech, text, previous, heard
 
 
@@ -100,7 +102,9 @@ def test_losses_are_espnets(model: HybridModel, tokenizer: Tokenizer) -> None:
 
 def test_a_batch_without_any_ctc_text(model: HybridModel, tokenizer: Tokenizer) -> None:
     _, speech, text, previous, heard = example(tokenizer, model)
-    losses = model.loss(speech, torch.tensor([2 * RATE] * 3), text, (text >= 0).sum(1), previous, torch.full_like(heard, -1))
+    losses = model.loss(
+        speech, torch.tensor([2 * RATE] * 3), text, (text >= 0).sum(1), previous, torch.full_like(heard, -1)
+    )
     assert losses.ctc is not None
     assert float(losses.ctc) == 0.0
     assert torch.isfinite(losses.total)

@@ -31,7 +31,9 @@ def test_nothing_is_lost_or_doubled_at_the_seams(decoder, gap: float, shared_dat
     soundfile.write(tmp_path / "long.flac", np.concatenate(waves), 16000)
     entry = {"id": "long", "audio_filepath": "long.flac", "text": " ".join(u.text or "" for u in utterances)}
     (tmp_path / "long.jsonl").write_text(json.dumps(entry) + "\n")
-    long = predict(str(MODEL), str(tmp_path / "long.jsonl"), decoder, tmp_path / "long", cutting=Cutting(True, PIECE_SECONDS))
+    long = predict(
+        str(MODEL), str(tmp_path / "long.jsonl"), decoder, tmp_path / "long", cutting=Cutting(True, PIECE_SECONDS)
+    )
     assert parts is not None and long is not None
     assert long["wer"]["total"] == parts["wer"]["total"]
     assert abs(long["wer"]["rate"] - parts["wer"]["rate"]) <= 0.01

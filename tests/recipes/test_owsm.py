@@ -37,8 +37,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     entries = []
     for i in range(6):
         soundfile.write(work / "talks" / f"{i}.wav", 0.2 * rng.standard_normal(12000 + 1500 * i), 16000)
-        entry = {"id": f"u{i}", "audio_filepath": f"talks/{i}.wav", "duration": (12000 + 1500 * i) / 16000, "text": SENTENCES[i % 4]}
-        more = [{"lang": "deu", "task": "st_eng", "text_ctc": "<na>"}, {"lang": "eng", "text_prev": "a dog ran"}, {}][i % 3]
+        entry = {
+            "id": f"u{i}",
+            "audio_filepath": f"talks/{i}.wav",
+            "duration": (12000 + 1500 * i) / 16000,
+            "text": SENTENCES[i % 4],
+        }
+        more = [{"lang": "deu", "task": "st_eng", "text_ctc": "<na>"}, {"lang": "eng", "text_prev": "a dog ran"}, {}][
+            i % 3
+        ]
         entries.append({**entry, **more})
     for name in ("train", "dev"):
         (work / f"{name}.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
@@ -49,8 +56,26 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("size", ["base", "small", "medium"])
 def test_dry_run(size: str, hub: Path) -> None:
     """Two steps of the recipe's own config; the export is plain, is ESPnet's, and decodes with PAR."""
-    here = ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--data.workers", "0", "--trainer.max_steps", "2"]
-    quick = ["--trainer.accumulate_grad_batches", "1", "--trainer.max_epochs", "1", "--data.batch_seconds", "4", "--wandb", "off"]
+    here = [
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.precision",
+        "32-true",
+        "--data.workers",
+        "0",
+        "--trainer.max_steps",
+        "2",
+    ]
+    quick = [
+        "--trainer.accumulate_grad_batches",
+        "1",
+        "--trainer.max_epochs",
+        "1",
+        "--data.batch_seconds",
+        "4",
+        "--wandb",
+        "off",
+    ]
     data = ["--data.train", "train.jsonl", "--data.dev", "dev.jsonl", "--trainer.enable_progress_bar", "false"]
     assert main(["fit", "--config", str(RECIPE / f"{size}.yaml"), *data, *here, *quick]) == 0
     run = hub / "runs" / f"owsm_{size}"
@@ -75,7 +100,9 @@ def commands() -> list[str]:
     """The README's predict and sweep commands."""
     blocks = re.findall(r"```bash\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if re.match(r"python -m parlab (predict|sweep) ", line) and "runs/owsm_base" not in line]
+    return [
+        line for line in lines if re.match(r"python -m parlab (predict|sweep) ", line) and "runs/owsm_base" not in line
+    ]
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda c: c.split("--out ")[1].split()[0])

@@ -69,7 +69,9 @@ def test_ar_is_espnets_on_every_utterance_of_dev(model: HybridModel, shared_data
 def test_every_decoder_on_read_books(name: str, shared_data: Path, tmp_path: Path) -> None:
     """Long sentences of another kind: it runs, and says something for each of them."""
     options = {"beam_size": 4} if name in {"ar", "par", "rescore"} else {}
-    metrics = predict(str(MODEL), str(shared_data / "librispeech5" / "dev.jsonl"), DECODERS[name](**options), tmp_path / "p", limit=6)
+    metrics = predict(
+        str(MODEL), str(shared_data / "librispeech5" / "dev.jsonl"), DECODERS[name](**options), tmp_path / "p", limit=6
+    )
     assert metrics is not None
     assert metrics["utterances"] == 6
     assert metrics["wer"]["total"] > 60
@@ -79,7 +81,10 @@ def test_kaldi_folder_and_manifest_are_the_same(shared_data: Path, tmp_path: Pat
     for name, data in (("a", "dev.jsonl"), ("b", "kaldi/dev")):
         predict(str(MODEL), str(shared_data / "an4" / data), Greedy(), tmp_path / name, limit=None)
     texts = [
-        {r["id"]: (r["text"], r["ref"]) for r in map(json.loads, (tmp_path / n / "hypotheses.jsonl").read_text().splitlines())}
+        {
+            r["id"]: (r["text"], r["ref"])
+            for r in map(json.loads, (tmp_path / n / "hypotheses.jsonl").read_text().splitlines())
+        }
         for n in "ab"
     ]
     assert texts[0] == texts[1]

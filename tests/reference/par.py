@@ -98,9 +98,7 @@ def search(
             break
     if weight > 0:
         assert draft is not None
-        own = sum(
-            next_log_probs(model, states, [*prefix, *draft[:i]])[v] for i, v in enumerate([*draft, stop])
-        )
+        own = sum(next_log_probs(model, states, [*prefix, *draft[:i]])[v] for i, v in enumerate([*draft, stop]))
         joint = (1 - weight) * own + weight * ctc(draft, True)
         best = max(ended, default=(-math.inf, ()))
         return (joint, draft, True) if joint >= best[0] else (*best, False)

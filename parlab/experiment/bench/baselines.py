@@ -33,7 +33,13 @@ def espnet_ar(model: HybridModel, states: Tensor, beam: int, ctc_weight: float, 
 
 
 def espnet_par(
-    model: HybridModel, states: Tensor, log_probs: Tensor, threshold: float, beam: int, max_seq_len: int, parallel: int = -1
+    model: HybridModel,
+    states: Tensor,
+    log_probs: Tensor,
+    threshold: float,
+    beam: int,
+    max_seq_len: int,
+    parallel: int = -1,
 ) -> list[tuple[int, ...]]:
     """ESPnet's ``PartiallyARBeamSearch`` on one utterance: (T, D) and (T, V); returns the fills.
 

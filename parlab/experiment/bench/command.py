@@ -36,9 +36,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--batch", type=int, default=8, help="utterances of the batched rows")
     parser.add_argument("--beam", type=int, default=10, help="beam size")
     parser.add_argument("--parallel", type=list[int], default=[-1], help="values of max_mask_parallel")
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of ours after one warm-up; the median counts")
-    parser.add_argument("--espnet_repeats", type=int, default=5, help="timed runs of ESPnet's after one warm-up; 0: leave out")
-    parser.add_argument("--model", type=str | None, default=None, help="a trained model: whole utterances against greedy")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="timed runs of ours after one warm-up; the median counts"
+    )
+    parser.add_argument(
+        "--espnet_repeats", type=int, default=5, help="timed runs of ESPnet's after one warm-up; 0: leave out"
+    )
+    parser.add_argument(
+        "--model", type=str | None, default=None, help="a trained model: whole utterances against greedy"
+    )
     parser.add_argument("--data", type=str | None, default=None, help="speech for --model, joined to about 20 s")
     parser.add_argument("--device", type=str | None, default=None, help="cpu or cuda")
     parser.add_argument("--threads", type=int | None, default=None, help="CPU threads")
@@ -117,7 +123,11 @@ def case_rows(
     }
     for cap in parallel:
         if cap > 0:
-            ours[f"par, {cap} masks at a time"] = (PAR(reference="espnet", beam_size=beam, max_mask_parallel=cap), one, 1)
+            ours[f"par, {cap} masks at a time"] = (
+                PAR(reference="espnet", beam_size=beam, max_mask_parallel=cap),
+                one,
+                1,
+            )
     if many is not None:
         ours["greedy, batch"] = (Greedy(), many, batch)
         ours["par, batch"] = (reference, many, batch)
@@ -142,7 +152,9 @@ def case_rows(
         tasks["bare products of par: linear layers"] = bare_products(
             model, 1, one.tokens + 1, frames, masks * beam, STEPS - 1, masks
         )
-        tasks["bare products of par: attention"] = bare_attention(model, one.tokens + 1, frames, masks * beam, STEPS - 1)
+        tasks["bare products of par: attention"] = bare_attention(
+            model, one.tokens + 1, frames, masks * beam, STEPS - 1
+        )
         counts |= {name: repeats for name in tasks if name.startswith("bare products")}
     tasks["encoder and front end"] = lambda: model.encode(one.speech, torch.tensor([one.speech.size(1)], device=device))
     tasks["ctc head"] = lambda: model.ctc_log_probs(one.states)
@@ -155,7 +167,9 @@ def case_rows(
         for name in ("encoder and front end, batch", "ctc head, batch"):
             counts[name], shares[name] = repeats, batch
     taken = time_in_turn(tasks, counts, device)
-    memory = {name: whole_peak(model, decoder, one, device) for name, decoder in (("greedy", Greedy()), ("par", reference))}
+    memory = {
+        name: whole_peak(model, decoder, one, device) for name, decoder in (("greedy", Greedy()), ("par", reference))
+    }
     rows = []
     mine = median(taken["ours: par"])
     for name, values in taken.items():
@@ -223,7 +237,11 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         ratio = row.get("times_par", row.get("ratio"))
         table.add_row(
-            f"{row['seconds_of_audio']:.0f} s", str(row["masks"]), row["what"], f"{row['ms_per_utterance']:.1f}", f"{ratio:.2f}"
+            f"{row['seconds_of_audio']:.0f} s",
+            str(row["masks"]),
+            row["what"],
+            f"{row['ms_per_utterance']:.1f}",
+            f"{ratio:.2f}",
         )
     Console().print(table)
 
@@ -235,7 +253,11 @@ def _draw(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     figure = Figure(figsize=(7, 4.2), dpi=140, layout="constrained")
     axes = figure.add_subplot()
-    names = [n for n in dict.fromkeys(r["what"] for r in rows) if n.startswith(("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare"))]
+    names = [
+        n
+        for n in dict.fromkeys(r["what"] for r in rows)
+        if n.startswith(("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare"))
+    ]
     for color, name in zip(COLORS * 3, names, strict=False):
         mine = [r for r in rows if r["what"] == name]
         style = "--" if name.startswith("espnet") else ":" if name.startswith("bare") else "-"

@@ -39,7 +39,9 @@ def median(values: list[float]) -> float:
     return statistics.median(values) if values else 0.0
 
 
-def bare_products(model: HybridModel, batch: int, prefix: int, frames: int, rows: int, steps: int, first: int) -> Callable[[], None]:
+def bare_products(
+    model: HybridModel, batch: int, prefix: int, frames: int, rows: int, steps: int, first: int
+) -> Callable[[], None]:
     """The matrix products that a PAR search cannot do without, and nothing else.
 
     One pass over the draft (``batch`` x ``prefix`` places and the projection of ``frames``), the first step's vocabulary

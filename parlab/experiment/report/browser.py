@@ -27,7 +27,10 @@ def utterances(prediction: Prediction, own: Mapping[str, Draft], page: Path, aud
             wrong = token_errors(text, reference, prediction.normalized, prediction.words_are_tokens)
         row: dict[str, Any] = {
             "id": r["id"],
-            "t": [[_shown(t), None if c is None else round(c, 3), int(w)] for t, c, w in zip(text, r["token_confidence"], wrong, strict=True)],
+            "t": [
+                [_shown(t), None if c is None else round(c, 3), int(w)]
+                for t, c, w in zip(text, r["token_confidence"], wrong, strict=True)
+            ],
             "s": _segments(r),
         }
         if r["segments"] and r["id"] in own:
@@ -54,7 +57,9 @@ def _segments(record: dict[str, Any]) -> list[dict[str, Any]]:
     """Segments by their place in the result: first token, number of tokens, and the draft that they replaced."""
     out, shift = [], 0
     for s in record["segments"]:
-        out.append({"i": s["start"] + shift, "n": len(s["fill"]), "draft": "".join(_shown(t) for t in s.get("draft_text", ()))})
+        out.append(
+            {"i": s["start"] + shift, "n": len(s["fill"]), "draft": "".join(_shown(t) for t in s.get("draft_text", ()))}
+        )
         shift += len(s["fill"]) - len(s["draft"])
     return out
 

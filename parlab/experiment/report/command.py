@@ -20,10 +20,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--out", type=str, default="report.html", help="the page; pictures and tables go beside it")
     parser.add_argument("--title", type=str, default="parlab report", help="title of the page")
     parser.add_argument("--audio", type=str, default="link", help="'link' to audio files, 'embed' small ones, or 'off'")
-    parser.add_argument("--leaderboard", type=str | None, default=None, help="export the first prediction as a JSONL manifest")
+    parser.add_argument(
+        "--leaderboard", type=str | None, default=None, help="export the first prediction as a JSONL manifest"
+    )
     parser.add_argument("--wandb", type=str, default="off", help=f"log the pictures and tables: {', '.join(MODES)}")
     parser.add_argument("--project", type=str, default="parlab", help="W&B project")
-    parser.add_argument("--workspace", type=str | None, default=None, help="save a W&B workspace in [ENTITY/]PROJECT; needs a key")
+    parser.add_argument(
+        "--workspace", type=str | None, default=None, help="save a W&B workspace in [ENTITY/]PROJECT; needs a key"
+    )
     o = parser.parse_args(list(argv))
     folders = [Path(f) for f in o.folders or []]
     if o.workspace is not None:

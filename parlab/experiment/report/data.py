@@ -25,7 +25,8 @@ def speed_accuracy(predictions: Sequence[Prediction]) -> Table:
             points.append({**row, "wer_low": low, "wer_high": high})
     for a in points:
         a["front"] = not any(
-            b["wer"] <= a["wer"] and b["rtfx"] >= a["rtfx"] and (b["wer"] < a["wer"] or b["rtfx"] > a["rtfx"]) for b in points
+            b["wer"] <= a["wer"] and b["rtfx"] >= a["rtfx"] and (b["wer"] < a["wer"] or b["rtfx"] > a["rtfx"])
+            for b in points
         )
     return points
 
@@ -68,7 +69,11 @@ def by_threshold(predictions: Sequence[Prediction]) -> Table:
 
 def by_parallelism(predictions: Sequence[Prediction]) -> Table:
     """Search time and peak memory of PAR against ``max_mask_parallel`` (-1: all)."""
-    held = [p for p in predictions if p.decoder == "par" and "search_seconds" in p.speed and "max_mask_parallel" in p.options]
+    held = [
+        p
+        for p in predictions
+        if p.decoder == "par" and "search_seconds" in p.speed and "max_mask_parallel" in p.options
+    ]
     varied = varied_options(held, {"max_mask_parallel"})
     rows = [
         {
@@ -86,7 +91,13 @@ def by_parallelism(predictions: Sequence[Prediction]) -> Table:
 def latency_by_duration(predictions: Sequence[Prediction]) -> Table:
     """Decoding seconds of each utterance against its duration; in a batch, its share of the batch's time."""
     return [
-        {"name": p.name, "id": r["id"], "duration": r["duration"], "seconds": r["seconds"], "batch_size": p.speed.get("batch_size")}
+        {
+            "name": p.name,
+            "id": r["id"],
+            "duration": r["duration"],
+            "seconds": r["seconds"],
+            "batch_size": p.speed.get("batch_size"),
+        }
         for p in predictions
         for r in p.records
         if r.get("seconds") is not None and r.get("duration") is not None
@@ -116,7 +127,15 @@ def summary(predictions: Sequence[Prediction], own: Sequence[dict[str, Draft]] =
             row["cer"] = p.metrics["cer"]["rate"]
         if own and own[i] and p.scored and p.par.get("segments"):
             row["draft_wer"] = sum(draft_errors(p, own[i]).values()) / max(sum(c.total for c in p.word_counts), 1)
-        keys = ("rtfx", "search_seconds", "latency_p50", "latency_p90", "latency_p99", "peak_memory_bytes", "batch_size")
+        keys = (
+            "rtfx",
+            "search_seconds",
+            "latency_p50",
+            "latency_p90",
+            "latency_p99",
+            "peak_memory_bytes",
+            "batch_size",
+        )
         row |= {k: p.speed[k] for k in keys if k in p.speed}
         if p.par.get("tokens") or p.decoder == "par":
             row |= {"masked_share": p.masked_share, "segments": p.par.get("segments", 0)}

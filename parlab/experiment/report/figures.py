@@ -19,13 +19,43 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, data.Tabl
     """Pictures that the predictions have data for: name -> (figure, its table, a sentence that explains it)."""
     caught = confidence.caught_errors(predictions, drafts(predictions))
     made = (
-        ("wer_rtfx", data.speed_accuracy(predictions), _pareto, "Error rate (95 % intervals) against speed; the line joins the settings that none beats in both."),
-        ("threshold", data.by_threshold(predictions), _threshold, "WER and the share of masked tokens against the threshold."),
-        ("parallelism", data.by_parallelism(predictions), _parallelism, "Search time and peak memory against max_mask_parallel; the results are the same."),
+        (
+            "wer_rtfx",
+            data.speed_accuracy(predictions),
+            _pareto,
+            "Error rate (95 % intervals) against speed; the line joins the settings that none beats in both.",
+        ),
+        (
+            "threshold",
+            data.by_threshold(predictions),
+            _threshold,
+            "WER and the share of masked tokens against the threshold.",
+        ),
+        (
+            "parallelism",
+            data.by_parallelism(predictions),
+            _parallelism,
+            "Search time and peak memory against max_mask_parallel; the results are the same.",
+        ),
         ("phases", data.phases(predictions), _phases, "Where the time goes: front end and encoder, CTC, search."),
-        ("latency", data.latency_by_duration(predictions), _latency, "Decoding time of each utterance against its duration; in a batch, its share of the batch's time."),
-        ("reliability", confidence.reliability(different_results(predictions)), _reliability, "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it)."),
-        ("caught", caught, _caught, "Wrong draft tokens that masks catch, against all tokens that they cost; beside the points, the threshold."),
+        (
+            "latency",
+            data.latency_by_duration(predictions),
+            _latency,
+            "Decoding time of each utterance against its duration; in a batch, its share of the batch's time.",
+        ),
+        (
+            "reliability",
+            confidence.reliability(different_results(predictions)),
+            _reliability,
+            "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it).",
+        ),
+        (
+            "caught",
+            caught,
+            _caught,
+            "Wrong draft tokens that masks catch, against all tokens that they cost; beside the points, the threshold.",
+        ),
     )
     out = {}
     for name, table, draw, caption in made:
@@ -68,7 +98,9 @@ def _pareto(table: data.Table) -> Any:
         if len(table) <= _FEW:
             wer, low, high = ([100 * r[key] for r in rows] for key in ("wer", "wer_low", "wer_high"))
             below, above = ([max(b - a, 0) for a, b in zip(x, y, strict=True)] for x, y in ((low, wer), (wer, high)))
-            axes.errorbar([r["rtfx"] for r in rows], wer, [below, above], fmt="none", ecolor=color, alpha=0.35, capsize=2, lw=1)
+            axes.errorbar(
+                [r["rtfx"] for r in rows], wer, [below, above], fmt="none", ecolor=color, alpha=0.35, capsize=2, lw=1
+            )
     front = sorted((r for r in table if r["front"]), key=lambda r: r["rtfx"])
     axes.plot([r["rtfx"] for r in front], [100 * r["wer"] for r in front], color="#888888", lw=1, zorder=2)
     if len(table) <= _FEW:
@@ -88,9 +120,19 @@ def _threshold(table: data.Table) -> Any:
     for color, (setting, rows) in zip(COLORS * 9, _groups(table, "setting"), strict=False):
         means = {t: [r["wer"] for r in rows if r["threshold"] == t] for t in ticks}
         xs = [place[t] for t in ticks if means[t]]
-        axes.plot(xs, [100 * sum(means[t]) / len(means[t]) for t in ticks if means[t]], "o-", color=color, label=setting, lw=1.4, ms=4)
+        axes.plot(
+            xs,
+            [100 * sum(means[t]) / len(means[t]) for t in ticks if means[t]],
+            "o-",
+            color=color,
+            label=setting,
+            lw=1.4,
+            ms=4,
+        )
     masked = {t: [r["masked_share"] for r in table if r["threshold"] == t] for t in ticks}
-    share.bar(range(len(ticks)), [100 * sum(v) / len(v) for v in masked.values()], color="#999999", alpha=0.25, width=0.6)
+    share.bar(
+        range(len(ticks)), [100 * sum(v) / len(v) for v in masked.values()], color="#999999", alpha=0.25, width=0.6
+    )
     axes.set_xticks(range(len(ticks)), [str(t) for t in ticks])
     axes.legend(frameon=False, fontsize=7, ncols=2)
     return figure
@@ -101,7 +143,15 @@ def _parallelism(table: data.Table) -> Any:
     ticks = sorted({r["max_mask_parallel"] for r in table}, key=lambda v: v % 10**9)
     for color, (setting, rows) in zip(COLORS * 9, _groups(table, "setting"), strict=False):
         xs = [ticks.index(r["max_mask_parallel"]) for r in rows]
-        axes.plot(xs, [1000 * r["search_seconds_per_audio_second"] for r in rows], "o-", color=color, label=setting, lw=1.2, ms=4)
+        axes.plot(
+            xs,
+            [1000 * r["search_seconds_per_audio_second"] for r in rows],
+            "o-",
+            color=color,
+            label=setting,
+            lw=1.2,
+            ms=4,
+        )
     axes.set_xticks(range(len(ticks)), ["all" if t < 0 else str(t) for t in ticks])
     peak = [max(r["peak_memory_bytes"] or 0 for r in table if r["max_mask_parallel"] == t) / 2**20 for t in ticks]
     if max(peak) > 0:
@@ -130,7 +180,9 @@ def _phases(table: data.Table) -> Any:
 def _latency(table: data.Table) -> Any:
     figure, axes = _axes("duration (s)", "decoding time (s)")
     for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
-        axes.scatter([r["duration"] for r in rows], [r["seconds"] for r in rows], s=10, color=color, label=name, alpha=0.7)
+        axes.scatter(
+            [r["duration"] for r in rows], [r["seconds"] for r in rows], s=10, color=color, label=name, alpha=0.7
+        )
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -141,7 +193,9 @@ def _reliability(table: data.Table) -> Any:
     for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
         label = f"{name} (ECE {rows[0]['ece']:.3f})"
         rows = [r for r in rows if r["tokens"] >= _FEW_TOKENS]
-        axes.plot([r["confidence"] for r in rows], [r["accuracy"] for r in rows], "o-", color=color, label=label, lw=1.4, ms=4)
+        axes.plot(
+            [r["confidence"] for r in rows], [r["accuracy"] for r in rows], "o-", color=color, label=label, lw=1.4, ms=4
+        )
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -33,7 +33,9 @@ def write_report(sources: Sequence[Path], out: Path, title: str = "parlab report
         UserError: a folder holds no prediction, or ``audio`` is something else.
     """
     if audio not in {"link", "embed", "off"}:
-        raise UserError(f"the audio option is '{audio}', expected link, embed or off{nearest(audio, ['link', 'embed', 'off'])}")
+        raise UserError(
+            f"the audio option is '{audio}', expected link, embed or off{nearest(audio, ['link', 'embed', 'off'])}"
+        )
     predictions = read_sources(sources)
     files = out.with_suffix("").with_name(out.stem + "_files")
     files.mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,13 @@ def _cell(name: str, value: Any) -> str:
         return f"{value:.2%}"
     if name == "peak_memory_bytes":
         return f"{value / 2**20:.0f}"
-    return f"{value:.3g}" if isinstance(value, float) and value < 100 else f"{value:.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and value < 100
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _html_table(table: Table) -> str:
