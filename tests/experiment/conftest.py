@@ -13,6 +13,11 @@ import pytest
 import soundfile
 import yaml
 
+from parlab.data.tokenizer import Tokenizer
+from parlab.model.folder import write_model
+from tests.experiment.helpers import SENTENCES, manifest, noise
+from tests.models import tiny_model
+
 WORDS = ["YES", "NO", "ONE", "TWO", "STOP", "GO"]
 
 
@@ -103,6 +108,26 @@ def fit_config(noise_corpus: tuple[Path, Path], tmp_path: Path) -> Path:
     path = tmp_path / "fit.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that says something: its CTC head is not all blank."""
+    net = tiny_model(4, sharpness=8.0)
+    return write_model(net, Tokenizer(net.token_list, "char"), tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    entries = []
+    for i, text in enumerate(SENTENCES):
+        seconds = 0.4 + 0.25 * i
+        noise(folder / f"u{i}.wav", seconds, seed=i)
+        entries.append(
+            {"id": f"u{i}", "audio_filepath": f"u{i}.wav", "duration": seconds, "text": text, "speaker": f"s{i % 2}"}
+        )
+    return manifest(folder, entries)
 
 
 def read_wandb(path: Path) -> list[Any]:

@@ -22,11 +22,11 @@ from parlab.experiment.predict import predict
 from parlab.experiment.report import write_report
 from parlab.experiment.report.data import speed_accuracy
 from parlab.experiment.report.drafts import draft_of, token_errors
-from tests.experiment.test_predict import data, lines, model  # noqa: F401  (fixtures)
+from tests.experiment.helpers import lines
 
 
 @pytest.fixture(scope="module")
-def folders(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:  # noqa: F811
+def folders(model: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     out = tmp_path_factory.mktemp("predictions")
     for name, decoder in (("greedy", Greedy()), ("ar", AR(beam_size=3)), ("par", PAR(threshold=0.999, beam_size=3))):
         predict(str(model), str(data), decoder, out / name)
@@ -207,7 +207,7 @@ def test_points_of_a_sweep() -> None:
         make_points("par", {"threshold": [0.5, 7]})
 
 
-def sweep(model: Path, data: Path, out: Path, *more: str) -> int:  # noqa: F811
+def sweep(model: Path, data: Path, out: Path, *more: str) -> int:
     base = ["sweep", "--model", str(model), "--data", str(data), "--out", str(out), "--wandb", "off"]
     options = [
         "--decoder.threshold",
@@ -222,7 +222,7 @@ def sweep(model: Path, data: Path, out: Path, *more: str) -> int:  # noqa: F811
     return main([*base, *options, *more])
 
 
-def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:
     """Each point is what ``predict`` gives with its options; an interrupted sweep goes on."""
     out = tmp_path / "s"
     assert sweep(model, data, out) == 0
@@ -245,7 +245,7 @@ def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811
     assert (tmp_path / "sweep_files" / "threshold.png").is_file()
 
 
-def test_sweep_beyond_its_memory(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
+def test_sweep_beyond_its_memory(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
     """Encoder outputs go to mapped files beyond the bound, with the same result; both full is told."""
     assert sweep(model, data, tmp_path / "a") == 0
     assert sweep(model, data, tmp_path / "b", "--memory_gib", "0") == 0

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,58 +18,10 @@ import soundfile
 
 import parlab
 from parlab.cli import main
-from parlab.data.tokenizer import Tokenizer
 from parlab.decode import PAR
 from parlab.errors import UserError
 from parlab.experiment.predict import predict
-from parlab.model.folder import write_model
-from tests.models import tiny_model
-
-WORDS = ["a bad cab", "bead", "deaf face", "cafe", "ad", "fade a bed", "gag", "had"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model that says something: its CTC head is not all blank."""
-    net = tiny_model(4, sharpness=8.0)
-    return write_model(net, Tokenizer(net.token_list, "char"), tmp_path_factory.mktemp("model") / "m")
-
-
-def noise(path: Path, seconds: float, rate: int = 16000, channels: int = 1, seed: int = 0) -> Path:
-    rng = np.random.default_rng(seed)
-    n = max(1, int(seconds * rate))
-    tone = np.sin(np.cumsum(rng.uniform(0.01, 0.4, n))) * 0.3
-    samples = tone if channels == 1 else np.stack([tone] * channels, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate)
-    return path
-
-
-def manifest(folder: Path, entries: list[dict[str, Any]]) -> Path:
-    path = folder / "data.jsonl"
-    path.write_text("".join(json.dumps(e) + "\n" for e in entries))
-    return path
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    entries = []
-    for i, text in enumerate(WORDS):
-        seconds = 0.4 + 0.25 * i
-        noise(folder / f"u{i}.wav", seconds, seed=i)
-        entries.append(
-            {"id": f"u{i}", "audio_filepath": f"u{i}.wav", "duration": seconds, "text": text, "speaker": f"s{i % 2}"}
-        )
-    return manifest(folder, entries)
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "hypotheses.jsonl").read_text().splitlines()]
-
-
-def timeless(out: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines(out)]
+from tests.experiment.helpers import SENTENCES, command, environment, lines, manifest, noise, timeless
 
 
 def run(model: Path, data: Path, out: Path, *more: str) -> int:
@@ -108,7 +59,7 @@ def test_the_files_of_the_contract(model: Path, data: Path, tmp_path: Path) -> N
         entry = metrics[rate]
         assert entry["errors"] == entry["substitutions"] + entry["insertions"] + entry["deletions"]
         assert entry["rate"] == entry["errors"] / entry["total"]
-    assert metrics["wer"]["total"] == sum(len(text.split()) for text in WORDS)
+    assert metrics["wer"]["total"] == sum(len(text.split()) for text in SENTENCES)
     speed = (
         "audio_seconds wall_seconds rtf rtfx load_seconds encode_seconds ctc_seconds search_seconds latency_p50 "
         "latency_p90 latency_p99 peak_memory_bytes batch_size precision device num_devices"
@@ -263,15 +214,6 @@ def test_failures_are_tried_again(model: Path, tmp_path: Path) -> None:
     assert "wer" not in json.loads((tmp_path / "p" / "metrics.json").read_text())
 
 
-def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
-    base = [sys.executable, "-m", "parlab", "predict", "--model", str(model), "--data", str(data), "--out", str(out)]
-    return [*base, "--decoder", "par", "--decoder.threshold", "0.999", "--wandb", "off", "--progress", "false", *more]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 3])
 def test_devices_change_nothing(devices: int, model: Path, data: Path, tmp_path: Path, one_thread: None) -> None:
@@ -282,7 +224,7 @@ def test_devices_change_nothing(devices: int, model: Path, data: Path, tmp_path:
     assert timeless(tmp_path / "many") == timeless(tmp_path / "one")
     speed = json.loads((tmp_path / "many" / "metrics.json").read_text())["speed"]
     assert speed["num_devices"] == devices
-    assert sum(d["utterances"] for d in speed["devices"]) == len(WORDS)
+    assert sum(d["utterances"] for d in speed["devices"]) == len(SENTENCES)
 
 
 @pytest.mark.slow
@@ -336,7 +278,7 @@ def test_offline_run_is_read_back(model: Path, data: Path, tmp_path: Path, wandb
     assert any("utterances" in key for key in summary)
     table = json.loads(next(out.glob("wandb/offline-run-*/files/media/table/utterances*.json")).read_text())
     assert table["columns"][:3] == ["id", "reference", "hypothesis"]
-    assert len(table["data"]) == len(WORDS)
+    assert len(table["data"]) == len(SENTENCES)
     assert any("->" in row[2] for row in table["data"])
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from parlab.decode import PAR
 from parlab.experiment.predict import predict
-from tests.experiment.test_predict import command, environment, manifest, model, noise, timeless  # noqa: F401  (fixtures)
+from tests.experiment.helpers import command, environment, manifest, noise, timeless
 
 COUNT = 160  # utterances; enough that the kill comes in their midst
 PATIENCE = 60.0  # seconds that the rest of the job gets to end by itself, before it is killed as a cluster would
@@ -32,7 +32,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(model: Path, many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def whole(model: Path, many: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unbroken run."""
     import torch
 
@@ -69,7 +69,7 @@ def ids(lines: dict[str, list[bytes]]) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("seed", range(int(os.environ.get("PARLAB_KILLS", "2"))))
-def test_one_rank_is_killed(seed: int, victim: int, model: Path, many: Path, whole: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_one_rank_is_killed(seed: int, victim: int, model: Path, many: Path, whole: Path, tmp_path: Path) -> None:
     """SIGKILL of one rank at a random moment; what the shards hold then is kept as it stands, timings included."""
     out, rng = tmp_path / "p", random.Random(f"{seed} {victim}")
     asked = command(model, many, out, "--trainer.devices", "2", "--trainer.accelerator", "cpu", "--batch_size", "1")

@@ -14,13 +14,13 @@ import pytest
 from parlab.cli import main
 from parlab.errors import UserError
 from parlab.experiment.sweep import make_fabric
-from tests.experiment.test_predict import data, environment, model  # noqa: F401  (fixtures)
+from tests.experiment.helpers import environment
 
 GRID = ["--decoder.threshold", "0.9,0.999", "--decoder.beam_size", "1,3"]
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:  # noqa: F811
+def arguments(model: Path, data: Path, out: Path, *more: str) -> list[str]:
     base = [
         "sweep",
         "--model",
@@ -53,7 +53,7 @@ def points(out: Path) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def alone(model: Path, data: Path, tmp_path: Path, one_thread: None) -> dict[str, dict[str, Any]]:  # noqa: F811
+def alone(model: Path, data: Path, tmp_path: Path, one_thread: None) -> dict[str, dict[str, Any]]:
     """The points of one process."""
     assert main(arguments(model, data, tmp_path / "alone", *GRID)) == 0
     return points(tmp_path / "alone")
@@ -66,7 +66,7 @@ def test_two_processes_give_the_points_of_one(
     model: Path,
     data: Path,
     alone: dict[str, dict[str, Any]],
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     """Encoder outputs are mapped from files, which the two must not share."""
     out = tmp_path / "two"
@@ -89,7 +89,7 @@ def test_a_process_without_a_point_and_a_restart_with_two(
     model: Path,
     data: Path,
     alone: dict[str, dict[str, Any]],
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     """One point for two processes; then, in the folder of a lone process, the three points that are missing."""
     done = start(arguments(model, data, tmp_path / "one", "--decoder.threshold", "0.999", "--devices", "2"), [])
@@ -106,7 +106,7 @@ def test_a_process_without_a_point_and_a_restart_with_two(
 
 
 @pytest.mark.slow
-def test_another_configuration_is_told_once(model: Path, data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_another_configuration_is_told_once(model: Path, data: Path, tmp_path: Path) -> None:
     """In one sentence, and no process is left waiting for the one that told it."""
     assert main(arguments(model, data, tmp_path / "p", "--decoder.threshold", "0.9", "--timed_utterances", "0")) == 0
     done = start(arguments(model, data, tmp_path / "p", *GRID, "--devices", "2", "--normalizer", "lower"), [])

@@ -29,7 +29,6 @@ from parlab.experiment.workspace import (
     parts,
     split_project,
 )
-from tests.experiment.test_predict import data, model  # noqa: F401  (fixtures)
 
 
 @dataclass
@@ -83,7 +82,7 @@ def logged(folder: Path, read: Callable[[Path], list[Any]]) -> Logged:
 
 
 @pytest.fixture
-def every(model: Path, data: Path, fit_config: Path, tmp_path: Path, wandb_records: Any) -> dict[str, Logged]:  # noqa: F811
+def every(model: Path, data: Path, fit_config: Path, tmp_path: Path, wandb_records: Any) -> dict[str, Logged]:
     """What the runs of each command hold."""
     offline = ["--wandb", "offline"]
     asked = ["--model", str(model), "--data", str(data)]
