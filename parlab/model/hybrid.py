@@ -102,7 +102,11 @@ class HybridModel(nn.Module):
                 "decode it with greedy or ctc_beam"
             )
         parameters = list(self.decoder.parameters())
-        key = (sum(p._version for p in parameters), parameters[0].data_ptr(), parameters[0].dtype)
+        key = (
+            sum(0 if p.is_inference() else p._version for p in parameters),
+            parameters[0].data_ptr(),
+            parameters[0].dtype,
+        )
         if self._rows is None or self._rows[0] != key:
             self._rows = (key, RowDecoder(self.decoder))
         return self._rows[1]

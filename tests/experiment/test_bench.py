@@ -62,6 +62,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *options, "--parallel", "[-1,1]", "--out", str(out)]) == 0
     found = json.loads((out / "bench.json").read_text())
     names = {row["what"] for row in found["rows"]}
+    assert {"ours: par", "ours: par, batch", "ours: par, bfloat16", "ours: par, bfloat16, batch"} <= names
+    assert {"encoder and front end", "encoder and front end, batch", "ctc head, batch"} <= names
     assert {"ours: par", "ours: par, batch", "ours: greedy", "espnet: par, driver mended", "espnet: ar joint"} <= names
     assert {
         "bare products of par: linear layers",

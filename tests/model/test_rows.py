@@ -96,6 +96,19 @@ def test_changed_weights_are_seen() -> None:
     assert model.rows is not before
 
 
+def test_bfloat16_weights() -> None:
+    """Converted where autograd keeps no versions; the packed products are those of ESPnet's modules in that type."""
+    model = tiny_model(0)
+    states, lengths, tokens = batch()
+    with torch.inference_mode():
+        half = model.to(torch.bfloat16)
+        want, _ = half.decoder(states.bfloat16(), lengths, tokens, torch.full((3,), 9))
+        rows = half.rows
+        got, _ = rows.prefill(tokens, rows.cross_cache(states.bfloat16(), lengths))
+        assert rows.logits(got).dtype == torch.float32
+        torch.testing.assert_close(rows.logits(got), want.float(), atol=0.1, rtol=0.1)
+
+
 class LargestTensor(TorchDispatchMode):
     """Remembers the bytes of the largest tensor that any operation makes."""
 

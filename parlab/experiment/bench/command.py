@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
+from parlab.decode import Decoder, Greedy
 from parlab.errors import UserError, nearest
 from parlab.experiment.arguments import Parser, quiet_libraries
-from parlab.experiment.bench.baselines import espnet_ar, espnet_par
+from parlab.experiment.bench.candidates import (
+    bare_candidates,
+    espnet_candidates,
+    our_candidates,
+    reference_par,
+    stage_candidates,
+)
 from parlab.experiment.bench.sizes import SIZES, Input, make_input, random_model
 from parlab.experiment.bench.speech import speech_rows
-from parlab.experiment.bench.timing import PeakMemory, bare_attention, bare_products, median, time_in_turn
+from parlab.experiment.bench.timing import PeakMemory, median, time_in_turn
 from parlab.experiment.devices import device_for
 from parlab.experiment.provenance import device_name, versions
 from parlab.experiment.records import write_json
@@ -24,7 +30,6 @@ from parlab.experiment.report.page import write_csv
 from parlab.model.hybrid import HybridModel
 
 CASES = ((5.0, 6), (10.0, 12), (20.0, 18), (30.0, 27))  # seconds of audio, masks
-STEPS = 5  # ESPnet's max_seq_len
 
 
 def main(argv: Sequence[str]) -> int:
@@ -110,80 +115,31 @@ def case_rows(
     """All candidates on one duration: a row each, with seconds per utterance of the search, and ratios to our PAR."""
     one = _to(make_input(model, seconds, masks, 1), device)
     many = _to(make_input(model, seconds, masks, batch), device) if batch > 1 else None
-    reference = PAR(reference="espnet", beam_size=beam)
-    ours: dict[str, tuple[Decoder, Input, int]] = {
-        "greedy": (Greedy(), one, 1),
-        "par": (reference, one, 1),
-        "par joint": (PAR(threshold=0.99, beam_size=beam), one, 1),
-        "speculative": (Speculative(maxlenratio=-one.tokens), one, 1),
-        "rescore": (Rescore(beam_size=beam), one, 1),
-        "ctc_beam": (CTCBeam(beam_size=beam), one, 1),
-        "ar attention": (AR(beam_size=beam, ctc_weight=0.0, maxlenratio=-one.tokens), one, 1),
-        "ar joint": (AR(beam_size=beam, ctc_weight=0.3, maxlenratio=-one.tokens), one, 1),
-    }
-    for cap in parallel:
-        if cap > 0:
-            ours[f"par, {cap} masks at a time"] = (
-                PAR(reference="espnet", beam_size=beam, max_mask_parallel=cap),
-                one,
-                1,
-            )
-    if many is not None:
-        ours["greedy, batch"] = (Greedy(), many, batch)
-        ours["par, batch"] = (reference, many, batch)
-        ours["par joint, batch"] = (PAR(threshold=0.99, beam_size=beam), many, batch)
-        ours["ar joint, batch"] = (AR(beam_size=beam, ctc_weight=0.3, maxlenratio=-one.tokens), many, batch)
-    tasks: dict[str, Callable[[], Any]] = {
-        f"ours: {name}": (lambda d=d, x=x: d.decode(model, x.states, x.lengths, None, x.log_probs))  # type: ignore[misc]
-        for name, (d, x, _) in ours.items()
-    }
-    shares = {f"ours: {name}": n for name, (_, _, n) in ours.items()}
-    counts = dict.fromkeys(tasks, repeats)
-    if espnet_repeats > 0:
-        states, log_probs = one.states[0], one.log_probs[0]
-        tasks |= {
-            "espnet: par, driver mended": lambda: espnet_par(model, states, log_probs, 0.99, beam, STEPS),
-            "espnet: ar attention": lambda: espnet_ar(model, states, beam, 0.0, one.tokens),
-            "espnet: ar joint": lambda: espnet_ar(model, states, beam, 0.3, one.tokens),
-        }
-        counts |= {name: espnet_repeats for name in tasks if name not in counts}
-    if device.type == "cpu":
-        frames = one.states.size(1)
-        tasks["bare products of par: linear layers"] = bare_products(
-            model, 1, one.tokens + 1, frames, masks * beam, STEPS - 1, masks
-        )
-        tasks["bare products of par: attention"] = bare_attention(
-            model, one.tokens + 1, frames, masks * beam, STEPS - 1
-        )
-        counts |= {name: repeats for name in tasks if name.startswith("bare products")}
-    tasks["encoder and front end"] = lambda: model.encode(one.speech, torch.tensor([one.speech.size(1)], device=device))
-    tasks["ctc head"] = lambda: model.ctc_log_probs(one.states)
-    counts |= {"encoder and front end": repeats, "ctc head": repeats}
-    if many is not None:
-        tasks["encoder and front end, batch"] = lambda: model.encode(
-            many.speech, torch.full((batch,), many.speech.size(1), device=device)
-        )
-        tasks["ctc head, batch"] = lambda: model.ctc_log_probs(many.states)
-        for name in ("encoder and front end, batch", "ctc head, batch"):
-            counts[name], shares[name] = repeats, batch
-    taken = time_in_turn(tasks, counts, device)
+    candidates = [
+        *our_candidates(model, one, many, beam, parallel, repeats),
+        *espnet_candidates(model, one, beam, espnet_repeats),
+        *bare_candidates(model, one, masks, beam, repeats),
+        *(c for x in (one, many) if x is not None for c in stage_candidates(model, x, repeats)),
+    ]
+    taken = time_in_turn({c.name: c.task for c in candidates}, {c.name: c.repeats for c in candidates}, device)
     memory = {
-        name: whole_peak(model, decoder, one, device) for name, decoder in (("greedy", Greedy()), ("par", reference))
+        name: whole_peak(model, decoder, one, device)
+        for name, decoder in (("greedy", Greedy()), ("par", reference_par(beam)))
     }
     rows = []
-    mine = median(taken["ours: par"])
-    for name, values in taken.items():
-        each = median(values) / shares.get(name, 1)
+    mine = 1000 * median(taken["ours: par"])
+    for candidate in candidates:
+        values = [1000 * v / candidate.batch for v in taken[candidate.name]]
         row: dict[str, Any] = {
             "seconds_of_audio": seconds,
             "masks": masks,
             "tokens": one.tokens,
-            "what": name,
-            "batch": shares.get(name, 1),
-            "ms_per_utterance": 1000 * each,
-            "times_par": each / mine,
-            "min_ms": 1000 * min(values) / shares.get(name, 1),
-            "max_ms": 1000 * max(values) / shares.get(name, 1),
+            "what": candidate.name,
+            "batch": candidate.batch,
+            "ms_per_utterance": median(values),
+            "times_par": median(values) / mine,
+            "min_ms": min(values),
+            "max_ms": max(values),
             "repeats": len(values),
         }
         rows.append(row)
