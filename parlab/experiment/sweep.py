@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
 from parlab.experiment.arguments import Parser, quiet_libraries
 from parlab.experiment.devices import started_by_torchrun
-from parlab.experiment.encodings import Encodings, sample_of
+from parlab.experiment.encodings import EncodedBatch, Encodings, sample_of
 from parlab.experiment.grid import Point, make_points, split_values
 from parlab.experiment.prediction import PredictionSet, decode_waves, make_prompting, readable
 from parlab.experiment.provenance import describe_decoder, device_name, hash_data, hash_model, versions
@@ -40,7 +41,8 @@ from parlab.experiment.records import (
 )
 from parlab.experiment.tracking import MODES, log_sweep
 from parlab.experiment.writer import claim_directory
-from parlab.metrics.speed import Stopwatch, peak_memory, reset_peak_memory
+from parlab.metrics.memory import PeakMemory
+from parlab.metrics.speed import Stopwatch
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 
@@ -225,7 +227,10 @@ class Study:
     def _decode_point(self, point: Point, encodings: Encodings) -> None:
         untimed = {**dict.fromkeys(PHASES, 0.0), "latency": 0.0}
         records = []
+        largest = None
         for batch in encodings.on(self.device):
+            if largest is None or batch.states.numel() > largest.states.numel():
+                largest = batch
             prompt = self.prompting.for_decoder(self.net, batch.states, batch.frames)
             found = point.decoder.decode(self.net, batch.states, batch.frames, prompt, batch.log_probs)
             for utterance, h, duration in zip(batch.utterances, found, batch.durations, strict=True):
@@ -250,8 +255,16 @@ class Study:
             "normalizer": {"name": self.normalize.name, "version": self.normalize.version},
             "hashes": self.hashes,
             "config": {"point": dict(point.options), "limit": self.limit},
+            "search_memory_bytes": self._search_memory(point, largest) if largest is not None else None,
         }
         write_json(folder / "metrics.json", metrics)
+
+    def _search_memory(self, point: Point, batch: EncodedBatch) -> int:
+        """Peak bytes of the search alone, above the encoder's output."""
+        prompt = self.prompting.for_decoder(self.net, batch.states, batch.frames)
+        with PeakMemory(self.device) as peak:
+            point.decoder.decode(self.net, batch.states, batch.frames, prompt, batch.log_probs)
+        return peak.bytes
 
     def speed(self, points: Sequence[Point], size: int, repeats: int, seed: int) -> None:
         """Time every point in full on the same sample, one round of all points after the other."""
@@ -269,12 +282,14 @@ class Study:
         rounds: dict[str, list[list[dict[str, Any]]]] = {p.name: [] for p in points}
         with _progress() as bar:
             task = bar.add_task("timing points", total=len(points) * (repeats + 1))
-            for repeat in range(repeats + 1):  # the first round warms up
+            for repeat in range(repeats + 1):  # the first round warms up, and is watched for memory
                 for point in points:
-                    reset_peak_memory(self.device)
-                    rows = [row for batch in batches for row in self._time_batch(point, batch, loaded)]
-                    peaks[point.name] = peak_memory(self.device)
-                    if repeat > 0:
+                    watched = PeakMemory(self.device) if repeat == 0 else nullcontext()
+                    with watched:
+                        rows = [row for batch in batches for row in self._time_batch(point, batch, loaded)]
+                    if isinstance(watched, PeakMemory):
+                        peaks[point.name] = watched.bytes
+                    else:
                         rounds[point.name].append(rows)
                     bar.advance(task)
         environment = {

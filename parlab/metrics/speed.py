@@ -58,24 +58,12 @@ def rtfx(audio_seconds: float, seconds: float) -> float:
     return audio_seconds / seconds if seconds > 0 else 0.0
 
 
-def reset_peak_memory(device: torch.device) -> bool:
-    """Count the peak from now on; False where the system does not let us."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
-
-
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes since the start or ``reset_peak_memory``: of the device's allocator on CUDA, of the process elsewhere."""
+    """Peak bytes since the start: of the device's allocator on CUDA, of the process elsewhere."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     status = Path("/proc/self/status")
-    if status.is_file():  # Linux; what getrusage tells cannot be reset
+    if status.is_file():  # Linux; getrusage there also counts what the parent held before exec
         found = [line.split() for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:")]
         if found:
             return int(found[0][1]) * 1024

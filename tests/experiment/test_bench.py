@@ -72,6 +72,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "whole utterance: par / greedy",
     } <= names
     assert all(row["ms_per_utterance"] > 0 for row in found["rows"])
+    assert next(row for row in found["rows"] if "peak_ratio" in row)["peak_ratio"] >= 1
     assert found["machine"]["threads"] >= 1
     with (out / "bench.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(found["rows"])

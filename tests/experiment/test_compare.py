@@ -234,6 +234,9 @@ def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:
     assert [r["tokens"] for r in lines(point)] == [r["tokens"] for r in lines(tmp_path / "p")]
     assert metrics["speed"]["timed_utterances"] == 2
     assert metrics["speed"]["encode_seconds"] > 0  # timed in full, not from cached outputs
+    narrow = json.loads((out / "points" / "threshold=0.999,beam_size=1" / "metrics.json").read_text())
+    assert 0 < narrow["search_memory_bytes"] < metrics["search_memory_bytes"]
+    assert metrics["speed"]["peak_memory_bytes"] > 0
     kept = {p: (p / "metrics.json").stat().st_mtime_ns for p in (out / "points").iterdir()}
     shutil.rmtree(point)
     assert sweep(model, data, out) == 0

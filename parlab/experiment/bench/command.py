@@ -22,11 +22,12 @@ from parlab.experiment.bench.candidates import (
 )
 from parlab.experiment.bench.sizes import SIZES, Input, make_input, random_model
 from parlab.experiment.bench.speech import speech_rows
-from parlab.experiment.bench.timing import PeakMemory, median, time_in_turn
+from parlab.experiment.bench.timing import median, time_in_turn
 from parlab.experiment.devices import device_for
 from parlab.experiment.provenance import device_name, versions
 from parlab.experiment.records import write_json
 from parlab.experiment.report.page import write_csv
+from parlab.metrics.memory import PeakMemory
 from parlab.model.hybrid import HybridModel
 
 CASES = ((5.0, 6), (10.0, 12), (20.0, 18), (30.0, 27))  # seconds of audio, masks
@@ -149,8 +150,10 @@ def case_rows(
 def whole_peak(model: HybridModel, decoder: Decoder, x: Input, device: torch.device) -> int:
     """Peak bytes of a whole utterance above what was held before, the weights' among it."""
     with PeakMemory(device) as peak:
-        model.ctc_log_probs(model.encode(x.speech, torch.tensor([x.speech.size(1)], device=device))[0])
-        decoder.decode(model, x.states, x.lengths, None, x.log_probs)
+        states, lengths = model.encode(x.speech, torch.tensor([x.speech.size(1)], device=device))
+        log_probs = model.ctc_log_probs(states)
+        decoder.decode(model, x.states, x.lengths, None, x.log_probs)  # on its own posteriors, for their masks
+        del states, lengths, log_probs  # held until here, as they are in a decoding
     return peak.bytes
 
 
@@ -173,10 +176,15 @@ def whole_rows(
                 "ms_per_utterance": par,
                 "greedy_ms": greedy,
                 "ratio": par / greedy,
-                **({"peak_bytes": memory["par"], "greedy_peak_bytes": memory["greedy"]} if not suffix else {}),
+                **(_memory_ratio(memory) if not suffix else {}),
             }
         )
     return found
+
+
+def _memory_ratio(memory: dict[str, int]) -> dict[str, float]:
+    par, greedy = memory["par"], memory["greedy"]
+    return {"peak_bytes": par, "greedy_peak_bytes": greedy, "peak_ratio": par / greedy}
 
 
 def _to(x: Input, device: torch.device) -> Input:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -96,37 +94,3 @@ def bare_attention(model: HybridModel, prefix: int, frames: int, rows: int, step
                 attend(count)
 
     return run
-
-
-class PeakMemory:
-    """Peak resident bytes above the start, sampled while the block runs (CUDA: the allocator's own peak)."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.bytes = device, 0
-
-    @staticmethod
-    def resident() -> int:
-        fields = Path("/proc/self/statm").read_text(encoding="utf-8").split()
-        return int(fields[1]) * 4096
-
-    def __enter__(self) -> PeakMemory:
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self.start = torch.cuda.memory_allocated(self.device)
-            return self
-        self.start = self.resident()
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-        self.thread.start()
-        return self
-
-    def _watch(self) -> None:
-        while not self.stop.wait(0.001):
-            self.bytes = max(self.bytes, self.resident() - self.start)
-
-    def __exit__(self, *_: object) -> None:
-        if self.device.type == "cuda":
-            self.bytes = torch.cuda.max_memory_allocated(self.device) - self.start
-            return
-        self.stop.set()
-        self.thread.join()

@@ -68,7 +68,7 @@ def by_threshold(predictions: Sequence[Prediction]) -> Table:
 
 
 def by_parallelism(predictions: Sequence[Prediction]) -> Table:
-    """Search time and peak memory of PAR against ``max_mask_parallel`` (-1: all)."""
+    """Search time of PAR and peak memory of the search alone (sweeps have it) against ``max_mask_parallel`` (-1: all)."""
     held = [
         p
         for p in predictions
@@ -81,7 +81,7 @@ def by_parallelism(predictions: Sequence[Prediction]) -> Table:
             "setting": setting(p, varied),
             "max_mask_parallel": int(p.options["max_mask_parallel"]),
             "search_seconds_per_audio_second": p.speed["search_seconds"] / max(p.speed.get("audio_seconds", 0), 1e-9),
-            "peak_memory_bytes": p.speed.get("peak_memory_bytes"),
+            "search_memory_bytes": p.metrics.get("search_memory_bytes"),
         }
         for p in held
     ]

@@ -35,7 +35,7 @@ def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, data.Tabl
             "parallelism",
             data.by_parallelism(predictions),
             _parallelism,
-            "Search time and peak memory against max_mask_parallel; the results are the same.",
+            "Search time, and memory of the search, against max_mask_parallel; the results are the same.",
         ),
         ("phases", data.phases(predictions), _phases, "Where the time goes: front end and encoder, CTC, search."),
         (
@@ -153,10 +153,10 @@ def _parallelism(table: data.Table) -> Any:
             ms=4,
         )
     axes.set_xticks(range(len(ticks)), ["all" if t < 0 else str(t) for t in ticks])
-    peak = [max(r["peak_memory_bytes"] or 0 for r in table if r["max_mask_parallel"] == t) / 2**20 for t in ticks]
+    peak = [max(r["search_memory_bytes"] or 0 for r in table if r["max_mask_parallel"] == t) / 2**20 for t in ticks]
     if max(peak) > 0:
         memory = axes.twinx()
-        memory.set_ylabel("peak memory (MiB)")
+        memory.set_ylabel("peak memory of the search (MiB)")
         memory.bar(range(len(ticks)), peak, color="#999999", alpha=0.2, width=0.6)
     if len(_groups(table, "setting")) <= 12:
         axes.legend(frameon=False, fontsize=6, ncols=2)
