@@ -1,4 +1,4 @@
-"""Random sentences of small, closed worlds, for speech synthesis: an AN4-like census, repeated letters, voice commands.
+"""Random sentences of small, closed worlds, for speech synthesis: an AN4-like census and a demo of voice commands.
 
 A grammar is a function from a ``random.Random`` to one sentence in upper case; :data:`GRAMMARS` names them.
 """
@@ -96,26 +96,6 @@ def _command(random: Random) -> list[str]:
     return [random.choice("YES NO GO HELP STOP START REPEAT ENTER ERASE RUBOUT".split())]
 
 
-def repeats(random: Random) -> str:
-    """Codes, telephone numbers and spelled names in which letters and digits stand twice or three times running.
-
-    An attention decoder must count them; the real corpus has too few for it to learn that.
-    """
-    way = random.random()
-    if way < 0.4:
-        words = _repeated(random, [random.choice(LETTERS) for _ in range(random.randint(2, 5))])
-        words += spoken_number(random, random.choice([2, 3])) if random.random() < 0.5 else []
-    elif way < 0.75:
-        words = _repeated(random, digits(random, random.choice([3, 4, 5, 6])))
-    else:
-        words = _repeated(random, list(random.choice(random.choice([GIVEN, FAMILY, PLACES]))))
-    return " ".join([random.choice(["RUBOUT", "ENTER", "ERASE"]), *words] if random.random() < 0.15 else words)
-
-
-def _repeated(random: Random, symbols: list[str]) -> list[str]:
-    return [s for s in symbols for _ in range(random.choices((1, 2, 3), (8, 3, 1))[0])]
-
-
 def demo(random: Random) -> str:
     """A voice command, a date, a number or a spelled name: about 110 words in all."""
     way = random.random()
@@ -145,4 +125,4 @@ def spoken(text: str) -> str:
     return " ".join(SPOKEN.get(w, w) if len(w) == 1 else w.lower() for w in text.split())
 
 
-GRAMMARS: dict[str, Callable[[Random], str]] = {"an4": an4, "repeats": repeats, "demo": demo}
+GRAMMARS: dict[str, Callable[[Random], str]] = {"an4": an4, "demo": demo}

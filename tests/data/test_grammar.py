@@ -49,7 +49,7 @@ def test_sentences_are_upper_case_deterministic_and_from_a_small_vocabulary(name
     assert sentences == [GRAMMARS[name](Random(seed)) for seed in range(3000)]
     assert all(s and s == " ".join(s.split()) and s.replace(" ", "").isalpha() and s.isupper() for s in sentences)
     words = {word for sentence in sentences for word in sentence.split()}
-    assert 50 <= len(words) <= 120
+    assert 80 <= len(words) <= 120
     assert len(set(sentences)) > 1500
 
 
