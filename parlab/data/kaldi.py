@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -79,6 +80,9 @@ def _audio(name: str, place: str, folder: Path) -> Path:
 
 def _seconds(path: Path, name: str, value: str) -> float:
     try:
-        return float(value)
-    except ValueError as error:
-        raise UserError(f"{path}: '{name}' has the time '{value}', expected seconds; correct it") from error
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise UserError(f"{path}: '{name}' has the time '{value}', expected seconds; correct it")
+    return seconds

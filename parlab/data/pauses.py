@@ -21,6 +21,7 @@ from parlab.errors import UserError
 STEP = 0.01  # seconds per value of an envelope
 PAUSE = 0.3  # seconds over which quietness is judged
 PART = "part_of"  # key of ``extra`` that names the recording of a piece
+_LEAST = 0.1  # seconds of the longest piece
 _SHORTEST = 0.5  # seconds that the last piece has at least
 _BLOCK_SECONDS = 30.0  # read at a time: an hour is never held as a whole
 
@@ -51,24 +52,41 @@ def read_blocks(path: str | Path, start: float, duration: float | None) -> Itera
 
 
 def envelope(blocks: Iterable[tuple[NDArray[np.float32], int]]) -> NDArray[np.float32]:
-    """Log energy (n,) in steps of 10 ms."""
+    """Log energy (n,) in steps of 10 ms, the last of which may be shorter."""
     values: list[NDArray[np.float32]] = []
-    rest = np.zeros(0, dtype=np.float32)
+    rest, done = np.zeros(0, dtype=np.float32), 0
     for block, rate in blocks:
-        size = round(STEP * rate)
         samples = np.concatenate([rest, block])
-        whole = len(samples) // size * size
-        frames = samples[:whole].reshape(-1, size)
-        values.append(np.log(np.square(frames).mean(axis=1) + 1e-10, dtype=np.float32))
-        rest = samples[whole:]
+        # At 22.05 kHz a step is no whole number of samples; the edges are rounded, so that they do not drift.
+        edge = round(done * STEP * rate)
+        count = int(len(samples) / (STEP * rate)) + 1
+        edges = np.round(np.arange(done, done + count + 1) * (STEP * rate)).astype(np.int64) - edge
+        edges = edges[edges <= len(samples)]
+        values.append(_log_energy(samples[: edges[-1]], edges[:-1]))
+        done += len(edges) - 1
+        rest = samples[edges[-1] :]
+    if len(rest):
+        values.append(_log_energy(rest, np.zeros(1, dtype=np.int64)))
     return np.concatenate(values) if values else np.zeros(0, dtype=np.float32)
+
+
+def _log_energy(samples: NDArray[np.float32], starts: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Of the stretches that begin at ``starts`` and together are ``samples``."""
+    if len(starts) == 0:
+        return np.zeros(0, dtype=np.float32)
+    sums = np.add.reduceat(np.square(samples), starts)
+    return np.log(sums / np.diff(starts, append=len(samples)) + 1e-10).astype(np.float32)
 
 
 def cut_points(energy: NDArray[np.float32], longest: float) -> list[float]:
     """Seconds at which to cut, so that no piece is longer than ``longest`` seconds; none where one piece is enough.
 
     Each cut is the quietest place in the second half of what a piece may hold.
+
+    Raises:
+        UserError: ``longest`` is too short for a piece.
     """
+    _check(longest)
     most = round(longest / STEP)
     width = min(round(PAUSE / STEP), max(most // 4, 1))
     smooth = np.convolve(energy, np.full(width, 1 / width, dtype=np.float32), mode="same")
@@ -85,11 +103,20 @@ def cut_points(energy: NDArray[np.float32], longest: float) -> list[float]:
     return cuts
 
 
+def _check(longest: float) -> None:
+    if longest < _LEAST:
+        raise UserError(f"a piece may have {longest} seconds, expected at least {_LEAST}; raise piece_seconds")
+
+
 def cut_at_pauses(utterances: Sequence[Utterance], longest: float) -> list[Utterance]:
     """Replace each recording longer than ``longest`` seconds by its pieces, named ``ID#0000``, ``ID#0001``, ...
 
     A recording that cannot be read stays whole, to fail by itself when it is loaded.
+
+    Raises:
+        UserError: ``longest`` is too short for a piece.
     """
+    _check(longest)
     out: list[Utterance] = []
     for u in utterances:
         try:

@@ -120,12 +120,15 @@ def _entry(line: str, path: Path, number: int) -> Utterance:
         raise UserError(f"{where}: the key 'audio_filepath' is missing; add it")
     if not isinstance(place, str) or not place.strip():
         raise UserError(f"{where}: 'audio_filepath' is {place!r}, expected the path of a file; correct it")
-    audio = Path(place).expanduser()
+    try:
+        audio = Path(place).expanduser()
+    except RuntimeError:  # ~name of nobody
+        audio = Path(place)
     identity = entry.get("id")
     try:
         duration = None if entry.get("duration") is None else float(entry["duration"])
         start = float(entry.get("offset") or 0.0)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where}: duration or offset is no number ({error}); correct it") from error
     if not (duration is None or (math.isfinite(duration) and duration >= 0)) or not (
         math.isfinite(start) and start >= 0
@@ -136,6 +139,6 @@ def _entry(line: str, path: Path, number: int) -> Utterance:
         return None if entry.get(key) is None else str(entry[key])
 
     extra: dict[str, Any] = {k: v for k, v in entry.items() if k not in _KNOWN}
-    name = str(audio.with_suffix("")) if identity is None or identity == "" else str(identity)
+    name = str(audio.with_suffix("") if audio.name else audio) if identity is None or identity == "" else str(identity)
     place_of_audio = audio if audio.is_absolute() else path.parent / audio
     return Utterance(name, place_of_audio, text("text"), duration, text("speaker"), start, extra)

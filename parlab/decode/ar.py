@@ -63,6 +63,8 @@ class AR(Decoder):
             raise UserError(
                 f"the options beam_size and nbest are {self.beam_size} and {self.nbest}, expected at least 1; correct them"
             )
+        if self.pre_beam_ratio < 1:
+            raise UserError(f"the option pre_beam_ratio is {self.pre_beam_ratio}, expected at least 1; correct it")
         if self.ctc_margin < 0:
             raise UserError(f"the option ctc_margin is {self.ctc_margin}, expected frames, or 0 for all; correct it")
         if not 0.0 <= self.ctc_weight <= 1.0:

@@ -185,7 +185,9 @@ class _Search:
             logits.scatter_(1, stop, at_stop)
         beam = self.options.beam_size
         wanted = int(beam * self.options.pre_beam_ratio) if self.refining else beam
-        if weight == 0:  # the vocabulary scorer has no say, so it must not choose the candidates
+        if not any(
+            s.proposes and s.weight for s in self.vocabulary
+        ):  # none has a say, so none may choose the candidates
             wanted = logits.size(1)
         top, ids = logits.topk(min(wanted, logits.size(1)), dim=1)
         top = top.masked_fill(ids == stop, NEVER)  # the stop token has a place of its own

@@ -34,9 +34,10 @@ class DraftScores:
     ctc: Tensor
     language: Tensor | float = 0.0  # weighted already
 
-    def joint(self, ctc_weight: float) -> Tensor:
-        """(1 - w) * attention + w * CTC (+ language model)."""
-        return (1 - ctc_weight) * self.attention + ctc_weight * self.ctc + self.language
+    def joint(self, ctc_weight: float, in_search: bool) -> Tensor:
+        """(1 - w) * attention + w * CTC + language model, which shares the factor 1 - w where fills are rescored."""
+        language = self.language if in_search else (1 - ctc_weight) * self.language
+        return (1 - ctc_weight) * self.attention + ctc_weight * self.ctc + language
 
 
 def score_drafts(
@@ -104,7 +105,7 @@ def best_fills(
     keep_draft = torch.zeros_like(best, dtype=torch.bool)
     chosen = score[rows, best]
     if drafts is not None:
-        own = drafts.joint(ctc_weight)
+        own = drafts.joint(ctc_weight, in_search)
         own_rank = own / (segments.end - segments.start + 1) if normalize else own
         keep_draft = own_rank >= rank[rows, best]
         chosen = torch.where(keep_draft, own, chosen)

@@ -183,7 +183,7 @@ class SegmentSearch:
             if in_search:
                 scorers.append(ctc)
                 if not options.length_normalize and options.nbest == 1:
-                    groups = Groups(stop, limit, bound=drafts.joint(options.ctc_weight))
+                    groups = Groups(stop, limit, bound=drafts.joint(options.ctc_weight, in_search))
         nbest = max(options.nbest, options.beam_size) if ctc is not None and not in_search else options.nbest
         banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
         beam = BeamOptions(options.beam_size, nbest, banned, options.length_normalize)

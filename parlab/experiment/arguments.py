@@ -6,10 +6,11 @@ import dataclasses
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
+import jsonargparse
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -197,7 +198,24 @@ def make_decoder(name: str, **options: Any) -> Decoder:
     """A decoder by name with options by keyword, checked."""
     found = decoder_class(name)
     check_options(found, list(options))
+    check_types(found, options)
     return found(**options)
+
+
+def check_types(decoder: type[Decoder], options: Mapping[str, Any]) -> None:
+    """Refuse values of another type than the options have.
+
+    Raises:
+        UserError: naming the values.
+    """
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(decoder)
+    try:
+        parser.parse_object(dict(options))
+    except jsonargparse.ArgumentError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        given = ", ".join(f"{k}={v!r}" for k, v in options.items())
+        raise UserError(f"the decoder '{decoder.name}' cannot have {given} ({reason}); correct the value") from error
 
 
 def quiet_libraries() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from parlab.data.sources import Utterance
+from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
 from parlab.experiment.prediction import Loaded
 from parlab.model.hybrid import HybridModel
@@ -43,14 +44,14 @@ class Encodings:
         self.failed: list[tuple[str, str]] = []
 
     @torch.inference_mode()
-    def add(self, model: HybridModel, batch: Loaded, device: torch.device) -> None:
+    def add(self, model: HybridModel, batch: Loaded, device: torch.device, prompting: Prompting) -> None:
         """Encode a loaded batch and keep its outputs."""
         self.failed += batch.failed
         if not batch.waves:
             return
         lengths = torch.tensor([len(w) for w in batch.waves], device=device)
         speech = torch.nn.utils.rnn.pad_sequence(batch.waves, batch_first=True).to(device)
-        states, frames = model.encode(speech, lengths)
+        states, frames = model.encode(speech, lengths, prompting.for_encoder(model, len(batch.waves)))
         log_probs = model.ctc_log_probs(states) if model.ctc is not None else None
         durations = [len(w) / model.sample_rate for w in batch.waves]
         kept = [self._keep(x) if x is not None else None for x in (states, log_probs)]

@@ -13,7 +13,7 @@ import yaml
 
 from parlab.decode import Decoder
 from parlab.errors import UserError
-from parlab.experiment.arguments import check_options, decoder_class
+from parlab.experiment.arguments import check_options, decoder_class, make_decoder
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def make_points(
         chosen = random.Random(seed).sample(chosen, sample)
     if not chosen:
         raise UserError("the sweep has no points, expected options with values; write --decoder.threshold 0.5,0.9")
-    made = [Point(point_name(options), options, cls(**options)) for options in chosen]
+    made = [Point(point_name(options), options, make_decoder(decoder, **options)) for options in chosen]
     if len({p.name for p in made}) != len(made):
         raise UserError("two points of the sweep have the same options; remove one")
     return made
@@ -69,7 +69,10 @@ def split_values(argv: Sequence[str]) -> list[str]:
         if argument.startswith("--decoder."):
             name, has_value, value = argument.partition("=")
             text = value if has_value else next(arguments, "")
-            parsed = yaml.safe_load(text if text.startswith("[") else f"[{text}]")
+            try:
+                parsed = yaml.safe_load(text if text.startswith("[") else f"[{text}]")
+            except yaml.YAMLError as error:
+                raise UserError(f"{name} is '{text}', expected values with commas between; correct it") from error
             out += [
                 f"--grid.{name.removeprefix('--decoder.')}",
                 yaml.safe_dump(parsed, default_flow_style=True).strip(),

@@ -71,7 +71,7 @@ def join_pieces(
 
 
 def _joined(recording: Utterance, parts: list[dict[str, Any]], of: dict[str, Utterance]) -> dict[str, Any]:
-    parts = sorted(parts, key=lambda r: r["id"])
+    parts = sorted(parts, key=lambda r: of[r["id"]].start)
     out: dict[str, Any] = {"id": recording.id, "text": " ".join(p["text"] for p in parts if p["text"])}
     if recording.text is not None:
         out["ref"] = recording.text

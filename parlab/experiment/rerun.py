@@ -26,11 +26,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--model", type=str | None, default=None, help="the model, where it has moved")
     parser.add_argument("--data", type=str | None, default=None, help="the data, where they have moved")
     o = parser.parse_args(list(argv))
-    old = Path(o.directory)
+    old = Path(o.directory).resolve()
     before = read_metrics(old)
     config = before["config"]
+    if "decoder" not in config:
+        raise UserError(f"{old} is a point of a sweep, expected what `predict` wrote; run `predict` with its options")
     decoder = make_decoder(config["decoder"]["name"], **config["decoder"]["options"])
     out = Path(o.out) if o.out else old.with_name(old.name + "-rerun")
+    if (out / "metrics.json").is_file():  # it would be kept, and compared with nothing new
+        raise UserError(f"{out} holds results already, expected a new folder; remove it or name another with --out")
     long_audio = config.get("long_audio") or {}
     cutting = Cutting(**{**long_audio, "subtitles": tuple(long_audio.get("subtitles", ()))})
     after = predict(

@@ -29,6 +29,7 @@ def words_of(record: dict[str, Any]) -> list[Timed]:
     """Words with times, where the decoder knows the frames of its tokens; empty where it does not."""
     words: list[Timed] = []
     fresh = True
+    single = " ".join(record["token_text"]) == record["text"]  # words or phones: each stands alone
     edges = [p["start"] for p in record.get("pieces", [])]
     for token, (start, end) in zip(record["token_text"], record.get("token_times") or [], strict=False):
         while edges and start >= edges[0]:  # no word reaches over the seam of two pieces
@@ -40,7 +41,7 @@ def words_of(record: dict[str, Any]) -> list[Timed]:
         if token.startswith("<") and token.endswith(">") and token != "<unk>" and len(token) > 2:
             continue
         text = token.removeprefix("\u2581")
-        if fresh or token.startswith("\u2581") or not words:
+        if fresh or single or token.startswith("\u2581") or not words:
             words.append(Timed(start, end, text))
         else:
             words[-1] = Timed(words[-1].start, end, words[-1].text + text)
@@ -86,7 +87,7 @@ def check_format(form: str) -> None:
 def write_subtitles(folder: Path, records: Sequence[dict[str, Any]], formats: Sequence[str]) -> None:
     """Write ``folder/ID.srt`` and so on for each record."""
     for record in records:
-        name = record["id"].replace("/", "_")
+        name = record["id"].replace("%", "%25").replace("/", "%2F")  # a file each, whatever the ids
         for form in formats:
             path = folder / f"{name}.{form}"
             with writing(path):

@@ -200,10 +200,11 @@ class Study:
         return json.loads((self.folder(point) / "metrics.json").read_text(encoding="utf-8"))
 
     def done(self, point: Point) -> bool:
-        return (self.folder(point) / "metrics.json").is_file()
+        """Whether all is decoded; what failed is tried again, as in ``predict``."""
+        return (self.folder(point) / "metrics.json").is_file() and not self.read(point)["failed"]
 
     def timed(self, point: Point) -> bool:
-        return self.done(point) and "speed" in self.read(point)
+        return "speed" in self.read(point)
 
     def accuracy(self, points: Sequence[Point], memory_gib: float, disk_gib: float) -> None:
         """Decode everything with every point from shared encoder outputs; write each point when it is done."""
@@ -211,11 +212,11 @@ class Study:
             return
         encodings = Encodings(self.cache, memory_gib, disk_gib)
         batches = prediction_batches(self.utterances, self.batch_size, self.batch_seconds)
-        dataset = PredictionSet(batches, self.net.sample_rate, self.net.min_samples, None)
+        dataset = PredictionSet(batches, self.net.sample_rate, self.net.min_samples, self.net.window_seconds)
         with _progress() as bar:
             task = bar.add_task("encoding", total=len(dataset))
             for i in range(len(dataset)):
-                encodings.add(self.net, dataset[i], self.device)
+                encodings.add(self.net, dataset[i], self.device, self.prompting)
                 bar.advance(task)
             task = bar.add_task("decoding points", total=len(points))
             for point in points:
@@ -273,10 +274,7 @@ class Study:
         failed = {f["id"] for f in self.read(points[0])["failed"]}
         sample = sample_of([u for u in self.utterances if u.id not in failed], size, seed)
         rate = self.net.sample_rate
-        loaded = {
-            u.id: load_audio(u.audio, rate, u.start, u.duration if u.start else None, self.net.min_samples)
-            for u in sample
-        }
+        loaded = {u.id: load_audio(u.audio, rate, u.start, u.duration, self.net.min_samples) for u in sample}
         batches = prediction_batches(sample, self.batch_size, self.batch_seconds)
         peaks: dict[str, int] = {}
         rounds: dict[str, list[list[dict[str, Any]]]] = {p.name: [] for p in points}

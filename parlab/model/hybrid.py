@@ -124,8 +124,8 @@ class HybridModel(nn.Module):
         """Move to a device; ``dtype`` is for all but the front end, whose logarithms need float32."""
         self.to(device)
         if dtype is not None:
-            for part in (self.preencoder, self.encoder, self.postencoder, self.decoder, self.ctc):
-                if part is not None:
+            for name, part in self.named_children():
+                if name not in {"frontend", "specaug", "normalize"}:
                     part.to(dtype)
         return self
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from parlab.data.pauses import cut_at_pauses, cut_points, envelope, read_blocks
 from parlab.data.utterance import Utterance
+from parlab.errors import UserError
 
 RATE = 16000
 
@@ -68,3 +69,22 @@ def test_long_recordings_become_utterances(tmp_path: Path) -> None:
         assert a.start + (a.duration or 0) == pytest.approx(b.start)
     assert pieces[-1].start + (pieces[-1].duration or 0) == pytest.approx(20.0)
     assert all(u.text is None and (u.duration or 0) <= 6.0 for u in pieces)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100])
+def test_the_envelope_keeps_time_at_any_rate(rate: int) -> None:
+    """A step is no whole number of samples at 22.05 kHz; half an hour later that would be four seconds."""
+    seconds = 1800
+    wave = np.zeros(seconds * rate + round(0.004 * rate), dtype=np.float32)
+    wave[round(1790 * rate) : round(1791 * rate)] = 0.5
+    blocks = [(wave[i : i + 30 * rate], rate) for i in range(0, len(wave), 30 * rate)]
+    energy = envelope(blocks)
+    assert len(energy) == seconds * 100 + 1  # the last one of 4 ms
+    loud = np.flatnonzero(energy > -5)
+    assert loud[0] in (179000, 178999)
+    assert loud[-1] in (179099, 179100)
+
+
+def test_a_piece_needs_some_length() -> None:
+    with pytest.raises(UserError, match="raise piece_seconds"):
+        cut_points(np.zeros(1000, dtype=np.float32), 0.01)

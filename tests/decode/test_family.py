@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from parlab.decode import AR, PAR, CTCBeam, Rescore, Speculative
 from parlab.decode.ctc_beam import prefix_beam, prefix_hypotheses
+from parlab.decode.fills import DraftScores
 from parlab.decode.prompts import pad_tokens
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
@@ -218,3 +219,10 @@ def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
     assert found[0].tokens == (1, 2)
     assert found[0].token_frames == ((1, 1), (3, 3))
     assert found[0].token_confidence == pytest.approx((0.85, 0.9))
+
+
+def test_drafts_and_fills_share_a_formula_with_a_language_model() -> None:
+    """Rescored fills are (1 - w) * (attention + language model) + w * CTC; their draft must pay no more."""
+    scores = DraftScores(torch.tensor([-2.0]), torch.tensor([-5.0]), torch.tensor([-1.0]))
+    assert scores.joint(0.5, in_search=False).item() == pytest.approx(0.5 * (-2 - 1) + 0.5 * -5)
+    assert scores.joint(0.5, in_search=True).item() == pytest.approx(0.5 * -2 + 0.5 * -5 - 1)

@@ -218,3 +218,15 @@ def test_prefix_is_stored_once(model: HybridModel, tokenizer: Tokenizer) -> None
     finally:
         type(rows).prefill = before  # type: ignore[method-assign]
     assert [size[0] for size in sizes] == [2]
+
+
+def test_ctc_alone_chooses_among_all_tokens(model: HybridModel) -> None:
+    """With a weight of 1 neither the decoder nor the rules of times may pick the candidates of CTC."""
+    speech = 0.3 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(3))
+    states, lengths = model.encode(speech, torch.tensor([16000, 12000]))
+    options = {"beam_size": 4, "maxlenratio": -6}
+    alone = AR(ctc_weight=1.0, **options).decode(model, states, lengths)
+    nearly = AR(ctc_weight=1.0 - 1e-7, pre_beam_ratio=1000, **options).decode(model, states, lengths)
+    for a, b in zip(alone, nearly, strict=True):
+        assert a.tokens == b.tokens
+        assert a.score == pytest.approx(b.score, abs=1e-3)

@@ -22,7 +22,7 @@ from parlab.experiment.predict import predict
 from parlab.experiment.report import write_report
 from parlab.experiment.report.data import speed_accuracy
 from parlab.experiment.report.drafts import draft_of, token_errors
-from tests.experiment.helpers import lines
+from tests.experiment.helpers import lines, manifest, noise
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +268,43 @@ def test_rerun_says_whether_the_text_is_the_same(
     shutil.copytree(folders[2], copy)
     assert main(["rerun", str(copy)]) == 0
     assert "text of all 8 utterances is the same" in capsys.readouterr().out
+    assert main(["rerun", str(copy)]) == 2  # the same again would compare old with old
+    assert "holds results already" in capsys.readouterr().err
     records = lines(copy)
     records[0]["text"] += " more"
     (copy / "hypotheses.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     assert main(["rerun", str(copy), "--out", str(tmp_path / "again")]) == 1
     assert "differs in 1 of 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--decoder.threshold", "abc"], "cannot have threshold='abc'"),
+        (["--decoder.beam_size", "2.5"], "cannot have beam_size=2.5"),
+        (["--decoder.threshold", "{"], "expected values with commas between"),
+    ],
+)
+def test_sweep_refuses_values_of_another_type(
+    options: list[str], message: str, model: Path, data: Path, tmp_path: Path, capsys: Any
+) -> None:
+    base = ["sweep", "--model", str(model), "--data", str(data), "--out", str(tmp_path / "s"), "--wandb", "off"]
+    assert main([*base, *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_sweep_reads_parts_of_files_and_tries_again_what_failed(model: Path, tmp_path: Path) -> None:
+    noise(tmp_path / "long.wav", 8.0)
+    entries = [{"id": f"u{i}", "audio_filepath": "long.wav", "offset": 1.0 * i, "duration": 1.0} for i in range(2)]
+    entries.append({"id": "late", "audio_filepath": "late.wav", "duration": 1.0})
+    data = manifest(tmp_path, [{**e, "text": "a bad cab"} for e in entries])
+    assert sweep(model, data, tmp_path / "s") == 1
+    point = tmp_path / "s" / "points" / "threshold=0.999,beam_size=3" / "metrics.json"
+    before = json.loads(point.read_text())
+    assert before["speed"]["audio_seconds"] == pytest.approx(2.0)
+    assert [f["id"] for f in before["failed"]] == ["late"]
+    noise(tmp_path / "late.wav", 1.0)
+    assert sweep(model, data, tmp_path / "s") == 0
+    after = json.loads(point.read_text())
+    assert after["utterances"] == 3
+    assert after["failed"] == []

@@ -125,3 +125,13 @@ def test_owsm_ctc_is_espnets(previous: str, tokenizer: Tokenizer) -> None:
         want = want[0] if isinstance(want, tuple) else want
         assert int(frames[i]) == int(count[0])
         torch.testing.assert_close(states[i : i + 1, : int(count[0])], want, atol=2e-5, rtol=1e-4)
+
+
+def test_owsm_ctc_in_bfloat16(tokenizer: Tokenizer) -> None:
+    """All that stands behind the front end is converted, the readers of prompts too."""
+    whole = s2t_model(tokenizer, "s2t_ctc", seed=3)
+    speech, lengths = wave(1.2).unsqueeze(0), torch.tensor([round(1.2 * RATE)])
+    want, _ = whole.encode(speech, lengths)
+    states, _ = whole.to_device(torch.device("cpu"), torch.bfloat16).encode(speech, lengths)
+    assert states.dtype == torch.bfloat16
+    torch.testing.assert_close(states.float(), want, atol=0.2, rtol=0.2)

@@ -43,7 +43,9 @@ class Scorer(ABC):
 
 
 class VocabularyScorer(Scorer):
-    """Scores every token."""
+    """Scores every token. One that only forbids does not ``propose``: it has no opinion on what is left."""
+
+    proposes: bool = True
 
     @abstractmethod
     def score(self, state: Any) -> tuple[Tensor, Tensor]:

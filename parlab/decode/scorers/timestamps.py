@@ -41,6 +41,7 @@ class TimestampRules(VocabularyScorer):
     stop: int
     vocabulary: int
     weight: float = 1.0
+    proposes: bool = False
 
     def start(self) -> TimeState:
         group = torch.arange(len(self.timed), device=self.timed.device)

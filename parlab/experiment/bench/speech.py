@@ -23,7 +23,7 @@ def joined(data: str, rate: int, count: int) -> list[Tensor]:
     waves: list[Tensor] = []
     held: list[Tensor] = []
     for utterance in read_data(data):
-        held.append(load_audio(utterance.audio, rate, utterance.start, utterance.duration if utterance.start else None))
+        held.append(load_audio(utterance.audio, rate, utterance.start, utterance.duration))
         if sum(len(w) for w in held) >= SECONDS * rate:
             waves.append(torch.cat(held)[: int(SECONDS * rate)])
             held = []
