@@ -13,16 +13,16 @@ import torch
 
 from parlab.data.audio import audio_seconds, check_waveform, load_audio, resample
 from parlab.data.pauses import cut_points, envelope, read_blocks
-from parlab.data.tokenizer import Tokenizer
 from parlab.decode import Decoder
 from parlab.errors import UserError
-from parlab.experiment.arguments import make_decoder
-from parlab.experiment.devices import device_for
-from parlab.experiment.pieces import PIECE_SECONDS
-from parlab.experiment.prediction import decode_waves, make_prompting, readable
 from parlab.metrics.speed import Stopwatch
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
+from parlab.options.arguments import make_decoder
+from parlab.options.devices import device_for
+from parlab.predictions.pieces import PIECE_SECONDS
+from parlab.recognition.prediction import decode_waves, make_prompting, readable
+from parlab.text.tokenizer import Tokenizer
 from parlab.types import Hypothesis, Segment
 
 Audio = str | Path | tuple[np.ndarray | torch.Tensor, int]

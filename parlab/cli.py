@@ -11,16 +11,19 @@ from parlab import __version__
 from parlab.errors import UserError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "fit": ("parlab.experiment.fit:fit", "train or fine-tune a model"),
-    "validate": ("parlab.experiment.fit:validate", "loss and greedy WER of a model on development data"),
-    "predict": ("parlab.experiment.predict:main", "decode data; write hypotheses and metrics"),
-    "sweep": ("parlab.experiment.sweep:main", "many settings of a decoder: accuracy, and speed measured in full"),
-    "compare": ("parlab.experiment.compare:main", "predictions on the same data: intervals, significance, verdict"),
-    "report": ("parlab.experiment.report:main", "one self-contained HTML page from predictions or a sweep"),
-    "rerun": ("parlab.experiment.rerun:main", "repeat a prediction and say whether the text is the same"),
-    "bench": ("parlab.experiment.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
-    "slurm": ("parlab.experiment.slurm:main", "print the job script that runs a command on a SLURM cluster"),
-    "demo": ("parlab.experiment.demo:main", "the whole path on synthetic speech: data, fit, predict, report"),
+    "fit": ("parlab.commands.fit.command:fit", "train or fine-tune a model"),
+    "validate": ("parlab.commands.fit.command:validate", "loss and greedy WER of a model on development data"),
+    "predict": ("parlab.commands.predict.command:main", "decode data; write hypotheses and metrics"),
+    "sweep": ("parlab.commands.sweep.command:main", "many settings of a decoder: accuracy, and speed measured in full"),
+    "compare": (
+        "parlab.commands.compare.command:main",
+        "predictions on the same data: intervals, significance, verdict",
+    ),
+    "report": ("parlab.commands.report:main", "one self-contained HTML page from predictions or a sweep"),
+    "rerun": ("parlab.commands.predict.rerun:main", "repeat a prediction and say whether the text is the same"),
+    "bench": ("parlab.commands.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
+    "slurm": ("parlab.commands.slurm:main", "print the job script that runs a command on a SLURM cluster"),
+    "demo": ("parlab.commands.demo.command:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 
 

@@ -1,12 +1,23 @@
-"""What all tests share."""
+"""What all tests share: the real speech, tiny models, a corpus of noise, a training of a second."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
+import yaml
+
+from parlab.model.folder import write_model
+from parlab.text.tokenizer import Tokenizer
+from tests.helpers import SENTENCES, manifest, noise
+from tests.models import tiny_model
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,3 +51,155 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
+
+
+WORDS = ["YES", "NO", "ONE", "TWO", "STOP", "GO"]
+
+
+def write_corpus(folder: Path, count: int, seed: int = 0) -> Path:
+    """``count`` utterances of noise of 0.6 to 1.4 s with one to three words, and their manifest."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    lines = []
+    for i in range(count):
+        samples = int(16000 * rng.uniform(0.6, 1.4))
+        soundfile.write(folder / f"{i}.wav", 0.1 * rng.standard_normal(samples), 16000)
+        text = " ".join(rng.choice(WORDS, size=rng.integers(1, 4)))
+        entry = {"id": f"u{seed}-{i}", "audio_filepath": f"{i}.wav", "text": text, "duration": samples / 16000}
+        lines.append(json.dumps(entry))
+    (folder / "data.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "data.jsonl"
+
+
+def tiny_network() -> dict[str, Any]:
+    """An ESPnet configuration of about 13,000 parameters, with dropout, SpecAugment and batch norm."""
+    return {
+        "frontend_conf": {"fs": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 20},
+        "specaug": "specaug",
+        "specaug_conf": {
+            "apply_time_warp": False,
+            "freq_mask_width_range": [0, 4],
+            "num_freq_mask": 1,
+            "time_mask_width_ratio_range": [0.0, 0.05],
+            "num_time_mask": 1,
+        },
+        "normalize": "global_mvn",
+        "encoder": "conformer",
+        "encoder_conf": {
+            "output_size": 16,
+            "attention_heads": 2,
+            "linear_units": 32,
+            "num_blocks": 1,
+            "input_layer": "conv2d",
+            "macaron_style": True,
+            "rel_pos_type": "latest",
+            "pos_enc_layer_type": "rel_pos",
+            "selfattention_layer_type": "rel_selfattn",
+            "cnn_module_kernel": 7,
+        },
+        "decoder": "transformer",
+        "decoder_conf": {"attention_heads": 2, "linear_units": 32, "num_blocks": 1},
+        "model_conf": {"ctc_weight": 0.5, "lsm_weight": 0.1},
+    }
+
+
+@pytest.fixture
+def network() -> dict[str, Any]:
+    """``tiny_network`` as a fixture."""
+    return tiny_network()
+
+
+@pytest.fixture(scope="session")
+def noise_corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Manifests of training (44 utterances) and development (6) noise."""
+    folder = tmp_path_factory.mktemp("noise")
+    return write_corpus(folder / "train", 44, 1), write_corpus(folder / "dev", 6, 2)
+
+
+@pytest.fixture
+def fit_config(noise_corpus: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A file for ``fit``: 7 steps an epoch, run folder ``tmp_path/run``."""
+    train, dev = noise_corpus
+    config = {
+        "model": {
+            "tokenizer": {"token_type": "char"},
+            "network": tiny_network(),
+            "optim": {"lr": 1e-3, "warmup_steps": 3},
+        },
+        "data": {
+            "train": str(train),
+            "dev": str(dev),
+            "batch_seconds": 10.0,
+            "augmentation": {"speeds": [0.9, 1.0, 1.1], "gain_db": 3.0},
+        },
+        "wandb": "off",
+        "trainer": {
+            "default_root_dir": str(tmp_path / "run"),
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "enable_progress_bar": False,
+        },
+    }
+    path = tmp_path / "fit.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model that says something: its CTC head is not all blank."""
+    net = tiny_model(4, sharpness=8.0)
+    return write_model(net, Tokenizer(net.token_list, "char"), tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    entries = []
+    for i, text in enumerate(SENTENCES):
+        seconds = 0.4 + 0.25 * i
+        noise(folder / f"u{i}.wav", seconds, seed=i)
+        entries.append(
+            {"id": f"u{i}", "audio_filepath": f"u{i}.wav", "duration": seconds, "text": text, "speaker": f"s{i % 2}"}
+        )
+    return manifest(folder, entries)
+
+
+def read_wandb(path: Path) -> list[Any]:
+    """Records of an offline W&B run that has ended; its writer may close the file a moment after the run."""
+    from google.protobuf.message import DecodeError
+
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            records = parse_wandb(path.read_bytes())
+            if records and records[-1].HasField("exit"):
+                return records
+        except DecodeError:
+            pass  # a record that is half written
+        assert time.monotonic() < deadline, f"{path} is not complete"
+        time.sleep(0.1)
+
+
+def parse_wandb(data: bytes) -> list[Any]:
+    """Protocol buffers in LevelDB's log format (blocks of 32 KiB)."""
+    from wandb.proto import wandb_internal_pb2
+
+    place, parts, records = 7, b"", []
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:  # the rest of a block is padding
+            place += 32768 - place % 32768
+            continue
+        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        parts += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            records.append(wandb_internal_pb2.Record.FromString(parts))
+            parts = b""
+    return records
+
+
+@pytest.fixture
+def wandb_records() -> Callable[[Path], list[Any]]:
+    """``read_wandb`` as a fixture."""
+    return read_wandb

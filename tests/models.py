@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from parlab.model.build import build_model
+from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 
 LETTERS = "abcdefghijklmnopq"

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 import yaml
 
-from parlab.data.tokenizer import Tokenizer, build_tokenizer
-from parlab.model.build import build_model
-from parlab.model.espnet import load, log_mel, task_model_class
+from parlab.model.families.espnet import load, log_mel, task_model_class
+from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer, build_tokenizer
 
 SENTENCES = [
     "the cat sat on the mat and looked at the moon",

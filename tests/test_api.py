@@ -11,9 +11,9 @@ import torch
 
 import parlab
 from parlab.api import waveform
-from parlab.data.tokenizer import Tokenizer
 from parlab.errors import UserError
 from parlab.model.folder import write_model
+from parlab.text.tokenizer import Tokenizer
 from tests.models import tiny_model
 
 

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from parlab.cli import main
-from parlab.data.espeak import speak
-from parlab.experiment.fit import FitCLI, _parse
+from parlab.commands.fit.command import FitCLI, _parse
+from parlab.synth.espeak import speak
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -20,10 +20,10 @@ from torch.utils.data import Dataset, Sampler
 
 from parlab.data.audio import load_audio, resample
 from parlab.data.checks import check_duration, check_training_data, with_durations
-from parlab.data.s2t import S2TSymbols
 from parlab.data.s2t_targets import S2TTargets, s2t_targets, transcription
 from parlab.data.sources import Utterance
-from parlab.data.tokenizer import Tokenizer
+from parlab.text.s2t import S2TSymbols
+from parlab.text.tokenizer import Tokenizer
 
 __all__ = [
     "AudioCache",

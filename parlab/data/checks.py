@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from parlab.data.audio import audio_seconds
-from parlab.data.tokenizer import Tokenizer
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
+from parlab.text.tokenizer import Tokenizer
 
 
 def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:

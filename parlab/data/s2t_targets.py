@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from parlab.data.s2t import TRANSCRIPTION, S2TSymbols
-from parlab.data.tokenizer import Tokenizer
 from parlab.data.utterance import Utterance
+from parlab.text.s2t import TRANSCRIPTION, S2TSymbols
+from parlab.text.tokenizer import Tokenizer
 
 _TIME = re.compile(r"\s*(<\d+\.\d\d>)\s*")
 _ABSENT = ("", "<na>")

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parlab.data.s2t import TRANSCRIPTION
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
+from parlab.text.s2t import TRANSCRIPTION
 
 Prompt = tuple[int, ...] | Sequence[tuple[int, ...]] | None
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from parlab.errors import UserError
-from parlab.model import espnet
+from parlab.model.families import espnet
 
 
 def parse_rate(rate: int | str) -> int:

@@ -16,13 +16,13 @@ import torch
 import yaml
 from torch import Tensor
 
-from parlab.data.tokenizer import Tokenizer
 from parlab.errors import UserError
-from parlab.model.build import build_model
+from parlab.model.families.espnet_build import build_model
 from parlab.model.features import GlobalMVN, write_stats
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import merge_lora
+from parlab.text.tokenizer import Tokenizer
 
 # Where ESPnet's recipes leave the weights, best first.
 PREFERRED = ("valid.acc.ave.pth", "valid.acc.ave_10best.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "model.pth")
@@ -211,7 +211,7 @@ def make_tokenizer(config: Mapping[str, Any], root: Path) -> Tokenizer:
     """The tokenizer that a config names (``token_type``, ``bpemodel``), on its inline token list."""
     tokens = config["token_list"]
     if isinstance(tokens, str):
-        from parlab.model.build import read_token_list
+        from parlab.model.families.espnet_build import read_token_list
 
         tokens = read_token_list(tokens)
     kind = config.get("token_type") or "bpe"

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parlab.data.s2t import S2TSymbols
 from parlab.errors import UserError
 from parlab.model.features import LogMelFrontend
 from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
+from parlab.text.s2t import S2TSymbols
 from parlab.types import SpecialTokens
 
 

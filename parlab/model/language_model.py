@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parlab.errors import UserError
-from parlab.model import espnet
+from parlab.model.families import espnet
 from parlab.model.folder import find_files, read_config, read_weights
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from parlab.errors import UserError
-from parlab.model.build import build_model
+from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 
 _ADAPTER = re.compile(r"\.lora_[AB]\.default\.weight$")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from parlab.model import espnet
+from parlab.model.families import espnet
 
 if TYPE_CHECKING:
     from parlab.model.hybrid import HybridModel

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parlab.data.s2t import S2TSymbols
 from parlab.errors import UserError
-from parlab.model import espnet
+from parlab.model.families import espnet
 from parlab.model.hybrid import HybridModel
 from parlab.model.invariance import groups_of_equal_length
 from parlab.model.losses import Losses
+from parlab.text.s2t import S2TSymbols
 from parlab.types import SpecialTokens
 
 

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from parlab.experiment.bench.sizes import SIZES
-from parlab.model.build import build_model
+from parlab.commands.bench.sizes import SIZES
+from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora
 

@@ -20,9 +20,9 @@ from parlab.data.batches import (
     TrainingSet,
     prediction_batches,
 )
-from parlab.data.tokenizer import Tokenizer
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
+from parlab.text.tokenizer import Tokenizer
 
 LETTERS = Tokenizer(["<blank>", "<unk>", "<space>", *"ABC", "<sos/eos>"], "char")
 

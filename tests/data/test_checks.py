@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from parlab.data.checks import check_duration, check_training_data, with_durations
-from parlab.data.tokenizer import Tokenizer
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
+from parlab.text.tokenizer import Tokenizer
 
 LETTERS = Tokenizer(["<blank>", "<unk>", "<space>", *"ABC", "<sos/eos>"], "char")
 

@@ -11,7 +11,7 @@ from parlab.decode import AR
 from parlab.decode.scorers import Rows
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.errors import UserError
-from parlab.model.espnet import search_class
+from parlab.model.families.espnet import search_class
 from parlab.model.hybrid import HybridModel
 from tests.models import tiny_model
 

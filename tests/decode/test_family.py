@@ -18,7 +18,7 @@ from parlab.decode.fills import DraftScores
 from parlab.decode.prompts import pad_tokens
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
-from parlab.model.espnet import LANGUAGE_MODELS, load, search_class
+from parlab.model.families.espnet import LANGUAGE_MODELS, load, search_class
 from tests.models import examples, random_posteriors, tiny_model
 from tests.reference import ctc
 

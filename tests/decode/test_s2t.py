@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from parlab.data.tokenizer import Tokenizer
 from parlab.decode import AR, DECODERS, PAR, Greedy
 from parlab.decode.prompts import Prompting, identify_languages
 from parlab.errors import UserError
-from parlab.model.espnet import load, search_class
+from parlab.model.families.espnet import load, search_class
 from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer
 from tests.reference.par import decode as reference
 from tests.s2t import TIMES, s2t_model, s2t_tokenizer
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 import yaml
 
-from parlab.data.tokenizer import Tokenizer, build_tokenizer
 from parlab.errors import UserError
-from parlab.model.build import build_model
-from parlab.model.espnet import load, log_mel, task_model_class
+from parlab.model.families.espnet import load, log_mel, task_model_class
+from parlab.model.families.espnet_build import build_model
 from parlab.model.folder import find_files, read_model, write_model
 from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer, build_tokenizer
 from tests.models import tiny_config, tiny_model
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from parlab.model.build import build_model
-from parlab.model.espnet import load
+from parlab.model.families.espnet import load
+from parlab.model.families.espnet_build import build_model
 from tests.models import tiny_config, tiny_model
 
 LENGTHS = [16000, 9000, 12345, 8320]

@@ -27,7 +27,7 @@ def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def scaled_model():  # type: ignore[no-untyped-def]
     """A decoder with ESPnet's scaled positional encoding (its ``alpha`` is learned)."""
-    from parlab.model.espnet import load
+    from parlab.model.families.espnet import load
 
     model = tiny_model(0)
     encoding = load("espnet.nets.pytorch_backend.transformer.embedding", "ScaledPositionalEncoding")(32, 0.0)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import parlab
-from parlab.data.tokenizer import Tokenizer
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer
 from tests.s2t import TIMES, WINDOW, espnets_own, fill_cache, s2t_config, s2t_model, s2t_tokenizer
 
 RATE = 16000

@@ -10,11 +10,11 @@ import torch
 
 from parlab.data.batches import Item, TrainingSet, pad
 from parlab.data.s2t_targets import plain, s2t_targets, transcription
-from parlab.data.tokenizer import Tokenizer
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora, merge_lora, without_lora
+from parlab.text.tokenizer import Tokenizer
 from tests.s2t import espnets_own, s2t_config, s2t_model, s2t_tokenizer
 
 RATE = 16000

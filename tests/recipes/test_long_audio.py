@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from parlab.commands.predict.command import predict
 from parlab.data.audio import load_audio
 from parlab.data.sources import read_data
 from parlab.decode import PAR, Greedy
-from parlab.experiment.pieces import Cutting
-from parlab.experiment.predict import predict
+from parlab.predictions.pieces import Cutting
 
 MODEL = Path(__file__).parents[2] / "recipes" / "an4" / "model"
 PIECE_SECONDS = 8.0  # its decoder was trained on utterances of at most 6.3 s: in pieces of 12 s it errs by itself, away from the seams

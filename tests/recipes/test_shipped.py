@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from parlab.commands.bench.baselines import espnet_ar
+from parlab.commands.predict.command import predict
 from parlab.data.audio import load_audio
 from parlab.data.sources import read_data
 from parlab.decode import AR, DECODERS, PAR, Greedy
-from parlab.experiment.bench.baselines import espnet_ar
-from parlab.experiment.predict import predict
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 

@@ -1,0 +1,132 @@
+"""The network of a training: read, changed or made from scratch, with its tokenizer and statistics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from parlab.data.audio import load_audio
+from parlab.errors import UserError, nearest
+from parlab.model.families.espnet_build import build_model
+from parlab.model.features import GlobalMVN
+from parlab.model.folder import read_model
+from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer, build_tokenizer
+
+_STATS_UTTERANCES = 500  # enough for a mean and a standard deviation of each mel band
+_TOKENIZER_OPTIONS = ("token_type", "vocab_size", "symbols", "path")
+# Parameters with an entry per token: another token list makes their rows meaningless, whatever their shape.
+_PER_TOKEN = ("decoder.embed.0.", "decoder.output_layer.", "ctc.ctc_lo.", "encoder.conditioning_layer.")
+
+
+def make_network(
+    init: str | None,
+    network: Mapping[str, Any],
+    tokenizer_options: Mapping[str, Any] | None,
+    data: Any,
+    folder: Path,
+    strategy: Any,
+) -> tuple[HybridModel, Tokenizer]:
+    """Make the network and its tokenizer, the same on every rank.
+
+    ``network`` replaces entries of the config of ``init``; dictionaries are merged. Weights whose name and
+    shape stay are taken over; with another token list the embedding and the output layers are new.
+
+    Args:
+        data: the data module; asked for training texts and audio only where they are needed.
+        folder: where a new tokenizer is written, or found when a run goes on.
+        strategy: Lightning's, for ``is_global_zero`` and ``barrier``.
+    """
+    old, tokenizer = read_model(init) if init else (None, None)
+    if tokenizer is None or tokenizer_options:
+        tokenizer = make_tokenizer(dict(tokenizer_options or {}), data, folder, strategy)
+    config: dict[str, Any] = dict(old.config) if old is not None else {}
+    for key, value in network.items():
+        both = isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
+        config[key] = {**config[key], **value} if both else value
+    if not config.get("encoder"):
+        raise UserError("model.network names no encoder, expected one such as 'conformer'; add it, or give model.init")
+    config |= {"token_list": list(tokenizer.token_list), "token_type": tokenizer.token_type}
+    config["bpemodel"] = str(tokenizer.model_file) if tokenizer.model_file else None
+    model = build_model(config)
+    known_statistics = False
+    if old is not None:
+        known_statistics = isinstance(old.normalize, GlobalMVN)
+        take_over(model, old)
+    if isinstance(model.normalize, GlobalMVN) and not known_statistics and not _has_statistics(config):
+        fill_statistics(model, data)
+    return model, tokenizer
+
+
+def take_over(model: HybridModel, old: HybridModel) -> list[str]:
+    """Copy the weights of ``old`` that fit; return the names in ``model`` that stay new."""
+    own, given = model.state_dict(), old.state_dict()
+    same_tokens = model.token_list == old.token_list
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name in own and own[name].shape == value.shape and (same_tokens or not name.startswith(_PER_TOKEN))
+    }
+    model.load_state_dict({**own, **kept})
+    return [name for name in own if name not in kept]
+
+
+def make_tokenizer(options: dict[str, Any], data: Any, folder: Path, strategy: Any) -> Tokenizer:
+    """Read the tokenizer that ``path`` names, or make one from the training texts on rank 0 and read it on all.
+
+    Raises:
+        UserError: an unknown option, or no tokenizer at ``path``.
+    """
+    for name in options:
+        if name not in _TOKENIZER_OPTIONS:
+            raise UserError(
+                f"model.tokenizer has no option '{name}'{nearest(name, _TOKENIZER_OPTIONS)} "
+                f"(it has {', '.join(_TOKENIZER_OPTIONS)})"
+            )
+    kind = str(options.pop("token_type", "bpe"))
+    path = options.pop("path", None)
+    if path is not None:
+        return read_tokenizer(Path(path), kind)
+    # A run that goes on keeps its tokenizer; another run in the same folder makes its own.
+    made_from = folder / "options.json"
+    description = json.dumps({"token_type": kind, **options}, sort_keys=True)
+    if strategy.is_global_zero and not (made_from.is_file() and made_from.read_text(encoding="utf-8") == description):
+        build_tokenizer(data.training_texts(), kind, folder, **options)
+        made_from.write_text(description, encoding="utf-8")
+    strategy.barrier("tokenizer")
+    return read_tokenizer(folder, kind)
+
+
+def read_tokenizer(folder: Path, kind: str) -> Tokenizer:
+    """The tokenizer of a folder with ``tokens.txt`` (and ``bpe.model``), as a run's ``tokenizer/``."""
+    tokens = folder / "tokens.txt"
+    if not tokens.is_file():
+        raise UserError(f"there is no tokenizer in {folder}, expected tokens.txt (and bpe.model); check the path")
+    token_list = tokens.read_text(encoding="utf-8").splitlines()
+    return Tokenizer(token_list, kind, folder / "bpe.model" if kind == "bpe" else None)
+
+
+def _has_statistics(config: Mapping[str, Any]) -> bool:
+    return bool((config.get("normalize_conf") or {}).get("stats_file"))
+
+
+@torch.no_grad()
+def fill_statistics(model: HybridModel, data: Any) -> None:
+    """Mean and standard deviation of the features, over a fixed sample of the training data."""
+    assert isinstance(model.normalize, GlobalMVN) and model.frontend is not None
+    utterances, _ = data.train_utterances()
+    stride = max(1, len(utterances) // _STATS_UTTERANCES)
+    count = 0
+    total = square = torch.zeros(model.normalize.mean.numel(), dtype=torch.float64)
+    for utterance in utterances[::stride]:
+        wave = load_audio(utterance.audio, model.sample_rate, utterance.start, utterance.duration)
+        features, _ = model.frontend(wave.unsqueeze(0), torch.tensor([len(wave)]))
+        x = features[0].double()
+        count, total, square = count + len(x), total + x.sum(0), square + x.square().sum(0)
+    mean = total / count
+    model.normalize.mean.copy_(mean)
+    model.normalize.std.copy_((square / count - mean * mean).clamp(min=1e-20).sqrt())

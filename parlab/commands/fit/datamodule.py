@@ -1,0 +1,196 @@
+"""Training and development data for Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Sampler
+
+from parlab.data.batches import (
+    Augmentation,
+    Item,
+    TrainingSampler,
+    TrainingSet,
+    check_training_data,
+    prediction_batches,
+    with_durations,
+)
+from parlab.data.s2t_targets import plain
+from parlab.data.sources import Utterance, read_data
+from parlab.errors import UserError
+from parlab.text.normalizer import normalizer
+from parlab.text.s2t import S2TSymbols
+from parlab.text.tokenizer import Tokenizer
+
+
+class ASRData(LightningDataModule):
+    """Utterances for ``fit`` and ``validate``.
+
+    Args:
+        train: training data, anything that ``read_data`` takes, or a mapping from it to its weight: how often each
+            of its utterances occurs in an epoch (0.5: every second epoch).
+        dev: development data, one or several.
+        batch_seconds: audio of a training batch at most.
+        dev_batch_size: utterances of a development batch.
+        min_seconds, max_seconds: durations that are trained on.
+        augmentation: speed perturbation, joining, gain.
+        normalize: name of the text normaliser for references.
+        limit: use only so many utterances of each.
+        workers: loading processes; 0 loads in the training process and is best on few cores.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        train: str | list[str] | dict[str, float] | None = None,
+        dev: str | list[str] | None = None,
+        batch_seconds: float = 150.0,
+        dev_batch_size: int = 8,
+        min_seconds: float = 0.3,
+        max_seconds: float = 25.0,
+        augmentation: Augmentation = Augmentation(),
+        normalize: str = "none",
+        limit: int | None = None,
+        workers: int = 0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.train_sources, self.dev_source = train, dev
+        self.batch_seconds, self.dev_batch_size = batch_seconds, dev_batch_size
+        self.min_seconds, self.max_seconds = min_seconds, max_seconds
+        self.augmentation = augmentation
+        self.text = normalizer(normalize)
+        self.limit, self.workers, self.seed = limit, workers, seed
+        self.tokenizer: Tokenizer | None = None  # given by the module once it is known
+        self.sample_rate = 16000
+        self.s2t: S2TSymbols | None = None  # likewise, where the model is an S2T model
+        self._train: tuple[list[Utterance], list[float]] | None = None
+        self._dev: list[Utterance] | None = None
+
+    def train_utterances(self) -> tuple[list[Utterance], list[float]]:
+        """Training utterances and the weight of each."""
+        if self._train is None:
+            sources = self.train_sources
+            if not sources:
+                raise UserError("there is no training data, expected data.train; name a manifest or a Kaldi folder")
+            if isinstance(sources, str):
+                sources = [sources]
+            weights: Mapping[str, float] = sources if isinstance(sources, Mapping) else dict.fromkeys(sources, 1.0)
+            found, each = [], []
+            for source, weight in weights.items():
+                part = self._prepared(source, self.min_seconds, self.max_seconds)
+                found += part
+                each += [float(weight)] * len(part)
+            self._train = found, each
+        return self._train
+
+    def dev_utterances(self) -> list[Utterance]:
+        """Development utterances, all durations."""
+        if self._dev is None:
+            if not self.dev_source:
+                raise UserError("there is no development data, expected data.dev; name a manifest or a Kaldi folder")
+            self._dev = self._prepared(self.dev_source, 0.0, 1e9)
+        return self._dev
+
+    def _prepared(self, source: str | Sequence[str], shortest: float, longest: float) -> list[Utterance]:
+        found = with_durations(read_data(source, self.limit))
+        found = [u if u.text is None else replace(u, text=self.text(u.text)) for u in found]
+        return check_training_data(found, None, shortest, longest)
+
+    def training_texts(self) -> list[str]:
+        """References of the training data, for making a tokenizer."""
+        return [u.text or "" for u in self.train_utterances()[0]]
+
+    def _tokenizer(self, utterances: Sequence[Utterance]) -> Tokenizer:
+        assert self.tokenizer is not None, "the module sets the tokenizer before the loaders are made"
+        spelled = utterances if self.s2t is None else [replace(u, text=plain(u.text or "")) for u in utterances]
+        check_training_data(spelled, self.tokenizer, 0.0, 1e9)
+        return self.tokenizer
+
+    def train_dataloader(self) -> DataLoader:
+        utterances, weights = self.train_utterances()
+        trainer = self.trainer
+        shown = utterances
+        if self.s2t is not None:
+            check_s2t_augmentation(self.augmentation, utterances)
+            window = self.s2t.window_seconds  # what the model sees of each, and so what a batch holds
+            shown = [replace(u, duration=window or u.duration) for u in utterances]
+        sampler = TrainingSampler(shown, self.batch_seconds, self.augmentation, weights, seed=self.seed)
+        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate, self.s2t)
+        return DataLoader(
+            data,
+            sampler=EpochSampler(sampler, trainer),
+            batch_size=None,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        utterances = self.dev_utterances()
+        rank = self.trainer.global_rank if self.trainer else 0
+        world = self.trainer.world_size if self.trainer else 1
+        if len(utterances) < world:
+            raise UserError(
+                f"there are {len(utterances)} development utterances for {world} devices; use fewer devices"
+            )
+        index = {u.id: i for i, u in enumerate(utterances)}
+        data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate, self.s2t)
+        # Every rank needs a batch, or it would leave out the validation and the others would wait for it.
+        size = min(self.dev_batch_size, len(utterances) // world)
+        batches = prediction_batches(utterances, size, 300.0, rank, world)
+        plain = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
+        return DataLoader(data, sampler=plain, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+
+
+def check_s2t_augmentation(how: Augmentation, utterances: Sequence[Utterance]) -> None:
+    """Refuse augmentation that the texts of an S2T model do not follow.
+
+    Raises:
+        UserError: utterances would be joined, or time symbols would be moved.
+    """
+    if how.join_probability > 0:
+        raise UserError(
+            "data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0"
+        )
+    if any(speed != 1.0 for speed in how.speeds) and any(
+        plain(u.text or "") != (u.text or "").strip() for u in utterances
+    ):
+        raise UserError(
+            "data.augmentation changes the speed, and the texts hold time symbols, which would be wrong then; set its speeds "
+            "to [1.0], or take the times out"
+        )
+
+
+class EpochSampler(Sampler[list[Item]]):
+    """Deals the batches of a training sampler to the ranks, in epochs of one length, from the middle after a resume.
+
+    Lightning takes the number of batches from the first epoch; later ones are cut to it, or begin again. Dealing whole
+    batches gives every rank as many, without the copies of utterances that Lhotse makes to fill up uneven shares.
+    After a resume, the batches that the trainer has done are left out.
+    """
+
+    def __init__(self, inner: TrainingSampler, trainer: Any = None):
+        self.inner, self.trainer = inner, trainer
+        self.rank: int = trainer.global_rank if trainer else 0
+        self.world_size: int = trainer.world_size if trainer else 1
+        inner.set_epoch(0)
+        self.size = len(list(inner)) // self.world_size
+        if self.size == 0:
+            raise UserError("the training data makes no batch, expected at least one for each device; use more data")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.inner.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        # A generator: this runs at the first batch, when Lightning has set the epoch and restored its progress.
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        batches = list(self.inner)
+        for i in range(done, self.size):
+            yield batches[(i * self.world_size + self.rank) % len(batches)]

@@ -1,0 +1,258 @@
+"""The LightningModule: thin, around a plain network."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from parlab.commands.fit.construct import make_network
+from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, thaw
+from parlab.data.batches import Batch
+from parlab.decode import Decoder, Greedy
+from parlab.decode.prompts import Prompting
+from parlab.errors import UserError
+from parlab.metrics.wer import corpus_errors
+from parlab.model.folder import CHECKPOINT_KEY, checkpoint_entry, read_model
+from parlab.model.hybrid import HybridModel
+from parlab.model.lora import LoRA, add_lora
+from parlab.model.losses import Losses, joint_loss
+from parlab.recognition.prediction import Loaded, Predicted, predict_batch
+from parlab.text.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+class ASRModule(LightningModule):
+    """Fine-tunes or trains a hybrid CTC/attention model.
+
+    Args:
+        init: a model to start from (ESPnet folder, run folder, checkpoint, hub id).
+        network: an ESPnet-style configuration (``encoder``, ``encoder_conf``, ``decoder``, ..., ``model_conf``) to
+            start from scratch, or entries that replace those of ``init`` (``model_conf``, ``specaug_conf``, ...).
+        tokenizer: ``token_type`` and ``vocab_size`` of a tokenizer to make from the training texts, or ``path`` of one
+            that exists; with ``init`` the model's own is kept unless this is given, which makes new output layers.
+        optim: optimiser, schedule, freezing.
+        lora: low-rank adapters to train in place of the weights.
+        decoder: what the predict step decodes with; greedy CTC if none is given.
+    """
+
+    def __init__(
+        self,
+        init: str | None = None,
+        network: dict[str, Any] | None = None,
+        tokenizer: dict[str, Any] | None = None,
+        optim: Optimization = Optimization(),
+        lora: LoRA = LoRA(),
+        decoder: Decoder | None = None,
+    ):
+        super().__init__()
+        if init is None and not network:
+            raise UserError(
+                "there is no model to train, expected model.init (a model to fine-tune) or model.network (one from "
+                "scratch); give one"
+            )
+        self.init, self.network, self.tokenizer_options = init, network or {}, tokenizer
+        self.optim, self.lora = optim, lora
+        self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
+        self.tokenizer: Tokenizer | None = None
+        self.decoder: Decoder = decoder or Greedy()
+        self.prompting = Prompting()  # what is asked of an S2T model
+        self.warm = False  # whether the predict step has been warmed up
+        self.nonfinite = 0
+        self._good_batches = 0  # since the last optimiser step
+        self._window: tuple[float, float] = (
+            0.0,
+            0.0,
+        )  # seconds spent in training, seconds of audio, since the last log
+        self._mark = 0.0
+        self._dev: dict[str, Any] = {}
+
+    # ---- making the network ---------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Build or read the network and its tokenizer, once."""
+        if stage == "predict":
+            if self.net is None:
+                self.net, self.tokenizer = read_model(str(self.init))
+            return
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.net is None:
+            folder = Path(self.trainer.default_root_dir) / "tokenizer"
+            strategy = self.trainer.strategy
+            self.net, self.tokenizer = make_network(
+                self.init, self.network, self.tokenizer_options, data, folder, strategy
+            )
+            if self.lora.rank > 0:
+                add_lora(self.net, self.lora)
+                thaw(self.net, self.lora.train)
+            freeze(self.net, self.optim.freeze)
+            if stage == "fit" and self.trainer.is_global_zero:
+                print(describe(self.net), flush=True)
+        if data is not None:
+            data.tokenizer, data.sample_rate, data.s2t = self.tokenizer, self.net.sample_rate, self.net.s2t
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self.net is not None and self.tokenizer is not None
+        checkpoint[CHECKPOINT_KEY] = checkpoint_entry(self.net, self.tokenizer)
+        checkpoint["parlab_nonfinite"] = self.nonfinite
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
+
+    # ---- training -------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.net is not None
+        return make_optimizer(self.net, self.optim)
+
+    def progress(self) -> float:
+        """Share of the training done: of its time budget or of its steps, the same on every rank."""
+        from lightning.pytorch.callbacks import Timer
+
+        timers = [c for c in self.trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
+        for timer in timers if self.optim.schedule != "steps" else []:
+            remaining = timer.time_remaining()
+            if remaining is not None:
+                elapsed = timer.time_elapsed()
+                share = torch.tensor(elapsed / max(elapsed + remaining, 1e-9), device=self.device)
+                return float(self._over_ranks(share, "mean"))  # clocks differ; learning rates must not
+        if self.optim.schedule == "time":
+            raise UserError("model.optim.schedule is 'time' but there is no limit of time; set trainer.max_time")
+        total = self.trainer.estimated_stepping_batches
+        return self.global_step / total if total not in (float("inf"), -1) else 0.0
+
+    def _over_ranks(self, value: Tensor, how: str) -> Tensor:
+        if self.trainer.world_size == 1:
+            return value
+        return self.trainer.strategy.reduce(value, reduce_op=how)  # type: ignore[return-value]
+
+    def on_train_epoch_start(self) -> None:
+        # The running statistics of a frozen batch norm must stand still too.
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not any(
+                p.requires_grad for p in module.parameters()
+            ):
+                module.eval()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self._mark = time.monotonic()
+        # Dropout and SpecAugment depend on the place in the training alone, so that a run that was interrupted goes
+        # on exactly as an unbroken one, on any number of ranks.
+        place = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank)
+        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 (ESPnet's SpecAugment uses the global generator)
+        random.seed(seed)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        assert self.net is not None
+        factor = self.optim.factor(self.global_step, self.progress())
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.optim.lr * group["scale"] * factor
+        norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        statistics = [(b, b.clone()) for m in norms for b in (m.running_mean, m.running_var) if b is not None]
+        losses = self.net.loss(
+            batch.speech, batch.speech_lengths, batch.text, batch.text_lengths, batch.previous, batch.ctc
+        )
+        if not bool(self._over_ranks(torch.isfinite(losses.total.detach()).float(), "mean") == 1.0):
+            self._count_nonfinite()
+            for buffer, before in statistics:
+                buffer.copy_(before)
+            # Every rank must take part in the backward pass, with every parameter.
+            return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
+        self._good_batches += 1
+        self._log_training(losses, batch, self.optim.lr * factor)
+        return losses.total
+
+    def _log_training(self, losses: Losses, batch: Batch, rate: float) -> None:
+        self.log_dict({f"train/{k}": v.detach() for k, v in by_name(losses).items()}, batch_size=len(batch.ids))
+        self.log("train/lr", rate)
+        if self._window[0] > 0:  # audio per second of training, loading left out
+            self.log("train/audio_seconds_per_second", self._window[1] / self._window[0] * self.trainer.world_size)
+        self.log("loss", losses.total.detach(), prog_bar=True, logger=False)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        seconds, audio = self._window if batch_idx % 50 else (0.0, 0.0)
+        self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
+
+    def _count_nonfinite(self) -> None:
+        self.nonfinite += 1
+        if self.trainer.is_global_zero:
+            log.warning("batch skipped: its loss or gradient is not finite (%d so far)", self.nonfinite)
+        if self.nonfinite > self.optim.nonfinite_limit:
+            raise UserError(
+                f"loss or gradient was not finite in {self.nonfinite} batches, expected at most "
+                f"{self.optim.nonfinite_limit}; lower the learning rate, or look for broken audio"
+            )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # A gradient can overflow though the loss did not. (In 16-mixed, the scaler looks after that, and expects it.)
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        finite = scaled or not gradients or bool(torch.isfinite(torch.stack([g.sum() for g in gradients])).all())
+        if not finite:
+            self._count_nonfinite()
+        if not finite or self._good_batches == 0:
+            # Without gradients AdamW leaves weights and moments alone; with zeros it would move them.
+            for parameter in self.parameters():
+                parameter.grad = None
+        self._good_batches = 0
+
+    # ---- validation -----------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._dev = {"refs": [], "hyps": [], "sums": {}, "count": 0}
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        assert self.net is not None and self.tokenizer is not None
+        states, frames = self.net.encode(batch.speech, batch.speech_lengths)
+        losses = joint_loss(self.net, states, frames, [], batch.text, batch.text_lengths, batch.previous, batch.ctc)
+        for name, value in by_name(losses).items():
+            self._dev["sums"][name] = self._dev["sums"].get(name, 0.0) + float(value) * len(batch.ids)
+        self._dev["count"] += len(batch.ids)
+        if self.net.ctc is not None:
+            for hypothesis in Greedy().decode(self.net, states, frames):
+                self._dev["hyps"].append(self.tokenizer.decode(hypothesis.tokens))
+            self._dev["refs"] += batch.references
+
+    def on_validation_epoch_end(self) -> None:
+        found = corpus_errors(self._dev["refs"], self._dev["hyps"])
+        numbers = [found["wer"].errors, found["wer"].total, found["cer"].errors, found["cer"].total, self._dev["count"]]
+        numbers += list(self._dev["sums"].values())
+        pooled = self._over_ranks(torch.tensor(numbers, dtype=torch.float32, device=self.device), "sum").tolist()
+        for name, total in zip(self._dev["sums"], pooled[5:], strict=True):
+            self.log(f"dev/{name}", total / max(pooled[4], 1))
+        if self.net is not None and self.net.ctc is not None:
+            self.log("dev/wer", pooled[0] / max(pooled[1], 1), prog_bar=True)
+            self.log("dev/cer", pooled[2] / max(pooled[3], 1))
+
+    # ---- prediction -----------------------------------------------------------------------------
+
+    def predict_step(self, batch: Loaded, index: int) -> Predicted:
+        return predict_batch(self, batch)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch.to(device) if isinstance(batch, Batch) else batch  # a prediction batch moves inside the timed step
+
+
+def by_name(losses: Losses) -> dict[str, Tensor]:
+    """Losses (and the decoder's accuracy) that the model has, by the names they are logged under."""
+    values = {"loss": losses.total, "ctc": losses.ctc, "attention": losses.attention, "accuracy": losses.accuracy}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def describe(net: HybridModel) -> str:
+    """One line about a network."""
+    total = sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return f"model: {total:,} parameters, {trained:,} of them trained ({trained / total:.1%}), {net.vocab_size} tokens"

@@ -1,0 +1,82 @@
+"""The points of a sweep: a grid, a list or a random sample over a decoder's options."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from parlab.decode import Decoder
+from parlab.errors import UserError
+from parlab.options.arguments import check_options, decoder_class, make_decoder
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: the options that the sweep varies, and the decoder with them."""
+
+    name: str
+    options: Mapping[str, Any]
+    decoder: Decoder
+
+
+def make_points(
+    decoder: str,
+    grid: Mapping[str, Any],
+    points: Sequence[Mapping[str, Any]] = (),
+    sample: int | None = None,
+    seed: int = 0,
+) -> list[Point]:
+    """All combinations of ``grid`` (option -> values), or ``points`` as they stand, or a random ``sample`` of either.
+
+    Raises:
+        UserError: an unknown decoder or option, a value it refuses, or no point at all.
+    """
+    cls = decoder_class(decoder)
+    values = {name: list(v) if isinstance(v, (list, tuple)) else [v] for name, v in grid.items()}
+    check_options(cls, list(values))
+    chosen: list[dict[str, Any]] = [dict(p) for p in points]
+    if not chosen:
+        chosen = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+    for options in chosen:
+        check_options(cls, list(options))
+    if sample is not None and sample < len(chosen):
+        chosen = random.Random(seed).sample(chosen, sample)
+    if not chosen:
+        raise UserError("the sweep has no points, expected options with values; write --decoder.threshold 0.5,0.9")
+    made = [Point(point_name(options), options, make_decoder(decoder, **options)) for options in chosen]
+    if len({p.name for p in made}) != len(made):
+        raise UserError("two points of the sweep have the same options; remove one")
+    return made
+
+
+def point_name(options: Mapping[str, Any]) -> str:
+    """A folder name: ``threshold=0.9,beam_size=10``."""
+    text = ",".join(f"{name}={value}" for name, value in options.items()) or "default"
+    return re.sub(r"[^\w=.,+-]", "_", text)
+
+
+def split_values(argv: Sequence[str]) -> list[str]:
+    """Map ``--decoder.threshold 0.5,0.9`` to ``--grid.threshold [0.5, 0.9]``."""
+    out: list[str] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        if argument.startswith("--decoder."):
+            name, has_value, value = argument.partition("=")
+            text = value if has_value else next(arguments, "")
+            try:
+                parsed = yaml.safe_load(text if text.startswith("[") else f"[{text}]")
+            except yaml.YAMLError as error:
+                raise UserError(f"{name} is '{text}', expected values with commas between; correct it") from error
+            out += [
+                f"--grid.{name.removeprefix('--decoder.')}",
+                yaml.safe_dump(parsed, default_flow_style=True).strip(),
+            ]
+        else:
+            out.append(argument)
+    return out

@@ -1,1 +1,0 @@
-"""Floor 5: training, prediction, sweeps, comparisons, reports, W&B."""

@@ -1,5 +1,0 @@
-"""``bench``: our decoders and ESPnet's side by side, in one run, on the same weights and the same input."""
-
-from parlab.experiment.bench.command import main
-
-__all__ = ["main"]

@@ -1,6 +1,0 @@
-"""``report``: one self-contained HTML page from any set of predictions or a sweep."""
-
-from parlab.experiment.report.command import main
-from parlab.experiment.report.page import write_report
-
-__all__ = ["main", "write_report"]

@@ -1,0 +1,1 @@
+"""One file per toolkit whose models are read; the only files that import it."""

@@ -1,0 +1,1 @@
+"""The command line: parser, decoders by name, composed configurations, devices."""

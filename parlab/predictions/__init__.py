@@ -1,0 +1,1 @@
+"""The folder of a prediction: typed records, metrics, provenance."""

@@ -1,0 +1,117 @@
+"""Transcripts with times: SRT, WebVTT and JSON, from the records of a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from parlab.errors import UserError, nearest
+from parlab.predictions.records import write_json, writing
+
+FORMATS = ("srt", "vtt", "json")
+_LONGEST = 6.0  # seconds that a cue stays
+_WIDEST = 84  # characters: two lines
+_PAUSE = 0.7  # seconds of silence that end a cue
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Words, or a cue, from ``start`` to ``end`` seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+def words_of(record: dict[str, Any]) -> list[Timed]:
+    """Words with times, where the decoder knows the frames of its tokens; empty where it does not."""
+    words: list[Timed] = []
+    fresh = True
+    single = " ".join(record["token_text"]) == record["text"]  # words or phones: each stands alone
+    edges = [p["start"] for p in record.get("pieces", [])]
+    for token, (start, end) in zip(record["token_text"], record.get("token_times") or [], strict=False):
+        while edges and start >= edges[0]:  # no word reaches over the seam of two pieces
+            fresh = True
+            edges.pop(0)
+        if token == "<space>":
+            fresh = True
+            continue
+        if token.startswith("<") and token.endswith(">") and token != "<unk>" and len(token) > 2:
+            continue
+        text = token.removeprefix("\u2581")
+        if fresh or single or token.startswith("\u2581") or not words:
+            words.append(Timed(start, end, text))
+        else:
+            words[-1] = Timed(words[-1].start, end, words[-1].text + text)
+        fresh = False
+    return [w for w in words if w.text]
+
+
+def cues(record: dict[str, Any]) -> list[Timed]:
+    """What is shown at a time: the decoder's own timed parts, or its words in groups, or the pieces as a whole."""
+    if record.get("times"):
+        return [Timed(start, end, text) for start, end, text in record["times"]]
+    words = words_of(record)
+    if not words:
+        whole = [{"start": 0.0, "duration": record["duration"], "text": record["text"]}]
+        return [
+            Timed(p["start"], p["start"] + p["duration"], p["text"]) for p in record.get("pieces", whole) if p["text"]
+        ]
+    found: list[Timed] = []
+    for word in words:
+        last = found[-1] if found else None
+        if (
+            last is None
+            or word.start - last.end > _PAUSE
+            or word.end - last.start > _LONGEST
+            or len(last.text) + 1 + len(word.text) > _WIDEST
+        ):
+            found.append(word)
+        else:
+            found[-1] = Timed(last.start, word.end, f"{last.text} {word.text}")
+    return found
+
+
+def check_format(form: str) -> None:
+    """Refuse what is no subtitle format.
+
+    Raises:
+        UserError: naming the formats.
+    """
+    if form not in FORMATS:
+        raise UserError(f"there is no subtitle format '{form}', expected {', '.join(FORMATS)}{nearest(form, FORMATS)}")
+
+
+def write_subtitles(folder: Path, records: Sequence[dict[str, Any]], formats: Sequence[str]) -> None:
+    """Write ``folder/ID.srt`` and so on for each record."""
+    for record in records:
+        name = record["id"].replace("%", "%25").replace("/", "%2F")  # a file each, whatever the ids
+        for form in formats:
+            path = folder / f"{name}.{form}"
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            if form == "json":
+                words = [{"word": w.text, "start": w.start, "end": w.end} for w in words_of(record)]
+                shown = [{"start": c.start, "end": c.end, "text": c.text} for c in cues(record)]
+                about = {"id": record["id"], "text": record["text"], "duration": record["duration"]}
+                write_json(path, {**about, "cues": shown, "words": words})
+            else:
+                with writing(path):
+                    path.write_text(_text(cues(record), form), encoding="utf-8")
+
+
+def _text(shown: Sequence[Timed], form: str) -> str:
+    mark = "," if form == "srt" else "."
+    blocks = []
+    for n, cue in enumerate(shown, 1):
+        head = f"{n}\n" if form == "srt" else ""
+        blocks.append(f"{head}{_clock(cue.start, mark)} --> {_clock(cue.end, mark)}\n{cue.text}\n")
+    return ("WEBVTT\n\n" if form == "vtt" else "") + "\n".join(blocks)
+
+
+def _clock(seconds: float, mark: str) -> str:
+    milliseconds = round(seconds * 1000)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{mark}{rest % 1000:03d}"

@@ -1,0 +1,1 @@
+"""The speech synthesiser: sentences of a grammar, spoken by eSpeak NG."""

@@ -1,0 +1,1 @@
+"""Text: tokenisers, normalisers, the symbols of S2T models."""

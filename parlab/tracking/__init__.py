@@ -1,0 +1,1 @@
+"""W&B: runs and workspaces."""

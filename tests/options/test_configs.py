@@ -1,0 +1,80 @@
+"""Every file below configs/ and recipes/ is used as it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from parlab.commands.fit.command import FitCLI, _parse
+from parlab.data.audio import load_audio
+from parlab.decode import DECODERS
+from parlab.model.families.espnet_build import build_model
+from parlab.options.compose import expand, read
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted(ROOT.glob("recipes/*/*.yaml"))
+TOKENS = ["<blank>", "<unk>", *"ABC", "<sos/eos>"]
+
+
+def files(kind: str) -> list[Path]:
+    found = sorted((ROOT / "configs" / kind).glob("*.yaml"))
+    assert found
+    return found
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture
+def parse(tmp_path: Path, monkeypatch: Any) -> Any:
+    """Parse and instantiate a fit of this repository's files, on the CPU of this machine."""
+    monkeypatch.chdir(ROOT)
+    here = ["--wandb", "off", "--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(tmp_path)]
+    return lambda *argv: _parse(FitCLI, [*argv, *here])
+
+
+@pytest.mark.parametrize("path", [p for p in files("model") if p.name != "parts.yaml"], ids=name)
+def test_models_can_be_built(path: Path, parse: Any) -> None:
+    network = parse("--config", str(path)).model.network
+    model = build_model({**network, "token_list": TOKENS})
+    assert model.encoder is not None and model.decoder is not None and model.ctc is not None
+
+
+@pytest.mark.parametrize("path", [*files("data"), *files("trainer")], ids=name)
+def test_data_and_trainers_fit_a_model(path: Path, parse: Any) -> None:
+    parse("--config", "configs/model/conformer_s.yaml", "--config", str(path))
+
+
+@pytest.mark.parametrize("path", files("decoder"), ids=name)
+def test_decoders_can_be_made(path: Path) -> None:
+    from parlab.commands.predict.command import make_parser
+
+    parser = make_parser()
+    options = parser.read([*expand(["--config", str(path)]), "--model", "m", "--data", "d", "--out", "o"])
+    decoder = parser.instantiate_classes(options).decoder
+    wanted = yaml.safe_load(path.read_text())["decoder"].get("init_args", {})
+    assert isinstance(decoder, tuple(DECODERS.values())) and {key: getattr(decoder, key) for key in wanted} == wanted
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_recipes_can_be_parsed(path: Path, parse: Any) -> None:
+    cli = parse("--config", str(path))
+    assert read(path).trainer.default_root_dir.startswith("runs/")
+    if cli.model.network and cli.model.init is None:  # with init the rest of the network is the model's
+        network = build_model({**cli.model.network, "token_list": TOKENS})
+        assert sum(p.numel() for p in network.parameters()) > 1e6
+
+
+def test_recipes_for_the_real_speech_find_it(shared_data: Path, parse: Any) -> None:
+    for path in RECIPES:
+        data = parse("--config", str(path)).datamodule
+        if isinstance(data.train_sources, dict):  # synthetic speech is made by the recipe's first command
+            data.train_sources = {name: w for name, w in data.train_sources.items() if not name.startswith("runs/")}
+        if "shared" in str(data.train_sources):
+            assert len(data.train_utterances()[0]) >= 690 and len(data.dev_utterances()) >= 40
+            first = data.dev_utterances()[0]
+            assert len(load_audio(first.audio, 16000)) / 16000 == pytest.approx(first.duration, abs=0.1)

@@ -1,0 +1,54 @@
+"""Normalisers: golden outputs, versions, and that a second application changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlab.errors import UserError
+from parlab.text.normalizer import NORMALIZERS, normalizer
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("none", "  Don't  touch,\tthis. ", "Don't touch, this."),
+        ("upper", " straße it's ", "STRASSE IT'S"),
+        ("lower", "It's  A DOG", "it's a dog"),
+        ("basic", "Hello, WORLD! It's 'quoted' \u2014 twenty-one.", "hello world it's quoted twenty one"),
+        ("basic", "rock \u2018n\u2019 roll isn\u2019t", "rock n roll isn't"),
+        ("basic", "\uff21\uff22 stra\u00dfe_x", "ab strasse x"),
+        ("basic", "\u0939\u093f\u0928\u094d\u0926\u0940", "\u0939\u093f\u0928\u094d\u0926\u0940"),  # vowel signs stay
+        ("basic", "...", ""),
+        (
+            "whisper_english",
+            "Mr. Smith won't pay twenty-one dollars, um, colour",
+            "mister smith will not pay $21 color",
+        ),
+        ("whisper_basic", "Hello, (laughs) WORLD!", "hello world "),
+    ],
+)
+def test_golden(name: str, text: str, wanted: str) -> None:
+    assert normalizer(name)(text) == wanted
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_named_and_versioned(name: str) -> None:
+    how = normalizer(name)
+    assert how.name == name and how.version
+    assert name.startswith("whisper") == how.version.startswith("whisper-normalizer ")
+    assert how("") == ""
+
+
+@pytest.mark.parametrize("name", ["none", "upper", "lower", "basic"])
+@given(text=st.text(max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_twice_is_once(name: str, text: str) -> None:
+    how = normalizer(name)
+    assert how(how(text)) == how(text)
+
+
+def test_unknown() -> None:
+    with pytest.raises(UserError, match="did you mean 'whisper_english'"):
+        normalizer("whisper_englsh")
