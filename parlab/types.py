@@ -43,7 +43,7 @@ class Segment:
     """A run of adjacent masked draft tokens and what replaced it.
 
     ``start`` and ``end`` (exclusive) count draft tokens; ``draft`` and ``fill`` are token ids.
-    ``forced`` is true when no hypothesis emitted the stop token in time (design.md, 3.4).
+    ``forced`` is true when no hypothesis emitted the stop token in time.
     """
 
     start: int
@@ -77,3 +77,11 @@ class Hypothesis:
     id: str = ""
     token_times: tuple[tuple[float, float], ...] = ()
     times: tuple[tuple[float, float, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An utterance that could not be decoded, and why."""
+
+    id: str
+    reason: str

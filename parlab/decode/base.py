@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor
+import torch
 
-from parlab.decode.prompts import Prompt
+from parlab.errors import UserError
+from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
+from parlab.text.s2t import TRANSCRIPTION
 from parlab.types import Hypothesis
 
 
@@ -18,24 +21,43 @@ class Decoder(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def decode(
-        self,
-        model: HybridModel,
-        encoder_out: Tensor,
-        lengths: Tensor,
-        prompt: Prompt = None,
-        ctc_log_probs: Tensor | None = None,
-    ) -> list[Hypothesis]:
+    def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """Decode B utterances.
 
         Args:
-            model: gives the CTC head, the decoder's rows and the special tokens.
-            encoder_out: (B, T, D), padded at the right.
-            lengths: (B,) frames of each.
-            prompt: ids that stand before the first decoded token: one tuple for all, one tuple per utterance, or
-                None for the model's default.
-            ctc_log_probs: (B, T, V), where they are already computed.
+            model: gives the decoder's rows and the special tokens.
+            encoded: the batch.
 
         Returns:
             one hypothesis per utterance, in order; ``text`` and ``id`` are left to the caller.
+
+        Raises:
+            UserError: the model lacks a part that the decoder needs.
         """
+
+    def prepare(self, model: HybridModel, device: torch.device) -> None:  # noqa: B027 (most decoders read nothing)
+        """Read what decoding needs beside the model (a language model), before the first batch.
+
+        Raises:
+            UserError: it cannot be read, or does not fit the model.
+        """
+
+
+def check_transcription(model: HybridModel, prompts: Sequence[tuple[int, ...]], what: str) -> None:
+    """Refuse what a CTC draft cannot do: an S2T model's CTC head knows transcription alone.
+
+    Args:
+        what: the decoder or option that uses the CTC head.
+
+    Raises:
+        UserError: a prompt asks for another task.
+    """
+    if model.s2t is None or model.s2t.encoder_prompt:
+        return
+    for prompt in prompts:
+        other = [task for task in model.s2t.tasks_of(prompt) if task != TRANSCRIPTION]
+        if other:
+            raise UserError(
+                f"the task is {other[0]}, but {what} uses the CTC head, which only transcribes (<asr>); decode with ar and "
+                "ctc_weight 0"
+            )

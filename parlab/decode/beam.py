@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from parlab.decode.ended import NEVER, Candidates, Ended
 from parlab.decode.scorers import CandidateScorer, Rows, Scorer, VocabularyScorer
 
-NEVER = float("-inf")
 _END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
 _END_LENGTHS = 3  # ... for so many lengths in a row
 
@@ -64,28 +64,6 @@ class BeamOptions:
     pre_beam_ratio: float = 1.5
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The best ended hypotheses of each group, best first; E = nbest.
-
-    Attributes:
-        score: (G, E) summed score with the stop token; ``-inf`` where there is none.
-        rank: (G, E) what they are sorted by: the score, or the score per token.
-        tokens: (G, E, L) without the stop token; ``lengths`` (G, E) of them count.
-        token_scores: (G, E, L) score of each token.
-        forced: (G, E) true where the stop token was appended unscored.
-        steps: (G,) decoder steps while the group was live, the first (free) one not counted.
-    """
-
-    score: Tensor
-    rank: Tensor
-    tokens: Tensor
-    lengths: Tensor
-    token_scores: Tensor
-    forced: Tensor
-    steps: Tensor
-
-
 def beam_search(scorers: Sequence[Scorer], groups: Groups, options: BeamOptions) -> Ended:
     """Search all groups at once.
 
@@ -122,27 +100,27 @@ class _Search:
         self.tokens = torch.zeros(count, 0, dtype=torch.long, device=device)
         self.token_scores = torch.zeros(count, 0, device=device)
         self.done = torch.zeros(count, dtype=torch.bool, device=device)
-        best = torch.full((count, options.nbest), NEVER, device=device)
-        whole = torch.zeros(count, options.nbest, dtype=torch.long, device=device)
-        shape = (count, options.nbest, 0)
-        self.ended = Ended(
-            best, best, whole.new_zeros(shape), whole, best.new_zeros(shape), whole.bool(), whole.new_zeros(count)
-        )
+        self.ended = Ended.none(count, options.nbest, device)
         self.by_length: list[Tensor] = []  # best ended score (G,) of each length, for end detection
 
     def step(self, step: int) -> bool:
         """Grow every live row by one token; return whether any row is left."""
         groups, options = self.groups, self.options
-        candidates, scores = self._candidates()
-        row, token, score = self._best_of_groups(candidates, scores)  # (G, K)
-        gain = score - self.score[row]
-        tokens = torch.cat([self.tokens[row], token.unsqueeze(2)], 2)
-        token_scores = torch.cat([self.token_scores[row], gain.unsqueeze(2)], 2)
+        # 1. The K best continuations of each group, over all of its rows.
+        ids, scores = self._candidates()
+        row, token, score = self._best_of_groups(ids, scores)  # (G, K)
+        grown = Candidates(
+            score=score,
+            tokens=torch.cat([self.tokens[row], token.unsqueeze(2)], 2),
+            lengths=torch.full_like(token, step + 1),
+            token_scores=torch.cat([self.token_scores[row], (score - self.score[row]).unsqueeze(2)], 2),
+        )
+        # 2. Those that emitted the stop token have ended; too early a stop ends a row without a result.
         valid = score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
         counts = stopped if groups.min_length is None else stopped & (step >= groups.min_length).unsqueeze(1)
-        lengths = torch.full_like(token, step)
-        self._end(counts, score, tokens[..., :-1], lengths, token_scores[..., :-1], forced=False)
+        self.ended = self.ended.merge(grown.without_last(), counts, False, options.normalize_length)
+        # 3. At the limit of length the stop token is appended unscored.
         live = valid & ~stopped
         at_limit = step + 1 >= groups.max_length
         forced = live & at_limit.unsqueeze(1)
@@ -150,7 +128,8 @@ class _Search:
             none_ended = self.ended.score[:, 0] == NEVER
             first = live.cumsum(1) == 1  # rows are sorted by score: the best live one
             forced = forced & first & none_ended.unsqueeze(1)
-        self._end(forced, score, tokens, lengths + 1, token_scores, forced=True)
+        self.ended = self.ended.merge(grown, forced, True, options.normalize_length)
+        # 4. Rows that cannot beat what has ended are dropped.
         live = live & ~at_limit.unsqueeze(1) & ~self._finished(step, counts | forced, score).unsqueeze(1)
         if self.falling:
             bound = self.ended.score[:, -1]
@@ -160,10 +139,11 @@ class _Search:
         group, place = live.nonzero(as_tuple=True)
         if len(group) == 0:
             return False
+        # 5. The scorers advance with the rows that are left.
         rows = Rows(row[group, place], token[group, place], group)
         self.ended.steps[group] = step + 1
         self.group, self.score = group, score[group, place]
-        self.tokens, self.token_scores = tokens[group, place], token_scores[group, place]
+        self.tokens, self.token_scores = grown.tokens[group, place], grown.token_scores[group, place]
         for scorer in (*self.vocabulary, *self.refining):
             self.states[id(scorer)] = scorer.advance(self.states[id(scorer)], rows)
         return True
@@ -210,33 +190,6 @@ class _Search:
         score, place = grid.view(count, beam * width).topk(min(beam, beam * width), dim=1)
         row = (first.unsqueeze(1) + place // width).clamp(max=len(self.group) - 1)
         return row, candidates[row, place % width], score
-
-    def _end(
-        self, which: Tensor, score: Tensor, tokens: Tensor, lengths: Tensor, token_scores: Tensor, forced: bool
-    ) -> None:
-        """Merge the hypotheses ``which`` (G, K) into the n-best of each group."""
-        old = self.ended
-        score = score.masked_fill(~which, NEVER)
-        rank = score / (lengths + 1) if self.options.normalize_length else score
-        pad = tokens.size(2) - old.tokens.size(2)
-        kept_tokens = torch.nn.functional.pad(old.tokens, (0, pad))
-        kept_scores = torch.nn.functional.pad(old.token_scores, (0, pad))
-        best, place = torch.cat([old.rank, rank], 1).topk(self.options.nbest, dim=1)
-
-        def pick(kept: Tensor, new: Tensor) -> Tensor:
-            both = torch.cat([kept, new], 1)
-            index = place if both.dim() == 2 else place.unsqueeze(2).expand(-1, -1, both.size(2))
-            return both.gather(1, index)
-
-        self.ended = Ended(
-            score=pick(old.score, score),
-            rank=best,
-            tokens=pick(kept_tokens, tokens),
-            lengths=pick(old.lengths, lengths),
-            token_scores=pick(kept_scores, token_scores),
-            forced=pick(old.forced, torch.full_like(which, forced)),
-            steps=old.steps,
-        )
 
     def _finished(self, step: int, ended: Tensor, score: Tensor) -> Tensor:
         """Groups (G,) that ESPnet's end detection stops (e2e_asr_common.end_detect)."""

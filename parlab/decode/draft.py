@@ -1,4 +1,4 @@
-"""The draft: greedy CTC, collapsed, with frame spans and confidences (design.md, section 3, step 1)."""
+"""The draft: greedy CTC, collapsed, with frame spans andconfidences."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from parlab.types import Hypothesis
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,26 @@ def greedy_draft(log_probs: Tensor, lengths: Tensor, blank: int) -> Draft:
         frames=lengths,
         score=best.masked_fill(~inside, 0.0).sum(1),
     )
+
+
+def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
+    """Drafts as hypotheses."""
+    rows = zip(
+        draft.tokens.tolist(),
+        draft.confidence.tolist(),
+        draft.first.tolist(),
+        draft.last.tolist(),
+        draft.lengths.tolist(),
+        draft.score.tolist(),
+        strict=True,
+    )
+    return [
+        Hypothesis(
+            tokens=tuple(tokens[:n]),
+            score=score,
+            token_confidence=tuple(confidence[:n]),
+            token_frames=tuple(zip(first[:n], last[:n], strict=True)),
+            counts={"tokens": n},
+        )
+        for tokens, confidence, first, last, n, score in rows
+    ]

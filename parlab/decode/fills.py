@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parlab.decode.beam import Ended
 from parlab.decode.draft import Draft
+from parlab.decode.ended import Ended
+from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import Rows
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, PrefixState
 from parlab.decode.segments import Segments
-from parlab.model.rows import RowDecoder
 
 
 @dataclass(frozen=True)
@@ -27,36 +27,57 @@ class Fill:
 
 
 @dataclass(frozen=True)
+class FillScoring:
+    """How the fills of segments are scored.
+
+    Attributes:
+        ctc: scores a fill over its segment's window of frames; None leaves CTC out.
+        ctc_weight: w of (1 - w) * decoder + w * CTC.
+        in_search: whether CTC scored every step of the search, or is added to its n-best.
+        length_normalize: choose by score per token, the stop token included.
+    """
+
+    ctc: CTCPrefixScorer | None
+    ctc_weight: float
+    in_search: bool
+    length_normalize: bool
+
+
+@dataclass(frozen=True)
 class DraftScores:
-    """Scores (S,) of the segments' own draft tokens and stop token, by the decoder and by CTC on the window."""
+    """Scores (S,) of the segments' own draft tokens and stop tokens.
+
+    Attributes:
+        attention: the decoder's log-probability.
+        ctc: CTC's log-probability on the window.
+        language: the language model's log-probability times its weight, as a search adds it; 0 without one.
+    """
 
     attention: Tensor
     ctc: Tensor
-    language: Tensor | float = 0.0  # weighted already
+    language: Tensor | float = 0.0
 
-    def joint(self, ctc_weight: float, in_search: bool) -> Tensor:
-        """(1 - w) * attention + w * CTC + language model, which shares the factor 1 - w where fills are rescored."""
-        language = self.language if in_search else (1 - ctc_weight) * self.language
-        return (1 - ctc_weight) * self.attention + ctc_weight * self.ctc + language
+    def joint(self, scoring: FillScoring) -> Tensor:
+        """What a fill of the same tokens would score."""
+        w = scoring.ctc_weight
+        if scoring.in_search:
+            return (1 - w) * self.attention + w * self.ctc + self.language
+        return (1 - w) * (self.attention + self.language) + w * self.ctc  # of the search's score only 1 - w counts
 
 
-def score_drafts(
-    decoder: RowDecoder,
-    hidden: Tensor,
-    draft: Draft,
-    segments: Segments,
-    prefix_length: Tensor,
-    stop: Tensor,
-    ctc: CTCPrefixScorer,
-) -> DraftScores:
-    """Score the draft of every segment from the teacher-forced pass alone; no decoder step is made."""
-    count = segments.end - segments.start + 1  # the stop token counts
+def score_drafts(prefill: Prefill, draft: Draft, segments: Segments, stop: Tensor, ctc: CTCPrefixScorer) -> DraftScores:
+    """Score the draft of every segment from the teacher-forced pass alone; no decoder step is made.
+
+    ``stop`` (S,) is each segment's stop token, which counts.
+    """
+    count = segments.end - segments.start + 1
     segment = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
     place = torch.arange(len(segment), device=count.device) - (count.cumsum(0) - count)[segment]
     owner = segments.owner[segment]
     column = (segments.start[segment] + place).clamp(max=max(draft.tokens.size(1) - 1, 0))
     wanted = torch.where(place + 1 == count[segment], stop[segment], draft.tokens[owner, column])
-    logits = decoder.logits(hidden[owner, prefix_length[segment] - 1 + place])
+    before = prefill.prompt_lengths[owner] + segments.start[segment] - 1
+    logits = prefill.decoder.logits(prefill.hidden[owner, before + place])
     scores = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1)
     attention = scores.new_zeros(len(count)).index_add_(0, segment, scores)
     tokens = [
@@ -83,30 +104,24 @@ def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, g
 
 
 def best_fills(
-    ended: Ended,
-    segments: Segments,
-    draft: Draft,
-    drafts: DraftScores | None,
-    ctc: CTCPrefixScorer | None,
-    ctc_weight: float,
-    in_search: bool,
-    normalize: bool,
+    ended: Ended, segments: Segments, draft: Draft, drafts: DraftScores | None, scoring: FillScoring
 ) -> list[Fill]:
-    """Choose each segment's fill; with CTC the draft is a candidate, and nothing is forced over it."""
+    """Choose each segment's fill; with CTC (``drafts``) the draft is a candidate, and nothing is forced over it."""
     score = ended.score
-    if ctc is not None:
+    if scoring.ctc is not None:
         score = score.masked_fill(ended.forced, float("-inf"))
-        if not in_search:
-            score = _rescored(ended, ctc, ctc_weight)
-    length = ended.lengths + 1
-    rank = score / length if normalize else score
+        if not scoring.in_search:
+            score = _rescored(ended, scoring.ctc, scoring.ctc_weight)
+    # The best hypothesis of the search ...
+    rank = score / (ended.lengths + 1) if scoring.length_normalize else score
     best = rank.argmax(1)
     rows = torch.arange(len(best), device=best.device)
-    keep_draft = torch.zeros_like(best, dtype=torch.bool)
     chosen = score[rows, best]
+    # ... unless the draft is as good.
+    keep_draft = torch.zeros_like(best, dtype=torch.bool)
     if drafts is not None:
-        own = drafts.joint(ctc_weight, in_search)
-        own_rank = own / (segments.end - segments.start + 1) if normalize else own
+        own = drafts.joint(scoring)
+        own_rank = own / (segments.end - segments.start + 1) if scoring.length_normalize else own
         keep_draft = own_rank >= rank[rows, best]
         chosen = torch.where(keep_draft, own, chosen)
     columns = zip(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from parlab.decode.prompts import pad_tokens
-from parlab.model.rows import CrossCache, RowDecoder
+from parlab.model.caches import CrossCache
+from parlab.model.rows import RowDecoder
+from parlab.text.padding import pad_tokens
+from parlab.types import SpecialTokens
 
 
 def sequence_scores(
@@ -40,18 +43,31 @@ def sequence_scores(
     return scores.new_zeros(len(rows)).index_add_(0, row, scores).view(len(prompts), width)
 
 
+@dataclass(frozen=True)
+class Continuations:
+    """What the decoder would say after each of n places of a row.
+
+    Attributes:
+        tokens: (n) its best token.
+        best: (n) the log-probability of that token.
+        own: (n) the log-probability of the row's own next token; 0 at the last place, which has none.
+    """
+
+    tokens: list[int]
+    best: list[float]
+    own: list[float]
+
+
 def greedy_continuations(
     decoder: RowDecoder,
     cross: CrossCache,
     rows: Sequence[Sequence[int]],
     since: Sequence[int],
-    banned: Sequence[int],
-    stop: int,
-) -> tuple[list[list[int]], list[list[float]], list[list[float]]]:
+    special: SpecialTokens,
+) -> list[Continuations]:
     """For each row, what the decoder would say after each of its places from ``since`` on.
 
-    Returns the best token of each place, its log-probability, and the log-probability of the row's own next token
-    (the last place has none: 0).
+    Of the special tokens only the end of the text may be said.
     """
     tokens, lengths = pad_tokens(rows, cross.keys[0].device)
     hidden, _ = decoder.prefill(tokens, cross)
@@ -62,14 +78,11 @@ def greedy_continuations(
     normalizer = torch.logsumexp(logits, 1)
     following = tokens[row, (column + 1).clamp(max=tokens.size(1) - 1)]
     own = logits.gather(1, following.unsqueeze(1)).squeeze(1) - normalizer
-    if banned:
-        at_stop = logits[:, stop].clone()
-        logits[:, list(banned)] = float("-inf")
-        logits[:, stop] = at_stop
+    if special.never:
+        at_stop = logits[:, special.eos].clone()
+        logits[:, list(special.never)] = float("-inf")
+        logits[:, special.eos] = at_stop
     best, said = logits.max(1)
     counts = [n - max(f - 1, 0) for n, f in zip(lengths.tolist(), since, strict=True)]
-    return (
-        [part.tolist() for part in said.split(counts)],
-        [part.tolist() for part in (best - normalizer).split(counts)],
-        [part.tolist() for part in own.split(counts)],
-    )
+    columns = (said.split(counts), (best - normalizer).split(counts), own.split(counts))
+    return [Continuations(*(part.tolist() for part in parts)) for parts in zip(*columns, strict=True)]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+PHASES = ("load", "encode", "ctc", "search")
+
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the device, so that a clock reads what was done and not what was asked for."""
+    """Wait until the device has finished its work, so that a clock counts it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -35,6 +37,39 @@ class Stopwatch:
         finally:
             synchronize(self.device)
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Timing:
+    """An utterance's share of the seconds that its batch spent in each phase.
+
+    Attributes:
+        load: reading and decoding audio.
+        encode: padding, copies to the device, front end and encoder.
+        ctc: the CTC head.
+        search: the decoder.
+        latency: seconds from a loaded batch to its results, which all of its utterances wait for.
+    """
+
+    load: float = 0.0
+    encode: float = 0.0
+    ctc: float = 0.0
+    search: float = 0.0
+    latency: float = 0.0
+
+    @property
+    def decoding(self) -> float:
+        """All phases but loading."""
+        return self.encode + self.ctc + self.search
+
+
+def share_phases(phases: Mapping[str, float], durations: Sequence[float]) -> list[Timing]:
+    """Divide a batch's ``phases`` (seconds by name) among its utterances, in proportion to their ``durations`` (s)."""
+    latency = sum(seconds for name, seconds in phases.items() if name != "load")
+    whole = sum(durations)
+    return [
+        Timing(**{name: seconds * d / whole for name, seconds in phases.items()}, latency=latency) for d in durations
+    ]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

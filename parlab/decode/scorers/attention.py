@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from parlab.decode.scorers import Rows, VocabularyScorer
-from parlab.model.rows import CrossCache, PrefixCache, RowDecoder, RowLayout, SuffixCache
+from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
+from parlab.model.rows import RowDecoder
 
 _BLOCK = 2**17  # elements that stay in a core's cache
 

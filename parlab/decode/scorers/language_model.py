@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parlab.decode.prompts import pad_tokens
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.model.language_model import LanguageModel
+from parlab.text.padding import pad_tokens
 
 
 @dataclass(frozen=True)

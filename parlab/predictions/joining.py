@@ -1,50 +1,16 @@
-"""Long recordings: decoded in pieces, put together again as one record each, with times counted from the start."""
+"""Long recordings: the records of their pieces put together again, with times counted from the start."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from parlab.data.pauses import PART, cut_at_pauses
+from parlab.data.pauses import PART
 from parlab.data.utterance import Utterance
-from parlab.predictions.subtitles import check_format
 
-PIECE_SECONDS = 20.0  # of a long recording, where the model has no window of its own
 _CHAINED = ("tokens", "token_text", "token_confidence")  # lists that are only put one after another
 _SUMMED = ("score", "seconds")
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """What is done with long recordings.
-
-    Attributes:
-        on: cut recordings longer than a piece at pauses, and join the results; else they fail.
-        piece_seconds: longest piece; None is the model's window, or 20 s.
-        subtitles: formats in which transcripts with times are written.
-    """
-
-    on: bool = False
-    piece_seconds: float | None = None
-    subtitles: tuple[str, ...] = ()
-
-    def check(self) -> None:
-        """Refuse what would be found out only after the work.
-
-        Raises:
-            UserError: an unknown format.
-        """
-        for form in self.subtitles:
-            check_format(form)
-
-    def pieces(self, recordings: Sequence[Utterance], window: float | None) -> list[Utterance]:
-        """What is decoded."""
-        if not self.on:
-            return list(recordings)
-        longest = self.piece_seconds or window or PIECE_SECONDS
-        return cut_at_pauses(recordings, min(longest, window or longest))
 
 
 def join_pieces(

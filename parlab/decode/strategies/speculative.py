@@ -8,20 +8,18 @@ many passes it takes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from parlab.decode.base import Decoder
+from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.draft import greedy_draft
-from parlab.decode.prompts import Prompt, check_transcription, prompts_for
-from parlab.decode.verification import greedy_continuations
+from parlab.decode.lengths import length_limit
+from parlab.decode.verification import Continuations, greedy_continuations
 from parlab.errors import UserError
+from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
-from parlab.model.rows import CrossCache
 from parlab.types import Hypothesis
 
 
@@ -48,38 +46,27 @@ class Speculative(Decoder):
                 f"margin is {self.margin} and lookahead {self.lookahead}, expected numbers from 0; correct them"
             )
 
-    def decode(
-        self,
-        model: HybridModel,
-        encoder_out: Tensor,
-        lengths: Tensor,
-        prompt: Prompt = None,
-        ctc_log_probs: Tensor | None = None,
-    ) -> list[Hypothesis]:
-        """Decode ``encoder_out`` (B, T, D) of ``lengths`` (B,); the score is the decoder's log-probability."""
-        from parlab.decode.ar import length_limit
-
-        check_transcription(model, prompt, self.name)
+    def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
+        """The score is the decoder's log-probability."""
+        check_transcription(model, encoded.prompts, self.name)
         decoder, special = model.rows, model.special
-        log_probs = model.ctc_log_probs(encoder_out) if ctc_log_probs is None else ctc_log_probs
-        draft = greedy_draft(log_probs, lengths, special.blank)
+        draft = greedy_draft(encoded.posteriors, encoded.frames, special.blank)
         drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
-        prompts = prompts_for(model, prompt, len(encoder_out))
-        limits = length_limit(self.maxlenratio, lengths, at_zero=lengths).clamp(min=1).tolist()
-        rows = [_Row(p, d, n) for p, d, n in zip(prompts, drafts, limits, strict=True)]
-        cross = decoder.cross_cache(encoder_out, lengths)
+        limits = length_limit(self.maxlenratio, encoded.frames, at_zero=encoded.frames).clamp(min=1).tolist()
+        rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
+        cross = decoder.cross_cache(encoded.states, encoded.frames)
+        # Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.
         while live := [i for i, row in enumerate(rows) if not row.done]:
             chosen = [rows[i] for i in live]
-            said, best, own = greedy_continuations(
+            found = greedy_continuations(
                 decoder,
-                _select(cross, live),
+                cross if len(live) == len(rows) else cross.select(live),
                 [[*row.prompt, *row.tokens, *row.draft] for row in chosen],
                 [len(row.prompt) + len(row.tokens) for row in chosen],
-                special.never,
-                special.eos,
+                special,
             )
-            for row, words, chances, agreed in zip(chosen, said, best, own, strict=True):
-                row.verify(words, chances, agreed, self, special.eos)
+            for row, continuation in zip(chosen, found, strict=True):
+                row.verify(continuation, self, special.eos)
         return [row.hypothesis() for row in rows]
 
 
@@ -97,28 +84,26 @@ class _Row:
     accepted: int = 0
     done: bool = False
 
-    def verify(
-        self, said: Sequence[int], best: Sequence[float], own: Sequence[float], how: Speculative, stop: int
-    ) -> None:
+    def verify(self, decoder: Continuations, options: Speculative, stop: int) -> None:
         """Accept the agreed prefix of the draft, then the decoder's own next token."""
         self.passes += 1
-        used = 0
+        accepted = 0
         for place, token in enumerate(self.draft):
-            agreed = said[place] == token or (how.margin > 0 and best[place] - own[place] <= how.margin)
-            if not agreed or len(self.tokens) >= self.limit or token == stop:
+            near = options.margin > 0 and decoder.best[place] - decoder.own[place] <= options.margin
+            if not (decoder.tokens[place] == token or near) or len(self.tokens) >= self.limit or token == stop:
                 break
-            self._take(token, own[place])
-            used += 1
-        self.accepted += used
+            self._take(token, decoder.own[place])
+            accepted += 1
+        self.accepted += accepted
         if len(self.tokens) >= self.limit:
             self.done = True
             return
-        correction = said[used]
+        correction = decoder.tokens[accepted]
         if correction == stop:
-            self.stop_score, self.done = best[used], True
+            self.stop_score, self.done = decoder.best[accepted], True
             return
-        self._take(correction, best[used])
-        self.draft = realign(self.draft[used:], correction, how.lookahead)
+        self._take(correction, decoder.best[accepted])
+        self.draft = realign(self.draft[accepted:], correction, options.lookahead)
         self.done = len(self.tokens) >= self.limit
 
     def _take(self, token: int, score: float) -> None:
@@ -140,11 +125,3 @@ def realign(rest: list[int], correction: int, lookahead: int) -> list[int]:
         if token == correction:
             return rest[skipped + 1 :]
     return rest[1:]
-
-
-def _select(cross: CrossCache, rows: Sequence[int]) -> CrossCache:
-    if len(rows) == len(cross.keys[0]):
-        return cross
-    index = torch.tensor(list(rows), device=cross.keys[0].device)
-    mask = None if cross.mask is None else cross.mask[index]
-    return CrossCache([k[index] for k in cross.keys], [v[index] for v in cross.values], mask)

@@ -1,0 +1,147 @@
+"""Autoregressive decoding: a label-synchronous beam over many utterances at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+
+from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.beam import BeamOptions, Groups, beam_search
+from parlab.decode.fusion import fusion
+from parlab.decode.lengths import length_limit
+from parlab.decode.prefill import Prefill
+from parlab.decode.scorers import Scorer
+from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
+from parlab.decode.scorers.length import LengthBonus
+from parlab.decode.scorers.timestamps import TimestampRules
+from parlab.errors import UserError
+from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
+from parlab.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class AR(Decoder):
+    """Attention beam search, joint with CTC prefix scores unless ``ctc_weight`` is 0.
+
+    The options mean what they mean in ESPnet's ``BatchBeamSearch``, and give its results.
+
+    Attributes:
+        beam_size: live hypotheses per utterance; 1 is greedy, with caches.
+        ctc_weight: weight of the CTC prefix score, 0 to 1; the decoder gets 1 minus it.
+        penalty: bonus per token (ESPnet's ``penalty``).
+        maxlenratio: most tokens as a share of encoder frames; 0: all frames, with end detection; below 0: a number.
+        minlenratio: fewest tokens, likewise.
+        normalize_length: rank hypotheses by score per token.
+        nbest: hypotheses returned per utterance.
+        ctc_margin: frames around the newest token in which CTC looks for the next one; 0: all frames, exactly.
+        pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
+        lm: folder of an ESPnet language model for shallow fusion; ``lm_weight`` of its log-probability.
+        allow_special: let the decoder emit blank and other special symbols, as ESPnet does.
+    """
+
+    name: ClassVar[str] = "ar"
+
+    beam_size: int = 10
+    ctc_weight: float = 0.3
+    penalty: float = 0.0
+    maxlenratio: float = 0.0
+    minlenratio: float = 0.0
+    normalize_length: bool = False
+    nbest: int = 1
+    ctc_margin: int = 0
+    pre_beam_ratio: float = 1.5
+    lm: str | None = None
+    lm_weight: float = 0.3
+    allow_special: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beam_size < 1 or self.nbest < 1:
+            raise UserError(
+                f"the options beam_size and nbest are {self.beam_size} and {self.nbest}, expected at least 1; correct them"
+            )
+        if self.pre_beam_ratio < 1:
+            raise UserError(f"the option pre_beam_ratio is {self.pre_beam_ratio}, expected at least 1; correct it")
+        if self.ctc_margin < 0:
+            raise UserError(f"the option ctc_margin is {self.ctc_margin}, expected frames, or 0 for all; correct it")
+        if not 0.0 <= self.ctc_weight <= 1.0:
+            raise UserError(f"the option ctc_weight is {self.ctc_weight}, expected a weight from 0 to 1; correct it")
+
+    def prepare(self, model: HybridModel, device: torch.device) -> None:
+        fusion(self.lm, self.lm_weight, model, device)
+
+    def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
+        """The score is ESPnet's."""
+        # One group of rows per utterance, from its prompt to <eos>.
+        times = timestamp_rules(model, encoded.prompts, encoded.device)
+        scorers = self._scorers(model, encoded, times)
+        found = beam_search(scorers, self._groups(model, encoded), self._beam(model, encoded, times)).hypotheses()
+        empty = [i for i, h in enumerate(found) if h.score == float("-inf")]
+        if empty and self.minlenratio >= 0.1:  # as ESPnet: nothing was long enough, so ask for less
+            less = replace(self, minlenratio=max(0.0, self.minlenratio - 0.1))
+            for i, hypothesis in zip(empty, less.decode(model, encoded.select(empty)), strict=True):
+                found[i] = hypothesis
+        return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]
+
+    def _scorers(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> list[Scorer]:
+        """The decoder, and what else the options and the model ask for."""
+        prefill = Prefill.of(model.rows, encoded)
+        owner = torch.arange(len(encoded), device=encoded.device)
+        scorers: list[Scorer] = [prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)]
+        language = fusion(self.lm, self.lm_weight, model, encoded.device)
+        if language is not None:
+            scorers.append(language.scorer([(model.special.sos,)] * len(encoded)))
+        if times is not None:
+            scorers.append(times)
+        if self.ctc_weight > 0:
+            if times is not None and bool(times.timed.any()):
+                raise UserError(
+                    "CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0"
+                )
+            check_transcription(model, encoded.prompts, "ctc_weight above 0")
+            windows = Windows.whole(encoded.posteriors, encoded.frames, model.special.blank)
+            scorers.append(CTCPrefixScorer(windows, self.ctc_weight, self.ctc_margin))
+        if self.penalty != 0:
+            scorers.append(LengthBonus(self.penalty))
+        return scorers
+
+    def _groups(self, model: HybridModel, encoded: Encoded) -> Groups:
+        frames = encoded.frames
+        return Groups(
+            stop=torch.full_like(frames, model.special.eos),
+            max_length=length_limit(self.maxlenratio, frames, at_zero=frames).clamp(min=1),
+            min_length=length_limit(self.minlenratio, frames, at_zero=torch.zeros_like(frames)),
+        )
+
+    def _beam(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> BeamOptions:
+        return BeamOptions(
+            beam_size=self.beam_size,
+            nbest=self.nbest,
+            banned=self._banned(model, times),
+            normalize_length=self.normalize_length,
+            force_all=True,
+            end_detection=1 + max(len(p) for p in encoded.prompts) if self.maxlenratio == 0 else 0,
+            pre_beam_ratio=self.pre_beam_ratio,
+        )
+
+    def _banned(self, model: HybridModel, times: TimestampRules | None) -> tuple[int, ...]:
+        """Symbols that are never written; the rules of timestamps look after the time symbols themselves."""
+        if self.allow_special:
+            return ()
+        if times is None:
+            return model.special.never
+        return tuple(i for i in model.special.never if not times.first_time <= i <= times.last_time)
+
+
+def timestamp_rules(
+    model: HybridModel, prompts: Sequence[tuple[int, ...]], device: torch.device
+) -> TimestampRules | None:
+    """The rules of time symbols, where an utterance may write them or the model has them."""
+    s2t = model.s2t
+    if s2t is None or s2t.first_time is None or s2t.last_time is None:
+        return None
+    timed = torch.tensor([s2t.notimestamps not in prompt for prompt in prompts], device=device)
+    return TimestampRules(timed, s2t.first_time, s2t.last_time, model.special.eos, model.vocab_size)

@@ -1,0 +1,40 @@
+"""CTC prefix beam search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_hypotheses
+from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
+from parlab.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class CTCBeam(Decoder):
+    """Sum over alignments instead of the single best path.
+
+    Attributes:
+        beam_size: prefixes kept per utterance.
+        nbest: hypotheses returned.
+        token_beam: tokens that may extend a prefix at a frame, the most probable ones.
+        blank_skip: frames whose blank posterior is at least this only add a blank; 1.0 skips none.
+    """
+
+    name: ClassVar[str] = "ctc_beam"
+
+    beam_size: int = 10
+    nbest: int = 1
+    token_beam: int = 20
+    blank_skip: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_beam(self.beam_size, self.nbest, self.token_beam)
+
+    def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
+        check_transcription(model, encoded.prompts, self.name)
+        options = PrefixBeam(max(self.beam_size, self.nbest), self.token_beam, self.blank_skip)
+        found = prefix_beam(encoded.posteriors, encoded.frames, model.special.blank, options)
+        return prefix_hypotheses(found, encoded.posteriors, self.nbest)

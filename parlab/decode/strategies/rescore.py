@@ -1,0 +1,91 @@
+"""Attention rescoring: CTC n-best, one decoder pass over all candidates, interpolation (Zhang et al. 2020, U2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import ClassVar
+
+import torch
+
+from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.fusion import fusion
+from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_hypotheses
+from parlab.decode.verification import sequence_scores
+from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
+from parlab.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class Rescore(Decoder):
+    """Choose among CTC's n-best by ``attention_weight`` * decoder + ``ctc_weight`` * CTC + ``penalty`` * tokens.
+
+    Attributes:
+        beam_size: candidates per utterance.
+        ctc_weight, attention_weight: of the two log-probabilities.
+        penalty: bonus per token.
+        lm: folder of an ESPnet language model; ``lm_weight`` of its log-probability.
+        nbest: hypotheses returned.
+        token_beam: as for ``ctc_beam``.
+    """
+
+    name: ClassVar[str] = "rescore"
+
+    beam_size: int = 10
+    ctc_weight: float = 0.5
+    attention_weight: float = 0.5
+    penalty: float = 0.0
+    lm: str | None = None
+    lm_weight: float = 0.3
+    nbest: int = 1
+    token_beam: int = 20
+
+    def __post_init__(self) -> None:
+        check_beam(self.beam_size, self.nbest, self.token_beam)
+
+    def prepare(self, model: HybridModel, device: torch.device) -> None:
+        fusion(self.lm, self.lm_weight, model, device)
+
+    def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
+        """The score is the interpolated one."""
+        check_transcription(model, encoded.prompts, self.name)
+        decoder, special = model.rows, model.special
+        # 1. CTC's n-best.
+        beam = PrefixBeam(self.beam_size, self.token_beam)
+        prefixes = prefix_beam(encoded.posteriors, encoded.frames, special.blank, beam)
+        lists = [h.nbest or (h,) for h in prefix_hypotheses(prefixes, encoded.posteriors, self.beam_size)]
+        # 2. One decoder pass over all candidates of all utterances.
+        cross = decoder.cross_cache(encoded.states, encoded.frames)
+        candidates = [[h.tokens for h in listed] for listed in lists]
+        attention = sequence_scores(decoder, cross, encoded.prompts, candidates, special.eos).tolist()
+        language = self._language(model, encoded, candidates)
+        # 3. Interpolate and choose.
+        out = []
+        for listed, scores in zip(lists, attention, strict=True):
+            scored = [
+                replace(
+                    h,
+                    score=self.ctc_weight * h.score
+                    + self.attention_weight * scores[k]
+                    + self.penalty * len(h.tokens)
+                    + next(language),
+                    counts={**h.counts, "decoder_passes": 1, "candidates": len(listed)},
+                )
+                for k, h in enumerate(listed)
+            ]
+            scored.sort(key=lambda h: -h.score)
+            best = scored[0]
+            out.append(replace(best, nbest=tuple(scored[: self.nbest])) if self.nbest > 1 else best)
+        return out
+
+    def _language(
+        self, model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]
+    ) -> Iterator[float]:
+        """The language model's weighted score of each candidate in turn, 0 without one."""
+        flat = [(*tokens, model.special.eos) for found in candidates for tokens in found]
+        language = fusion(self.lm, self.lm_weight, model, encoded.device)
+        if language is None:
+            return repeat(0.0)
+        return iter(language.scores([(model.special.sos,)] * len(flat), flat).tolist())

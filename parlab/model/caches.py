@@ -1,0 +1,88 @@
+"""What a search over rows stores: once per utterance where rows share it, once per row where they do not.
+
+A search is a set of N rows (segment x beam, or utterance x beam). Row n belongs to utterance ``owner[n]``; it reads
+that utterance's cross-attention keys and values and its prefix up to ``prefix_length[n]``, and owns only its suffix:
+the tokens that it has generated itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CrossCache:
+    """Keys and values of the encoder output, one tensor (B, H, T, d) per layer; ``mask`` (B, 1, 1, T) or None."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor | None
+
+    def select(self, utterances: Sequence[int]) -> CrossCache:
+        """The caches of the given utterances, in that order."""
+        index = torch.tensor(list(utterances), device=self.keys[0].device)
+        mask = None if self.mask is None else self.mask[index]
+        return CrossCache([k[index] for k in self.keys], [v[index] for v in self.values], mask)
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """Self-attention keys and values of the prefix tokens, one tensor (B, H, P, d) per layer."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+
+@dataclass(frozen=True)
+class SuffixCache:
+    """Self-attention keys and values of each row's own tokens, one tensor (N, H, S, d) per layer."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+
+    def select(self, parents: Tensor) -> SuffixCache:
+        """The caches of the rows ``parents`` (N',), in that order."""
+        return SuffixCache([k[parents] for k in self.keys], [v[parents] for v in self.values])
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Which utterance each row belongs to, and where it stands in the padded grid (B, R) that attention uses.
+
+    ``owner`` (N,) is sorted; ``slot`` (N,) is the row's place in the flattened grid, None when the grid has
+    no padding. ``prefix_length`` (N,) counts the prefix tokens that the row may see.
+    """
+
+    owner: Tensor
+    prefix_length: Tensor
+    batch: int
+    width: int
+    slot: Tensor | None
+
+    @staticmethod
+    def of(owner: Tensor, prefix_length: Tensor, batch: int) -> RowLayout:
+        """Lay out rows sorted by owner."""
+        rows = len(owner)
+        if batch == 1:
+            return RowLayout(owner, prefix_length, 1, rows, None)
+        counts = torch.bincount(owner, minlength=batch)
+        width = int(counts.max())
+        if width * batch == rows:
+            return RowLayout(owner, prefix_length, batch, width, None)
+        rank = torch.arange(rows, device=owner.device) - (counts.cumsum(0) - counts)[owner]
+        return RowLayout(owner, prefix_length, batch, width, owner * width + rank)
+
+    def to_grid(self, x: Tensor) -> Tensor:
+        """Rows (N, H, d) to the grid (B, H, R, d)."""
+        if self.slot is not None:
+            x = x.new_zeros(self.batch * self.width, *x.shape[1:]).index_copy_(0, self.slot, x)
+        return x.view(self.batch, self.width, *x.shape[1:]).transpose(1, 2)
+
+    def to_rows(self, grid: Tensor) -> Tensor:
+        """The grid (B, H, R, d) to rows (N, H, d)."""
+        x = grid.transpose(1, 2).flatten(0, 1)
+        return x if self.slot is None else x[self.slot]

@@ -1,0 +1,102 @@
+"""What a user asks of an S2T model (language, task, times, a text before), as prompts of the encoder and the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parlab.errors import UserError
+from parlab.model.encoded import Prompts
+from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """What is asked of an S2T (OWSM) model.
+
+    Attributes:
+        language: language, as ``"eng"``; ``"auto"`` asks the decoder for each utterance; None is the model's default.
+        task: ``"asr"``, or a translation such as ``"st_deu"``.
+        timestamps: let the decoder write times (``ar`` without CTC).
+        text_prompt: text that comes before; it conditions the decoder (and so the fills of PAR), not the draft.
+    """
+
+    language: str | None = None
+    task: str = "asr"
+    timestamps: bool = False
+    text_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """``PromptOptions`` that a model can fulfil; ``previous`` holds the token ids of the text before."""
+
+    options: PromptOptions = PromptOptions()
+    previous: tuple[int, ...] = ()
+
+    @staticmethod
+    def of(model: HybridModel, tokenizer: Tokenizer, options: PromptOptions) -> Prompting:
+        """The options, checked against the model before any work.
+
+        Raises:
+            UserError: it is no S2T model, or it lacks the language, the task or time symbols.
+        """
+        previous = tuple(tokenizer.encode(options.text_prompt)) if options.text_prompt else ()
+        prompting = Prompting(options, previous)
+        if model.s2t is None and options != PromptOptions():
+            raise UserError(
+                "language, task, timestamps and text_prompt are for S2T (OWSM) models, expected none of them with this "
+                "ASR model; leave them out"
+            )
+        if model.s2t is not None:
+            prompting._prompt(model, None if options.language == "auto" else options.language)
+        return prompting
+
+    def _prompt(self, model: HybridModel, language: str | None) -> tuple[int, ...]:
+        assert model.s2t is not None
+        return model.s2t.prompt(language, self.options.task, self.options.timestamps, self.previous)
+
+    def for_encoder(self, model: HybridModel, batch: int) -> Prompts | None:
+        """Prompts of B utterances where the encoder reads them (OWSM-CTC), else None."""
+        if model.s2t is None or not model.s2t.encoder_prompt:
+            return None
+        language = self.options.language
+        return (self._prompt(model, None if language == "auto" else language),) * batch  # "unknown" is one of its languages
+
+    def for_decoder(self, model: HybridModel, states: Tensor, frames: Tensor) -> Prompts:
+        """Prompts of B utterances for the decoder: ``states`` (B, T, D) of ``frames`` (B,)."""
+        if model.s2t is None:
+            return (model.prompt,) * len(frames)
+        languages: Sequence[str | None] = [self.options.language] * len(frames)
+        if self.options.language == "auto":
+            languages = [None] * len(frames)
+            if model.decoder is not None:
+                languages = identify_languages(model, states, frames)
+        return tuple(self._prompt(model, language) for language in languages)
+
+
+def identify_languages(model: HybridModel, states: Tensor, frames: Tensor) -> list[str]:
+    """The most probable language of each utterance: the decoder's first step after ``<sos>`` (ESPnet's Speech2Language).
+
+    Args:
+        states: (B, T, D) encoder output.
+        frames: (B,) frames of each utterance.
+
+    Raises:
+        UserError: the model has no language symbols.
+    """
+    if model.s2t is None or not model.s2t.languages:
+        raise UserError(
+            "this model has no language symbols, expected an OWSM model for language 'auto'; name no language"
+        )
+    decoder = model.rows
+    start = torch.full((len(frames), 1), model.special.sos, device=states.device)
+    hidden, _ = decoder.prefill(start, decoder.cross_cache(states, frames))
+    ids = torch.tensor(list(model.s2t.languages.values()), device=states.device)
+    best = decoder.logits(hidden[:, 0])[:, ids].argmax(1).tolist()
+    names = list(model.s2t.languages)
+    return [names[i] for i in best]

@@ -1,0 +1,133 @@
+"""The one way from waveforms to encoded batches to hypotheses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from parlab.decode import Decoder
+from parlab.metrics.speed import Stopwatch
+from parlab.model.encoded import Encoded
+from parlab.model.folder import read_model
+from parlab.model.hybrid import HybridModel
+from parlab.recognition.prompting import PromptOptions, Prompting
+from parlab.text.tokenizer import Tokenizer
+from parlab.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """A model with its tokenizer on a device, and what is asked of it.
+
+    Every method that takes a ``watch`` adds its time to the watch's phases: ``encode`` (padding and copies to the device
+    among it), ``ctc`` and ``search``.
+    """
+
+    model: HybridModel
+    tokenizer: Tokenizer
+    device: torch.device
+    prompting: Prompting = Prompting()
+
+    @staticmethod
+    def read(model: str | Path, device: torch.device, dtype: torch.dtype | None = None) -> Recognizer:
+        """Read a model (folder, checkpoint or hub id) onto a device.
+
+        Args:
+            dtype: of encoder and decoder; the front end stays float32.
+
+        Raises:
+            UserError: nothing usable is there.
+        """
+        net, tokenizer = read_model(model)
+        return Recognizer(net.to_device(device, dtype), tokenizer, device)
+
+    def asked(self, options: PromptOptions) -> Recognizer:
+        """The recognizer with other prompts.
+
+        Raises:
+            UserError: the model cannot do what is asked.
+        """
+        return replace(self, prompting=Prompting.of(self.model, self.tokenizer, options))
+
+    def seconds(self, wave: Tensor) -> float:
+        """Duration of a waveform (samples,)."""
+        return len(wave) / self.model.sample_rate
+
+    # ---- waveforms to an encoded batch ----------------------------------------------------------
+
+    @torch.inference_mode()
+    def encode(self, waves: Sequence[Tensor], watch: Stopwatch | None = None) -> Encoded:
+        """Encode waveforms, each (samples,), as one batch; no output depends on its neighbours in the batch."""
+        watch = watch or Stopwatch(self.device)
+        with watch.phase("encode"):
+            lengths = torch.tensor([len(wave) for wave in waves]).to(self.device)
+            speech = pad_sequence(list(waves), batch_first=True).to(self.device)
+        return self.encode_padded(speech, lengths, watch)
+
+    @torch.inference_mode()
+    def encode_padded(self, speech: Tensor, lengths: Tensor, watch: Stopwatch | None = None) -> Encoded:
+        """Encode ``speech`` (B, samples) of ``lengths`` (B,), which lie on the device already."""
+        watch = watch or Stopwatch(self.device)
+        with watch.phase("encode"):
+            states, frames = self.model.encode(speech, lengths, self.prompting.for_encoder(self.model, len(lengths)))
+        with watch.phase("ctc"):
+            ctc = self.model.ctc_log_probs(states) if self.model.ctc is not None else None
+        with watch.phase("search"):  # the decoder may be asked for the language
+            prompts = self.prompting.for_decoder(self.model, states, frames)
+        return Encoded(states, frames, ctc, prompts)
+
+    # ---- an encoded batch to hypotheses ---------------------------------------------------------
+
+    @torch.inference_mode()
+    def decode(self, decoder: Decoder, encoded: Encoded, watch: Stopwatch | None = None) -> list[Hypothesis]:
+        """Search: a hypothesis of tokens per utterance (``named`` adds text and times)."""
+        with (watch or Stopwatch(self.device)).phase("search"):
+            return decoder.decode(self.model, encoded)
+
+    def named(self, hypothesis: Hypothesis, name: str) -> Hypothesis:
+        """A hypothesis with its text, its id, and times in seconds where frames or time symbols tell them."""
+        model = self.model
+        # The frames of OWSM-CTC start with those of the prompt.
+        before = 2 if model.s2t is not None and model.s2t.encoder_prompt else 0
+        step = model.frame_seconds
+        spans = [(max(first - before, 0), max(last - before, 0)) for first, last in hypothesis.token_frames]
+        timed = model.s2t.timed(hypothesis.tokens) if model.s2t is not None and not before else []
+        return replace(
+            hypothesis,
+            text=self.tokenizer.decode(hypothesis.tokens),
+            id=name,
+            token_times=tuple((round(first * step, 3), round((last + 1) * step, 3)) for first, last in spans),
+            times=tuple((start, end, self.tokenizer.decode(tokens)) for start, end, tokens in timed),
+        )
+
+    # ---- waveforms to hypotheses ----------------------------------------------------------------
+
+    def recognize(
+        self, decoder: Decoder, waves: Sequence[Tensor], watch: Stopwatch | None = None
+    ) -> list[Hypothesis | None]:
+        """Decode waveforms, each (samples,), as one batch.
+
+        Where the memory does not suffice, half of the batch is decoded at a time; None stands for an utterance that
+        alone is too large.
+        """
+        watch = watch or Stopwatch(self.device)
+        try:
+            return list(self.decode(decoder, self.encode(waves, watch), watch))
+        except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(waves) == 1:
+            return [None]
+        middle = len(waves) // 2
+        return self.recognize(decoder, waves[:middle], watch) + self.recognize(decoder, waves[middle:], watch)
+
+    def warm_up(self, decoder: Decoder, waves: Sequence[Tensor]) -> None:
+        """Decode a batch in vain: the first one pays for kernels and caches, and should not be timed."""
+        self.recognize(decoder, waves)
