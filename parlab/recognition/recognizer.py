@@ -15,7 +15,7 @@ from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
-from parlab.recognition.prompting import PromptOptions, Prompting
+from parlab.recognition.prompting import Prompting, PromptOptions
 from parlab.text.tokenizer import Tokenizer
 from parlab.types import Hypothesis
 
