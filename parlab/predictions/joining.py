@@ -60,9 +60,7 @@ def _joined(recording: Utterance, entries: Sequence[ShardEntry], piece_of: dict[
         audio=str(recording.audio),
         counts={name: sum(r.counts.get(name, 0) for r in records) for name in names},
         times=tuple(
-            (*_later(part[:2], start), part[2])
-            for r, start in zip(records, starts, strict=True)
-            for part in r.times
+            (*_later(part[:2], start), part[2]) for r, start in zip(records, starts, strict=True) for part in r.times
         ),
         pieces=tuple(
             Piece(r.id, round(start, 3), r.duration or 0.0, r.text) for r, start in zip(records, starts, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,7 +31,7 @@ class Recognizer:
     model: HybridModel
     tokenizer: Tokenizer
     device: torch.device
-    prompting: Prompting = Prompting()
+    prompting: Prompting = field(default_factory=Prompting)
 
     @staticmethod
     def read(model: str | Path, device: torch.device, dtype: torch.dtype | None = None) -> Recognizer:

@@ -18,7 +18,14 @@ from parlab.recognition.prompting import PromptOptions
 
 _LIMITS = ("batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")  # all above 0, where they are given
 _OWN = ("decoder", "trainer")  # options that the parser gets by other ways
-_ELSEWHERE = ("out", "trainer", "wandb", "project", "progress", "workers")  # they change no result, and are not recorded
+_ELSEWHERE = (
+    "out",
+    "trainer",
+    "wandb",
+    "project",
+    "progress",
+    "workers",
+)  # they change no result, and are not recorded
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class PredictOptions:
     model: str
     data: str | list[str]
     out: str
-    decoder: Decoder = Greedy()
+    decoder: Decoder = field(default_factory=Greedy)
     batch_size: int = 8
     batch_seconds: float = 240.0
     max_seconds: float | None = 120.0
@@ -116,9 +123,7 @@ class PredictOptions:
     def parsed(options: Any) -> PredictOptions:
         """The options of a parsed command line."""
         given = {f.name: options[f.name] for f in fields(PredictOptions) if f.name not in _OWN}
-        return PredictOptions(
-            **given, decoder=decoder_from(options.decoder) or Greedy(), trainer=vars(options.trainer)
-        )
+        return PredictOptions(**given, decoder=decoder_from(options.decoder) or Greedy(), trainer=vars(options.trainer))
 
     def to_json(self) -> dict[str, Json]:
         """What is recorded: all that may change a result."""
