@@ -39,19 +39,19 @@ class LongAudio:
 
 @dataclass(frozen=True)
 class RecordingPiece:
-    """A part of a recording, read when it is its turn: a file's ``start`` and ``duration`` (s), or samples of an array."""
+    """A part of a recording, read when it is its turn: from ``start`` to ``end`` seconds of a file or an array."""
 
     audio: Audio
     start: float
-    duration: float
+    end: float
     sample_rate: int
 
     def read(self) -> tuple[Samples, int]:
         """The samples of the piece, and their rate."""
         if isinstance(self.audio, tuple):
             samples, rate = self.audio
-            return samples[round(self.start * rate) : round((self.start + self.duration) * rate)], rate
-        return load_audio(self.audio, self.sample_rate, self.start, self.duration), self.sample_rate
+            return samples[round(self.start * rate) : round(self.end * rate)], rate
+        return load_audio(self.audio, self.sample_rate, self.start, self.end - self.start), self.sample_rate
 
 
 def cut_recording(audio: Audio, longest: float, sample_rate: int) -> list[RecordingPiece]:
@@ -70,7 +70,7 @@ def cut_recording(audio: Audio, longest: float, sample_rate: int) -> list[Record
     else:
         duration = audio_seconds(audio)
         cuts = cut_points(envelope(read_blocks(audio, 0.0, None)), longest)
-    return [RecordingPiece(audio, a, b - a, sample_rate) for a, b in pairwise([0.0, *cuts, duration])]
+    return [RecordingPiece(audio, a, b, sample_rate) for a, b in pairwise([0.0, *cuts, duration])]
 
 
 def shifted(hypothesis: Hypothesis, seconds: float) -> Hypothesis:
