@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parlab.commands.fit.module import ASRModule
-from parlab.data.batches import prediction_batches
+from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.decode import Decoder, Greedy
 from parlab.errors import UserError

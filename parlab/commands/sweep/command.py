@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from parlab.commands.sweep.encodings import EncodedBatch, Encodings, sample_of
 from parlab.commands.sweep.grid import Point, make_points, split_values
 from parlab.data.audio import load_audio
-from parlab.data.batches import prediction_batches
+from parlab.data.plan import prediction_batches
 from parlab.data.sources import Utterance, read_data
 from parlab.decode.prompts import Prompting
 from parlab.errors import UserError
