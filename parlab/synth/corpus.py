@@ -100,10 +100,10 @@ def _write_chunk(recipe: Recipe, folder: Path, indices: Sequence[int]) -> list[d
     entries = []
     for index in indices:
         entry, wave = utterance(recipe, speakers, index)
-        place = Path("audio") / entry["speaker"] / f"{entry['id']}.flac"
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / place, wave, SAMPLE_RATE, subtype="PCM_16")
-        entries.append({"id": entry["id"], "audio_filepath": str(place), **entry})
+        path = Path("audio") / entry["speaker"] / f"{entry['id']}.flac"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / path, wave, SAMPLE_RATE, subtype="PCM_16")
+        entries.append({"id": entry["id"], "audio_filepath": str(path), **entry})
     return entries
 
 
