@@ -65,12 +65,11 @@ SIZES: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-def random_model(size: str, seed: int = 0) -> HybridModel:
-    """A model of ``SIZES`` with random weights, in evaluation mode."""
-    torch.manual_seed(seed)
+def size_config(size: str) -> dict[str, Any]:
+    """ESPnet's configuration of a model of ``SIZES``."""
     vocabulary, conf = SIZES[size]
     tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(vocabulary - 3)), "<sos/eos>"]
-    config = {
+    return {
         "token_list": tokens,
         "token_type": "word",
         "frontend_conf": {"fs": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160},
@@ -79,7 +78,12 @@ def random_model(size: str, seed: int = 0) -> HybridModel:
         "model_conf": {"ctc_weight": 0.3},
         **conf,
     }
-    return build_model(config).eval().requires_grad_(False)
+
+
+def random_model(size: str, seed: int = 0) -> HybridModel:
+    """A model of ``SIZES`` with random weights, in evaluation mode."""
+    torch.manual_seed(seed)
+    return build_model(size_config(size)).eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)

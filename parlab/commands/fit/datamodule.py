@@ -19,7 +19,8 @@ from parlab.data.batches import (
     with_durations,
 )
 from parlab.data.s2t_targets import plain
-from parlab.data.sources import Utterance, read_data
+from parlab.data.sources import read_data
+from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.text.normalizer import normalizer
 from parlab.text.s2t import S2TSymbols
