@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parlab.decode import AR, PAR, CTCBeam, Rescore, Speculative
+from parlab.decode import AR, DECODERS, PAR, CTCBeam, Rescore, Speculative
 from parlab.decode.fills import DraftScores, FillScoring
 from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
 from parlab.decode.verification import sequence_scores
@@ -212,6 +213,21 @@ def test_a_language_model_of_another_vocabulary_is_refused(tmp_path: Path) -> No
     model = tiny_model(0)
     with pytest.raises(UserError, match="9 tokens, the speech model 21"):
         AR(lm=str(folder)).decode(model, encoded(model, torch.randn(1, 5, 32), torch.tensor([5])))
+
+
+@pytest.mark.parametrize("name", ["ar", "par", "rescore"])
+def test_prepare_reads_the_language_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``prepare`` names what is wrong before any work; after it decoding reads no file."""
+    folder = write_lm(tmp_path / "lm", "transformer")
+    model, device = tiny_model(3), torch.device("cpu")
+    decoder = DECODERS[name](lm=str(folder))  # type: ignore[call-arg]
+    decoder.prepare(model, device)
+    shutil.rmtree(folder)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("decoding read a file"))
+    states, frames = torch.randn(2, 9, 32), torch.tensor([9, 6])
+    assert len(decoder.decode(model, encoded(model, states, frames, random_posteriors(1, 2, 9, 21)))) == 2
+    with pytest.raises(UserError, match="there is no language model"):
+        DECODERS[name](lm=str(tmp_path / "none")).prepare(model, device)  # type: ignore[call-arg]
 
 
 def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:

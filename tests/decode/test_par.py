@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlab.decode import AR, PAR, Greedy
+from parlab.errors import UserError
 from tests.models import encoded, examples, random_posteriors, tiny_model
 from tests.reference import par as reference
 
@@ -211,3 +212,36 @@ def test_genuine_repeats_in_a_fill_survive() -> None:
     assert found.segments[0].fill == (a, a)
     assert found.segments[0].forced
     assert found.tokens == (a, a, stop)
+
+
+def test_espnets_setting() -> None:
+    """``PAR.espnet`` fixes what ESPnet fixes, and leaves the rest open."""
+    assert PAR.espnet() == PAR(threshold=0.99, max_seq_len=5, ctc_weight=0.0)
+    assert PAR.espnet(beam_size=3, max_mask_parallel=2, threshold=0.99).beam_size == 3
+    with pytest.raises(UserError, match=r"the option threshold is 0\.5, but ESPnet's reference has 0\.99"):
+        PAR.espnet(threshold=0.5)
+    model = MODELS[KEYS[0]]
+    states, frames, log_probs = case(4, 2, 14)
+    found = PAR.espnet(beam_size=3).decode(model, encoded(model, states, frames, log_probs))
+    for i, hypothesis in enumerate(found):
+        n = int(frames[i])
+        want = reference.decode(model, states[i, :n], log_probs[i, :n], 0.99, 3, 5)
+        assert hypothesis.tokens == want.tokens
+
+
+def test_fills_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More segments, or more kept drafts, cost no more reads from the device."""
+    model = MODELS[KEYS[0]]
+    reads = []
+    tolist = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: reads.append(self.shape) or tolist(self))
+    counts = []
+    for batch in (1, 4):
+        states, frames, log_probs = case(8, batch, 16)
+        given = encoded(model, states, frames, log_probs)
+        reads.clear()
+        found = PAR(threshold=0.9, ctc_weight=1.0).decode(model, given)
+        kept = sum(segment.fill == segment.draft for hypothesis in found for segment in hypothesis.segments)
+        counts.append((len(reads), kept))
+    assert counts[0][1] < counts[1][1]
+    assert counts[0][0] == counts[1][0]
