@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parlab.commands.fit.command import FitCLI, _parse
+from parlab.commands.fit.command import FitCLI, make_cli
 from parlab.data.audio import load_audio
 from parlab.decode import DECODERS
 from parlab.model.families.espnet_build import build_model
@@ -34,7 +34,7 @@ def parse(tmp_path: Path, monkeypatch: Any) -> Any:
     """Parse and instantiate a fit of this repository's files, on the CPU of this machine."""
     monkeypatch.chdir(ROOT)
     here = ["--wandb", "off", "--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(tmp_path)]
-    return lambda *argv: _parse(FitCLI, [*argv, *here])
+    return lambda *argv: make_cli(FitCLI, [*argv, *here])
 
 
 @pytest.mark.parametrize("path", [p for p in files("model") if p.name != "parts.yaml"], ids=name)
