@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from parlab.model.encoded import Encoded
 from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 
@@ -62,15 +64,36 @@ def random_posteriors(seed: int, batch: int, frames: int, vocabulary: int, peak:
     """Random log posteriors (B, T, V) with runs, repeats and blanks."""
     generator = torch.Generator().manual_seed(seed)
     base = torch.randn(batch, frames, vocabulary, generator=generator)
-    held = torch.randint(0, vocabulary, (batch, frames), generator=generator)
+    labels = torch.randint(0, vocabulary, (batch, frames), generator=generator)
     keep = torch.rand(batch, frames, generator=generator) < 0.4  # a frame that repeats the one before
     for t in range(1, frames):
-        held[:, t] = torch.where(keep[:, t], held[:, t - 1], held[:, t])
-    held = torch.where(torch.rand(batch, frames, generator=generator) < 0.3, 0, held)
+        labels[:, t] = torch.where(keep[:, t], labels[:, t - 1], labels[:, t])
+    labels = torch.where(torch.rand(batch, frames, generator=generator) < 0.3, 0, labels)
     boost = peak * (0.5 + torch.rand(batch, frames, 1, generator=generator))
-    return torch.log_softmax(base + boost * torch.nn.functional.one_hot(held, vocabulary), dim=-1)
+    return torch.log_softmax(base + boost * torch.nn.functional.one_hot(labels, vocabulary), dim=-1)
 
 
 def examples(count: int) -> int:
     """Examples of a property test; ``PARLAB_EXAMPLES=30`` runs 30 times as many."""
     return count * int(os.environ.get("PARLAB_EXAMPLES", "1"))
+
+
+def encoded(
+    model: HybridModel,
+    states: torch.Tensor,
+    frames: torch.Tensor,
+    log_probs: torch.Tensor | None = None,
+    prompt: Sequence[int] | Sequence[Sequence[int]] | None = None,
+) -> Encoded:
+    """A batch of ``states`` (B, T, D) of ``frames`` (B,) as a decoder gets it.
+
+    Args:
+        log_probs: (B, T, V); by default those of the model's CTC head, if it has one.
+        prompt: one prompt for all utterances, or one for each; the model's own by default.
+    """
+    if log_probs is None and model.ctc is not None:
+        log_probs = model.ctc_log_probs(states)
+    prompt = model.prompt if prompt is None else prompt
+    if isinstance(prompt[0], int):
+        prompt = [prompt] * len(states)  # type: ignore[list-item]
+    return Encoded(states, frames, log_probs, tuple(tuple(p) for p in prompt))  # type: ignore[arg-type]

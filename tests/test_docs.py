@@ -13,7 +13,7 @@ import torch
 from parlab.decode import DECODERS
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.scorers.attention import AttentionScorer
-from tests.models import random_posteriors, tiny_model
+from tests.models import encoded, random_posteriors, tiny_model
 
 PAGE = Path(__file__).parent.parent / "docs" / "new_decoder.md"
 
@@ -43,10 +43,10 @@ def test_the_decoder_of_the_page(namespace: dict[str, Any]) -> None:
     model = tiny_model(1, sharpness=6.0)
     states, lengths = torch.randn(3, 20, 32), torch.tensor([20, 13, 4])
     log_probs = random_posteriors(1, 3, 20, 21)
-    greedy = DECODERS["greedy"]().decode(model, states, lengths, None, log_probs)
-    same = DECODERS["agreement"](margin=2.0).decode(model, states, lengths, None, log_probs)
+    greedy = DECODERS["greedy"]().decode(model, encoded(model, states, lengths, log_probs))
+    same = DECODERS["agreement"](margin=2.0).decode(model, encoded(model, states, lengths, log_probs))
     assert [h.tokens for h in same] == [h.tokens for h in greedy]
-    eager = DECODERS["agreement"](margin=-1.0).decode(model, states, lengths, None, log_probs)
+    eager = DECODERS["agreement"](margin=-1.0).decode(model, encoded(model, states, lengths, log_probs))
     assert sum(h.counts["changed_tokens"] for h in eager) > 0
     for h, draft in zip(eager, greedy, strict=True):
         tokens = torch.tensor([[20, *draft.tokens]])

@@ -1,4 +1,4 @@
-"""What every decoder is: a frozen set of options with one method."""
+"""The interface of all decoders: a frozen set of options with one method."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Decoder(ABC):
         """
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:  # noqa: B027 (most decoders read nothing)
-        """Read what decoding needs beside the model (a language model), before the first batch.
+        """Read files that decoding needs beside the model (a language model), before the first batch.
 
         Raises:
             UserError: it cannot be read, or does not fit the model.
@@ -44,7 +44,7 @@ class Decoder(ABC):
 
 
 def check_transcription(model: HybridModel, prompts: Sequence[tuple[int, ...]], what: str) -> None:
-    """Refuse what a CTC draft cannot do: an S2T model's CTC head knows transcription alone.
+    """Refuse tasks that a CTC draft cannot do: an S2T model's CTC head only transcribes.
 
     Args:
         what: the decoder or option that uses the CTC head.

@@ -1,8 +1,8 @@
 """Beam search over rows: the same search for AR (a group per utterance) and PAR (a group per segment).
 
-A group is one thing to find: a sequence that ends with the group's stop token. Its live hypotheses are
-rows; all groups of all utterances advance together, one token per step. Rows that cannot beat what has
-ended are dropped, and the loop ends when none is left. One host sync per step: the count of live rows.
+A group is one sequence to find: it ends with the group's stop token. Its live hypotheses are rows. All groups of all
+utterances advance together, one token per step. Rows that cannot beat what has ended are dropped, and the loop ends when
+none is left.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _END_LENGTHS = 3  # ... for so many lengths in a row
 
 @dataclass(frozen=True)
 class Groups:
-    """What is searched.
+    """The G sequences to find.
 
     Attributes:
         stop: (G,) token that ends a hypothesis of the group.
@@ -40,7 +40,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class BeamOptions:
-    """How it is searched.
+    """Widths of a search, and its rules of ending.
 
     Attributes:
         beam_size: live hypotheses per group.
@@ -136,20 +136,21 @@ class _Search:
             if groups.bound is not None:
                 bound = torch.maximum(bound, groups.bound)
             live = live & (score > bound.unsqueeze(1))
-        group, place = live.nonzero(as_tuple=True)
+        group, rank = live.nonzero(as_tuple=True)
         if len(group) == 0:
             return False
         # 5. The scorers advance with the rows that are left.
-        rows = Rows(row[group, place], token[group, place], group)
+        rows = Rows(row[group, rank], token[group, rank], group)
         self.ended.steps[group] = step + 1
-        self.group, self.score = group, score[group, place]
-        self.tokens, self.token_scores = grown.tokens[group, place], grown.token_scores[group, place]
+        self.group, self.score = group, score[group, rank]
+        self.tokens, self.token_scores = grown.tokens[group, rank], grown.token_scores[group, rank]
         for scorer in (*self.vocabulary, *self.refining):
             self.states[id(scorer)] = scorer.advance(self.states[id(scorer)], rows)
         return True
 
     def _candidates(self) -> tuple[Tensor, Tensor]:
         """Candidates (N, C + 1) of each row, the stop token last, and their summed scores."""
+        # 1. Every token is scored by the vocabulary scorers; a single one's normaliser is subtracted from the best only.
         stop = self.groups.stop[self.group].unsqueeze(1)
         logits, normalizer = self.vocabulary[0].score(self.states[id(self.vocabulary[0])])
         weight = self.vocabulary[0].weight
@@ -159,20 +160,20 @@ class _Search:
                 more, total = scorer.score(self.states[id(scorer)])
                 logits = logits + (more - total) * scorer.weight
             weight = 1.0
+        # 2. Banned tokens are out, unless one of them is the row's stop token.
         at_stop = logits.gather(1, stop)
         if self.options.banned:
             logits[:, list(self.options.banned)] = NEVER
             logits.scatter_(1, stop, at_stop)
+        # 3. The best tokens and the stop token are the candidates; all tokens, where no vocabulary scorer has a weight.
         beam = self.options.beam_size
         wanted = int(beam * self.options.pre_beam_ratio) if self.refining else beam
-        if not any(
-            s.proposes and s.weight for s in self.vocabulary
-        ):  # none has a say, so none may choose the candidates
+        if not any(s.proposes and s.weight for s in self.vocabulary):
             wanted = logits.size(1)
         top, ids = logits.topk(min(wanted, logits.size(1)), dim=1)
-        top = top.masked_fill(ids == stop, NEVER)  # the stop token has a place of its own
+        top = top.masked_fill(ids == stop, NEVER)  # the stop token has a column of its own
         ids, top = torch.cat([ids, stop], 1), torch.cat([top, at_stop], 1)
-        # A weight of 0 must not turn -inf into nan.
+        # 4. Candidate scorers refine the scores. A weight of 0 must not turn -inf into nan.
         scores = torch.where(top > NEVER, (top - normalizer) * weight, NEVER)
         for refiner in self.refining:
             refined = refiner.score(self.states[id(refiner)], ids, stop.squeeze(1))
@@ -187,9 +188,9 @@ class _Search:
         rank = torch.arange(len(self.group), device=self.group.device) - first[self.group]
         grid = scores.new_full((count, beam, width), NEVER)
         grid[self.group, rank] = scores
-        score, place = grid.view(count, beam * width).topk(min(beam, beam * width), dim=1)
-        row = (first.unsqueeze(1) + place // width).clamp(max=len(self.group) - 1)
-        return row, candidates[row, place % width], score
+        score, index = grid.view(count, beam * width).topk(min(beam, beam * width), dim=1)
+        row = (first.unsqueeze(1) + index // width).clamp(max=len(self.group) - 1)
+        return row, candidates[row, index % width], score
 
     def _finished(self, step: int, ended: Tensor, score: Tensor) -> Tensor:
         """Groups (G,) that ESPnet's end detection stops (e2e_asr_common.end_detect)."""

@@ -1,4 +1,4 @@
-"""The draft: greedy CTC, collapsed, with frame spans andconfidences."""
+"""The draft: greedy CTC, collapsed, with frame spans and confidences."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class Draft:
     score: Tensor
 
 
-def greedy_draft(log_probs: Tensor, lengths: Tensor, blank: int) -> Draft:
-    """Best path of ``log_probs`` (B, T, V), repeats collapsed and blanks dropped.
+def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
+    """Best path of ``log_probs`` (B, T, V) of ``frames`` (B,), repeats collapsed and blanks dropped.
 
-    Runs of equal frames are numbered along the utterance; the runs that are not blank become tokens.
     One host sync, for U.
     """
     batch, size = log_probs.shape[:2]
@@ -43,49 +42,42 @@ def greedy_draft(log_probs: Tensor, lengths: Tensor, blank: int) -> Draft:
     if size == 0:
         empty = torch.zeros(batch, 0, dtype=torch.long, device=device)
         zero = torch.zeros(batch, device=device)
-        return Draft(empty, lengths * 0, empty.float(), empty, empty, lengths, zero)
+        return Draft(empty, frames * 0, empty.float(), empty, empty, frames, zero)
+    # 1. The best path; frames past an utterance's end are blank.
     best, ids = log_probs.max(dim=-1)
     frame = torch.arange(size, device=device)
-    inside = frame < lengths.unsqueeze(1)
+    inside = frame < frames.unsqueeze(1)
     ids = ids.masked_fill(~inside, blank)
+    # 2. Runs of equal frames are numbered along the utterance; those that are not blank are tokens.
     changed = torch.ones_like(inside)
     changed[:, 1:] = ids[:, 1:] != ids[:, :-1]
     starts = changed & (ids != blank)
-    place = starts.cumsum(1) - 1  # the token that a non-blank frame belongs to
     count = starts.sum(1)
     width = int(count.max())
-    spoken = ids != blank
-    place = torch.where(spoken, place, width)  # blanks go to a spare column
+    index = torch.where(ids != blank, starts.cumsum(1) - 1, width)  # token of each frame; blanks go to a spare column
 
+    # 3. Each token collects the values of its frames.
     def collect(values: Tensor, fill: float, reduce: str) -> Tensor:
         out = values.new_full((batch, width + 1), fill)
-        return out.scatter_reduce(1, place, values, reduce)[:, :width]
+        return out.scatter_reduce(1, index, values, reduce)[:, :width]
 
-    frames = frame.expand(batch, size)
+    positions = frame.expand(batch, size)
     confidence = collect(best, float("-inf"), "amax")
     padding = torch.arange(width, device=device) >= count.unsqueeze(1)
     return Draft(
         tokens=collect(ids, 0, "amax"),
         lengths=count,
         confidence=confidence.exp().masked_fill(padding, 1.0),
-        first=collect(frames, size, "amin").masked_fill(padding, 0),
-        last=collect(frames, 0, "amax"),
-        frames=lengths,
+        first=collect(positions, size, "amin").masked_fill(padding, 0),
+        last=collect(positions, 0, "amax"),
+        frames=frames,
         score=best.masked_fill(~inside, 0.0).sum(1),
     )
 
 
 def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
-    """Drafts as hypotheses."""
-    rows = zip(
-        draft.tokens.tolist(),
-        draft.confidence.tolist(),
-        draft.first.tolist(),
-        draft.last.tolist(),
-        draft.lengths.tolist(),
-        draft.score.tolist(),
-        strict=True,
-    )
+    """Drafts as hypotheses; the score is that of the best path."""
+    columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
     return [
         Hypothesis(
             tokens=tuple(tokens[:n]),
@@ -94,5 +86,5 @@ def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
             token_frames=tuple(zip(first[:n], last[:n], strict=True)),
             counts={"tokens": n},
         )
-        for tokens, confidence, first, last, n, score in rows
+        for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True)
     ]

@@ -64,7 +64,13 @@ class Ended:
         return Ended(score, score, tokens, count, score.new_zeros(tokens.shape), count.bool(), count.new_zeros(groups))
 
     def merge(self, new: Candidates, which: Tensor, forced: bool, normalize_length: bool) -> Ended:
-        """The n-best with the candidates ``which`` (G, K) among them."""
+        """The n-best after more hypotheses have ended.
+
+        Args:
+            which: (G, K) the candidates of ``new`` that have ended.
+            forced: whether their stop token was appended unscored.
+            normalize_length: rank by score per token, the stop token included.
+        """
         score = new.score.masked_fill(~which, NEVER)
         rank = score / (new.lengths + 1) if normalize_length else score
         padding = new.tokens.size(2) - self.tokens.size(2)

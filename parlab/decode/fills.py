@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,19 @@ from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import Rows
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, PrefixState
 from parlab.decode.segments import Segments
+from parlab.types import Hypothesis
 
 
 @dataclass(frozen=True)
 class Fill:
-    """The tokens for a segment, with the score that chose them and a confidence each."""
+    """What replaces a segment.
+
+    Attributes:
+        tokens, confidence: ids, with a probability each.
+        score: the score that chose them.
+        forced: no hypothesis emitted the stop token in time.
+        steps: decoder steps of the segment's search.
+    """
 
     tokens: tuple[int, ...]
     confidence: tuple[float, ...]
@@ -50,7 +59,7 @@ class DraftScores:
     Attributes:
         attention: the decoder's log-probability.
         ctc: CTC's log-probability on the window.
-        language: the language model's log-probability times its weight, as a search adds it; 0 without one.
+        language: the language model's log-probability times its weight; 0 without one.
     """
 
     attention: Tensor
@@ -58,7 +67,7 @@ class DraftScores:
     language: Tensor | float = 0.0
 
     def joint(self, scoring: FillScoring) -> Tensor:
-        """What a fill of the same tokens would score."""
+        """The score (S,) that a fill of the same tokens would have."""
         w = scoring.ctc_weight
         if scoring.in_search:
             return (1 - w) * self.attention + w * self.ctc + self.language
@@ -68,18 +77,22 @@ class DraftScores:
 def score_drafts(prefill: Prefill, draft: Draft, segments: Segments, stop: Tensor, ctc: CTCPrefixScorer) -> DraftScores:
     """Score the draft of every segment from the teacher-forced pass alone; no decoder step is made.
 
-    ``stop`` (S,) is each segment's stop token, which counts.
+    Args:
+        stop: (S,) stop token of each segment, whose score counts.
     """
+    # One row per draft token of a segment, and one per stop token.
     count = segments.end - segments.start + 1
     segment = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    place = torch.arange(len(segment), device=count.device) - (count.cumsum(0) - count)[segment]
+    offset = torch.arange(len(segment), device=count.device) - (count.cumsum(0) - count)[segment]
     owner = segments.owner[segment]
-    column = (segments.start[segment] + place).clamp(max=max(draft.tokens.size(1) - 1, 0))
-    wanted = torch.where(place + 1 == count[segment], stop[segment], draft.tokens[owner, column])
+    column = (segments.start[segment] + offset).clamp(max=max(draft.tokens.size(1) - 1, 0))
+    wanted = torch.where(offset + 1 == count[segment], stop[segment], draft.tokens[owner, column])
+    # The decoder's scores: hidden states of the pass, from the token before the segment on.
     before = prefill.prompt_lengths[owner] + segments.start[segment] - 1
-    logits = prefill.decoder.logits(prefill.hidden[owner, before + place])
+    logits = prefill.decoder.logits(prefill.hidden[owner, before + offset])
     scores = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1)
     attention = scores.new_zeros(len(count)).index_add_(0, segment, scores)
+    # CTC's scores over the windows.
     tokens = [
         draft.tokens[segments.owner, (segments.start + i).clamp(max=draft.tokens.size(1) - 1)]
         for i in range(int(count.max()) - 1)
@@ -90,7 +103,10 @@ def score_drafts(prefill: Prefill, draft: Draft, segments: Segments, stop: Tenso
 def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, group: Tensor | None = None) -> Tensor:
     """CTC log-probability (N,) that row n's window holds exactly its first ``lengths[n]`` tokens.
 
-    ``tokens`` lists the rows' first, second, ... tokens, each (N,); ``group`` (N,) names their windows.
+    Args:
+        tokens: the rows' first, second, ... tokens, each (N,).
+        lengths: (N,) tokens that count.
+        group: (N,) window of each row; by default row n has window n.
     """
     state = ctc.start()
     group = torch.arange(len(lengths), device=lengths.device) if group is None else group
@@ -103,10 +119,47 @@ def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, g
     return total.float()
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """The winner of each of S segments: hypothesis ``best`` of the search, or the draft where ``keep_draft``; its score."""
+
+    best: Tensor
+    keep_draft: Tensor
+    score: Tensor
+
+
 def best_fills(
-    ended: Ended, segments: Segments, draft: Draft, drafts: DraftScores | None, scoring: FillScoring
+    ended: Ended, segments: Segments, greedy: Sequence[Hypothesis], drafts: DraftScores | None, scoring: FillScoring
 ) -> list[Fill]:
-    """Choose each segment's fill; with CTC (``drafts``) the draft is a candidate, and nothing is forced over it."""
+    """Choose each segment's fill; with CTC (``drafts``) the draft is a candidate, and nothing is forced over it.
+
+    Args:
+        ended: n-best of the search, a group per segment.
+        greedy: drafts of the B utterances.
+        drafts: scores of the segments' drafts; None leaves them out.
+    """
+    choice = _choose(ended, segments, drafts, scoring)
+    rows = torch.arange(len(choice.best), device=choice.best.device)
+    # All numbers are read from the device at once.
+    forced, lengths = ended.forced[rows, choice.best], ended.lengths[rows, choice.best]
+    whole = torch.stack(
+        [segments.owner, segments.start, segments.end, choice.keep_draft.long(), lengths, forced.long(), ended.steps], 1
+    ).tolist()
+    searched = ended.tokens[rows, choice.best].tolist()
+    chances = ended.token_scores[rows, choice.best].exp().tolist()
+    fills = []
+    for (owner, start, end, keep, n, force, steps), score, tokens, confidence in zip(
+        whole, choice.score.tolist(), searched, chances, strict=True
+    ):
+        if keep:
+            draft = greedy[owner]
+            fills.append(Fill(draft.tokens[start:end], draft.token_confidence[start:end], score, False, steps))
+        else:
+            fills.append(Fill(tuple(tokens[:n]), tuple(confidence[:n]), score, bool(force), steps))
+    return fills
+
+
+def _choose(ended: Ended, segments: Segments, drafts: DraftScores | None, scoring: FillScoring) -> _Choice:
     score = ended.score
     if scoring.ctc is not None:
         score = score.masked_fill(ended.forced, float("-inf"))
@@ -117,33 +170,13 @@ def best_fills(
     best = rank.argmax(1)
     rows = torch.arange(len(best), device=best.device)
     chosen = score[rows, best]
+    if drafts is None:
+        return _Choice(best, torch.zeros_like(best, dtype=torch.bool), chosen)
     # ... unless the draft is as good.
-    keep_draft = torch.zeros_like(best, dtype=torch.bool)
-    if drafts is not None:
-        own = drafts.joint(scoring)
-        own_rank = own / (segments.end - segments.start + 1) if scoring.length_normalize else own
-        keep_draft = own_rank >= rank[rows, best]
-        chosen = torch.where(keep_draft, own, chosen)
-    columns = zip(
-        segments.owner.tolist(),
-        segments.start.tolist(),
-        segments.end.tolist(),
-        keep_draft.tolist(),
-        chosen.tolist(),
-        ended.tokens[rows, best].tolist(),
-        ended.token_scores[rows, best].exp().tolist(),
-        ended.lengths[rows, best].tolist(),
-        ended.forced[rows, best].tolist(),
-        ended.steps.tolist(),
-        strict=True,
-    )
-    fills = []
-    for owner, start, end, keep, value, tokens, confidence, n, forced, steps in columns:
-        if keep:
-            tokens, confidence = draft.tokens[owner, start:end].tolist(), draft.confidence[owner, start:end].tolist()
-            n, forced = end - start, False
-        fills.append(Fill(tuple(tokens[:n]), tuple(confidence[:n]), value, bool(forced), steps))
-    return fills
+    own = drafts.joint(scoring)
+    own_rank = own / (segments.end - segments.start + 1) if scoring.length_normalize else own
+    keep_draft = own_rank >= rank[rows, best]
+    return _Choice(best, keep_draft, torch.where(keep_draft, own, chosen))
 
 
 def _rescored(ended: Ended, ctc: CTCPrefixScorer, ctc_weight: float) -> Tensor:

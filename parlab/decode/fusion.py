@@ -1,4 +1,4 @@
-"""Shallow fusion: where a decoder's ``lm`` and ``lm_weight`` options become scorers and scores."""
+"""Shallow fusion: a decoder's options ``lm`` and ``lm_weight`` as a scorer of rows, or as scores of given tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from parlab.model.hybrid import HybridModel
 from parlab.model.language_model import LanguageModel, read_language_model
 from parlab.text.padding import pad_tokens
 
-Rows = Sequence[Sequence[int]]
+TokenRows = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,24 @@ class Fusion:
     weight: float
     device: torch.device
 
-    def scorer(self, prefixes: Rows) -> LanguageModelScorer:
+    def scorer(self, prefixes: TokenRows) -> LanguageModelScorer:
         """The scorer of a search whose groups start from ``prefixes``, start symbol first."""
         return LanguageModelScorer(self.model, prefixes, self.weight, self.device)
 
-    def scores(self, prefixes: Rows, continuations: Rows) -> Tensor:
+    def scores(self, prefixes: TokenRows, continuations: TokenRows) -> Tensor:
         """Weighted log-probability (N,) of each continuation after its prefix."""
         rows = [[*p, *c] for p, c in zip(prefixes, continuations, strict=True)]
         tokens, lengths = pad_tokens(rows, self.device)
         logits = self.model.lm(tokens[:, :-1], None)[0].float()
         scores = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:].unsqueeze(2)).squeeze(2)
-        place = torch.arange(1, tokens.size(1), device=self.device)
+        position = torch.arange(1, tokens.size(1), device=self.device)
         first = torch.tensor([len(p) for p in prefixes], device=self.device).unsqueeze(1)
-        counted = (place >= first) & (place < lengths.unsqueeze(1))
+        counted = (position >= first) & (position < lengths.unsqueeze(1))
         return self.weight * scores.masked_fill(~counted, 0.0).sum(1)
 
 
 def fusion(lm: str | None, weight: float, model: HybridModel, device: torch.device) -> Fusion | None:
-    """The language model in the folder ``lm``, read once a process; None where none is asked for.
+    """The language model in the folder ``lm``, read once per process; None without ``lm`` or with weight 0.
 
     Raises:
         UserError: the folder holds no language model of the speech model's vocabulary.

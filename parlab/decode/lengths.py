@@ -1,4 +1,4 @@
-"""Limits of length, as ESPnet's options state them."""
+"""Limits of length by ESPnet's options ``maxlenratio`` and ``minlenratio``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from torch import Tensor
 
 
 def length_limit(ratio: float, frames: Tensor, at_zero: Tensor) -> Tensor:
-    """ESPnet's length ratios as tokens (B,): a share of the ``frames`` (B,), or below 0 a number."""
+    """A length ratio as tokens (B,).
+
+    Args:
+        ratio: a share of the frames; below 0 a number of tokens, its sign turned; 0 stands for ``at_zero`` (B,).
+        frames: (B,) encoder frames.
+    """
     if ratio == 0:
         return at_zero
     if ratio < 0:

@@ -1,4 +1,4 @@
-"""The one teacher-forced pass over a batch of prefixes, and what searches read of it."""
+"""The one teacher-forced pass over a batch of prefixes, and the scorer that searches make of it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Prefill:
     """Caches and hidden states of B prefixes: a prompt each, with or without a draft after it.
 
     Attributes:
-        decoder: whose states these are.
+        decoder: the decoder that made the states.
         cross: keys and values of the encoder's states.
         prefix: keys and values of the prefix tokens.
-        hidden: (B, P, D); place i predicts token i + 1.
+        hidden: (B, P, D); position i predicts token i + 1.
         prompt_lengths: (B,) tokens of each prompt.
     """
 

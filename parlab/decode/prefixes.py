@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 import torch
@@ -42,7 +43,7 @@ def check_beam(beam_size: int, nbest: int, token_beam: int) -> None:
 
 @dataclass(frozen=True)
 class PrefixBeam:
-    """How prefixes are searched.
+    """Widths of the search.
 
     Attributes:
         beam: prefixes kept per utterance.
@@ -82,14 +83,14 @@ class _Beam:
 
     def where(self, live: Tensor, other: _Beam) -> _Beam:
         """This beam for the utterances that are ``live`` (B, 1), the other for the rest."""
-        names = ("ends_blank", "ends_token", "last", "name")
-        return _Beam(*(torch.where(live, getattr(self, n), getattr(other, n)) for n in names))
+        return _Beam(*(torch.where(live, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
 
 
 def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBeam) -> Prefixes:
     """Search ``log_probs`` (B, T, V) of ``frames`` (B,), all utterances frame by frame."""
     batch, size, vocabulary = log_probs.shape
     beam = options.beam
+    # 1. The tokens that may extend a prefix at each frame; none where the blank is nearly sure.
     text = log_probs.clone()
     text[..., blank] = NEVER
     best, ids = text.topk(min(options.token_beam, vocabulary - 1), dim=2)  # (B, T, C)
@@ -97,41 +98,42 @@ def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBe
     skip = torch.zeros_like(at_blank, dtype=torch.bool)
     if options.blank_skip < 1.0:
         skip = at_blank.exp() >= options.blank_skip
+    # 2. Frame by frame; the prefixes of utterances that have ended stay as they are.
     stay = torch.arange(beam, device=log_probs.device).expand(batch, beam)
-    held = _Beam.empty(batch, beam, log_probs)
+    prefixes = _Beam.empty(batch, beam, log_probs)
     parents, appended = [], []
     for t in range(size):
         live = (t < frames).unsqueeze(1)  # (B, 1)
         grown = best[:, t].masked_fill(skip[:, t].unsqueeze(1), NEVER)
-        following, parent, token = _frame(held, log_probs[:, t], at_blank[:, t], grown, ids[:, t])
-        held = following.where(live, held)
+        following, parent, token = _frame(prefixes, log_probs[:, t], at_blank[:, t], grown, ids[:, t])
+        prefixes = following.where(live, prefixes)
         parents.append(torch.where(live, parent, stay))
         appended.append(torch.where(live, token, -1))
-    score = torch.logaddexp(held.ends_blank, held.ends_token)
-    empty = held.last.new_zeros(0, batch, beam)
+    score = torch.logaddexp(prefixes.ends_blank, prefixes.ends_token)
+    empty = prefixes.last.new_zeros(0, batch, beam)
     return Prefixes(score, torch.stack(parents) if parents else empty, torch.stack(appended) if appended else empty)
 
 
-def _frame(held: _Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor) -> tuple[_Beam, Tensor, Tensor]:
+def _frame(old: _Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor) -> tuple[_Beam, Tensor, Tensor]:
     """One frame: ``log_probs`` (B, V), ``at_blank`` (B,), and the ``best`` (B, C) tokens with their ``ids``.
 
     Returns:
         the new beam; which old prefix each new one came from, and the token it appended or -1, both (B, K).
     """
-    batch, beam = held.last.shape
+    batch, beam = old.last.shape
     count = ids.size(1)
     # 1. Prefixes that stay: a blank follows, or the last token goes on.
-    whole = torch.logaddexp(held.ends_blank, held.ends_token)
+    whole = torch.logaddexp(old.ends_blank, old.ends_token)
     stay_blank = whole + at_blank.unsqueeze(1)
-    same = log_probs.gather(1, held.last.clamp(min=0)).masked_fill(held.last < 0, NEVER)
-    stay_token = held.ends_token + same
+    same = log_probs.gather(1, old.last.clamp(min=0)).masked_fill(old.last < 0, NEVER)
+    stay_token = old.ends_token + same
     # 2. Extensions (B, K, C): from all ways, or only from those that end with a blank where the token repeats.
     token = ids.unsqueeze(1).expand(batch, beam, count)
-    start = torch.where(token == held.last.unsqueeze(2), held.ends_blank.unsqueeze(2), whole.unsqueeze(2))
+    start = torch.where(token == old.last.unsqueeze(2), old.ends_blank.unsqueeze(2), whole.unsqueeze(2))
     grown = start + best.unsqueeze(1)
-    name = held.name.unsqueeze(2) * 6364136223846793005 + (token + 1442695040888963407)
+    name = old.name.unsqueeze(2) * 6364136223846793005 + (token + 1442695040888963407)
     # 3. An extension that is already in the beam adds its probability there.
-    known = name.flatten(1).unsqueeze(2) == held.name.unsqueeze(1)  # (B, K C, K)
+    known = name.flatten(1).unsqueeze(2) == old.name.unsqueeze(1)  # (B, K C, K)
     added = torch.where(known, grown.flatten(1).unsqueeze(2), NEVER).logsumexp(1)
     stay_token = torch.logaddexp(stay_token, added)
     grown = grown.flatten(1).masked_fill(known.any(2), NEVER)
@@ -145,51 +147,54 @@ def _frame(held: _Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: 
     following = _Beam(
         ends_blank=torch.where(extends, NEVER, stay_blank.gather(1, parent)),
         ends_token=torch.where(extends, score.gather(1, index), stay_token.gather(1, parent)),
-        last=torch.where(extends, new, held.last.gather(1, parent)),
-        name=torch.where(extends, name.flatten(1).gather(1, extension), held.name.gather(1, parent)),
+        last=torch.where(extends, new, old.last.gather(1, parent)),
+        name=torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent)),
     )
     return following, parent, torch.where(extends, new, -1)
 
 
-def prefix_hypotheses(found: Prefixes, log_probs: Tensor, nbest: int) -> list[Hypothesis]:
-    """Follow the prefixes back to their tokens; a token's confidence is its highest posterior until the next token."""
-    score, order = found.score.sort(dim=1, descending=True)
-    place, chain = order, []
-    for t in range(len(found.parent) - 1, -1, -1):
-        chain.append(found.token[t].gather(1, place))
-        place = found.parent[t].gather(1, place)
-    frames = len(found.parent)
-    path = torch.stack(chain[::-1], 2) if chain else order.new_full((*order.shape, 0), -1)  # (B, K, T)
+def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, nbest: int) -> list[Hypothesis]:
+    """The prefixes as hypotheses, best first; a token's confidence is its highest posterior until the next token.
+
+    Args:
+        prefixes: K prefixes of each of B utterances.
+        log_probs: (B, T, V) the posteriors that were searched.
+        nbest: prefixes listed in ``nbest`` of each hypothesis; 1 lists none.
+    """
+    score, order = prefixes.score.sort(dim=1, descending=True)
+    path = _paths(prefixes, order)
     # A prefix takes a token up long before its peak: the token's frame is where its posterior is highest until the next one.
-    place = torch.where(path >= 0, torch.arange(frames, device=path.device), 0).cummax(2).values if frames else path
-    held = path.gather(2, place).clamp(min=0)  # the newest token at each frame
-    posterior = log_probs.gather(2, held.transpose(1, 2)).transpose(1, 2).exp() if frames else path.float()
-    out = []
-    for scores, paths, chances in zip(score.tolist(), path.tolist(), posterior.tolist(), strict=True):
-        listed = []
-        for value, steps, chance in list(zip(scores, paths, chances, strict=True))[:nbest]:
-            if value == NEVER:
-                continue
-            at = [t for t, token in enumerate(steps) if token >= 0]
-            peaks = [max(range(a, b), key=chance.__getitem__) for a, b in pairwise([*at, frames])]
-            listed.append(
-                Hypothesis(
-                    tokens=tuple(steps[t] for t in at),
-                    score=value,
-                    token_confidence=tuple(chance[t] for t in peaks),
-                    token_frames=tuple((t, t) for t in peaks),
-                    counts={"tokens": len(at)},
-                )
-            )
-        best = listed[0]
-        if nbest > 1:
-            best = Hypothesis(
-                best.tokens,
-                best.score,
-                best.token_confidence,
-                best.token_frames,
-                nbest=tuple(listed),
-                counts=best.counts,
-            )
-        out.append(best)
-    return out
+    frames = path.size(2)
+    posterior = path.float()
+    if frames:
+        started = torch.where(path >= 0, torch.arange(frames, device=path.device), 0).cummax(2).values
+        newest = path.gather(2, started).clamp(min=0)  # the newest token at each frame
+        posterior = log_probs.gather(2, newest.transpose(1, 2)).transpose(1, 2).exp()
+    hypotheses = []
+    for utterance in zip(score.tolist(), path.tolist(), posterior.tolist(), strict=True):
+        rows = list(zip(*utterance, strict=True))[:nbest]
+        listed = tuple(_hypothesis(value, steps, chances) for value, steps, chances in rows if value != NEVER)
+        hypotheses.append(replace(listed[0], nbest=listed) if nbest > 1 else listed[0])
+    return hypotheses
+
+
+def _paths(prefixes: Prefixes, order: Tensor) -> Tensor:
+    """The token (B, K, T) that each prefix appended at each frame, or -1; prefix k is number ``order`` (B, K)."""
+    index, chain = order, []
+    for t in range(len(prefixes.parent) - 1, -1, -1):
+        chain.append(prefixes.token[t].gather(1, index))
+        index = prefixes.parent[t].gather(1, index)
+    return torch.stack(chain[::-1], 2) if chain else order.new_full((*order.shape, 0), -1)
+
+
+def _hypothesis(score: float, steps: Sequence[int], chances: Sequence[float]) -> Hypothesis:
+    """One prefix: the token appended at each frame or -1, and the posterior of the newest token at each frame."""
+    starts = [t for t, token in enumerate(steps) if token >= 0]
+    peaks = [max(range(a, b), key=chances.__getitem__) for a, b in pairwise([*starts, len(steps)])]
+    return Hypothesis(
+        tokens=tuple(steps[t] for t in starts),
+        score=score,
+        token_confidence=tuple(chances[t] for t in peaks),
+        token_frames=tuple((t, t) for t in peaks),
+        counts={"tokens": len(starts)},
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ NO_TOKEN = -1  # the neighbour at an utterance's edge
 
 @dataclass(frozen=True)
 class Segments:
-    """S segments of a batch, sorted by utterance, then by place.
+    """S segments of a batch, sorted by utterance, then by position.
 
     Attributes:
         owner: (S,) utterance.
@@ -40,16 +40,17 @@ class Segments:
 
     def chunk(self, begin: int, end: int) -> Segments:
         """The segments ``begin`` to ``end`` (exclusive)."""
-        names = ("owner", "start", "end", "left", "right", "first", "last")
-        return Segments(*(getattr(self, name)[begin:end] for name in names))
+        return Segments(*(getattr(self, field.name)[begin:end] for field in fields(self)))
 
 
 def find_segments(draft: Draft, masked: Tensor) -> Segments:
     """Merge adjacent masked tokens of ``masked`` (B, U) into segments."""
+    # A segment starts where a mask follows no mask, and ends where none follows a mask.
     edge = masked.new_zeros(len(masked), 1)
     padded = torch.cat([edge, masked, edge], 1)
     owner, start = (padded[:, 1:] & ~padded[:, :-1]).nonzero(as_tuple=True)
     _, end = (padded[:, :-1] & ~padded[:, 1:]).nonzero(as_tuple=True)
+    # Its neighbours are the tokens on both sides; the window of frames lies between their runs.
     at_start, at_end = start == 0, end == draft.lengths[owner]
     before, after = (start - 1).clamp(min=0), end.clamp(max=max(masked.size(1) - 1, 0))
     frames = draft.frames[owner]

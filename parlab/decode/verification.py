@@ -1,4 +1,4 @@
-"""What the decoder says of given tokens: one teacher-forced pass, no search."""
+"""Scores of given tokens by the decoder: one teacher-forced pass, no search."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ def sequence_scores(
 
     All candidates of all utterances go through in one pass and share their utterance's cross cache.
     """
-    width = max(len(found) for found in candidates)
+    # 1. A row per candidate: prompt, tokens, stop. Utterances with fewer candidates repeat their first one.
+    width = max(len(listed) for listed in candidates)
     rows, starts = [], []
-    for prompt, found in zip(prompts, candidates, strict=True):
-        for k in range(width):  # utterances with fewer candidates repeat their first one
-            rows.append([*prompt, *found[k if k < len(found) else 0], stop])
+    for prompt, listed in zip(prompts, candidates, strict=True):
+        for k in range(width):
+            rows.append([*prompt, *listed[k if k < len(listed) else 0], stop])
             starts.append(len(prompt))
+    # 2. One pass.
     tokens, lengths = pad_tokens(rows, cross.keys[0].device)
     hidden, _ = decoder.prefill(tokens[:, :-1], cross, copies=width)
-    place = torch.arange(1, tokens.size(1), device=tokens.device)
+    # 3. Sum over the tokens after each prompt.
+    position = torch.arange(1, tokens.size(1), device=tokens.device)
     first = torch.tensor(starts, device=tokens.device).unsqueeze(1)
-    counted = (place >= first) & (place < lengths.unsqueeze(1))
+    counted = (position >= first) & (position < lengths.unsqueeze(1))
     row, column = counted.nonzero(as_tuple=True)
     logits = decoder.logits(hidden[row, column])
     wanted = tokens[:, 1:][row, column]
@@ -45,12 +48,12 @@ def sequence_scores(
 
 @dataclass(frozen=True)
 class Continuations:
-    """What the decoder would say after each of n places of a row.
+    """The decoder's next token after each of n positions of a row.
 
     Attributes:
         tokens: (n) its best token.
         best: (n) the log-probability of that token.
-        own: (n) the log-probability of the row's own next token; 0 at the last place, which has none.
+        own: (n) the log-probability of the row's own next token; meaningless at the last position, which has none.
     """
 
     tokens: list[int]
@@ -65,24 +68,36 @@ def greedy_continuations(
     since: Sequence[int],
     special: SpecialTokens,
 ) -> list[Continuations]:
-    """For each row, what the decoder would say after each of its places from ``since`` on.
+    """For each row, the decoder's best next token after each of its tokens, from the one before ``since`` on.
 
-    Of the special tokens only the end of the text may be said.
+    Of the special tokens only the end of the text counts.
+
+    Args:
+        rows: prompts, each with tokens after it.
+        since: the position in each row of the first token that is of interest.
     """
+    # 1. One pass; the positions that are asked for.
     tokens, lengths = pad_tokens(rows, cross.keys[0].device)
     hidden, _ = decoder.prefill(tokens, cross)
-    place = torch.arange(tokens.size(1), device=tokens.device)
+    position = torch.arange(tokens.size(1), device=tokens.device)
     first = torch.tensor(list(since), device=tokens.device).unsqueeze(1)
-    row, column = ((place >= first - 1) & (place < lengths.unsqueeze(1))).nonzero(as_tuple=True)
+    row, column = ((position >= first - 1) & (position < lengths.unsqueeze(1))).nonzero(as_tuple=True)
     logits = decoder.logits(hidden[row, column])
     normalizer = torch.logsumexp(logits, 1)
+    # 2. The row's own next token, scored before special tokens are ruled out.
     following = tokens[row, (column + 1).clamp(max=tokens.size(1) - 1)]
     own = logits.gather(1, following.unsqueeze(1)).squeeze(1) - normalizer
+    # 3. The decoder's best one.
     if special.never:
         at_stop = logits[:, special.eos].clone()
         logits[:, list(special.never)] = float("-inf")
         logits[:, special.eos] = at_stop
-    best, said = logits.max(1)
-    counts = [n - max(f - 1, 0) for n, f in zip(lengths.tolist(), since, strict=True)]
-    columns = (said.split(counts), (best - normalizer).split(counts), own.split(counts))
-    return [Continuations(*(part.tolist() for part in parts)) for parts in zip(*columns, strict=True)]
+    best, chosen = logits.max(1)
+    # 4. Read from the device at once, then divided among the rows.
+    ids, (scores, own_scores) = chosen.tolist(), torch.stack([best - normalizer, own]).tolist()
+    found, begin = [], 0
+    for tokens_of_row, start in zip(rows, since, strict=True):
+        end = begin + len(tokens_of_row) - max(start - 1, 0)
+        found.append(Continuations(ids[begin:end], scores[begin:end], own_scores[begin:end]))
+        begin = end
+    return found

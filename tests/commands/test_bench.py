@@ -15,7 +15,7 @@ from parlab.commands.bench.sizes import make_input, random_model
 from parlab.decode import PAR
 from parlab.decode.draft import greedy_draft
 from parlab.decode.segments import find_segments, mask_below
-from tests.models import random_posteriors, tiny_model
+from tests.models import encoded, random_posteriors, tiny_model
 
 
 @pytest.mark.parametrize(("seconds", "masks"), [(2.0, 1), (3.0, 4), (4.0, 7)])
@@ -40,7 +40,7 @@ def test_espnets_mended_par_is_ours(parallel: int) -> None:
         states, log_probs = torch.randn(1, 24, 32), random_posteriors(seed, 1, 24, 21, peak=4.0)
         log_probs[..., [1, 20]] = -20.0
         lengths = torch.tensor([24])
-        ours = PAR(0.6, 4, max_seq_len=5, ctc_weight=0.0).decode(model, states, lengths, None, log_probs)[0]
+        ours = PAR(0.6, 4, max_seq_len=5, ctc_weight=0.0).decode(model, encoded(model, states, lengths, log_probs))[0]
         theirs = espnet_par(model, states[0], log_probs[0], 0.6, 4, 5, parallel)
         assert len(ours.segments) == len(theirs)
         for segment, fill in zip(ours.segments, theirs, strict=True):

@@ -13,7 +13,7 @@ from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.errors import UserError
 from parlab.model.families.espnet import search_class
 from parlab.model.hybrid import HybridModel
-from tests.models import tiny_model
+from tests.models import encoded, tiny_model
 
 
 def espnet_search(
@@ -62,7 +62,7 @@ def test_equals_espnet(seed: int) -> None:
         normalize_length=norm,
         allow_special=True,
     )
-    for i, ours in enumerate(options.decode(model, states, lengths)):
+    for i, ours in enumerate(options.decode(model, encoded(model, states, lengths))):
         found = espnet_search(
             model, states[i, : lengths[i]], beam, weight, penalty, norm, maxlenratio=most, minlenratio=fewest
         )
@@ -79,7 +79,7 @@ def test_nbest_is_espnets() -> None:
     """All ended hypotheses that both keep, in the same order."""
     model = tiny_model(3, sharpness=6.0)
     states, lengths = torch.randn(1, 20, 32), torch.tensor([20])
-    ours = AR(beam_size=5, nbest=3, allow_special=True).decode(model, states, lengths)[0]
+    ours = AR(beam_size=5, nbest=3, allow_special=True).decode(model, encoded(model, states, lengths))[0]
     theirs = espnet_search(model, states[0], 5, 0.3, 0.0, False, maxlenratio=0.0, minlenratio=0.0)
     assert len(ours.nbest) == 3
     for a, b in zip(ours.nbest, theirs, strict=False):
@@ -89,7 +89,9 @@ def test_nbest_is_espnets() -> None:
 
 def test_special_tokens_are_not_emitted() -> None:
     model = tiny_model(1, sharpness=1.0)
-    found = AR(ctc_weight=0.0, maxlenratio=-8).decode(model, torch.randn(4, 15, 32), torch.tensor([15, 15, 9, 4]))
+    found = AR(ctc_weight=0.0, maxlenratio=-8).decode(
+        model, encoded(model, torch.randn(4, 15, 32), torch.tensor([15, 15, 9, 4]))
+    )
     assert not {t for h in found for t in h.tokens} & set(model.special.never)
 
 
@@ -100,7 +102,7 @@ def test_fewest_tokens_are_lowered_where_nothing_ends() -> None:
         model.decoder.output_layer.bias[model.special.eos] = 1000.0
     states = torch.randn(1, 20, 32)
     ours = AR(beam_size=1, ctc_weight=0.0, minlenratio=0.2, allow_special=True).decode(
-        model, states, torch.tensor([20])
+        model, encoded(model, states, torch.tensor([20]))
     )[0]
     theirs = espnet_search(model, states[0], 1, 0.0, 0.0, False, maxlenratio=0.0, minlenratio=0.2)
     assert ours.tokens == () == tuple(theirs[0].yseq.tolist()[1:-1])
@@ -112,7 +114,7 @@ def test_window_of_ctc(seed: int) -> None:
     """A window as wide as the utterance changes nothing; a narrow one scores no candidate higher."""
     model = tiny_model(seed, sharpness=4.0)
     states, lengths = torch.randn(2, 30, 32), torch.tensor([30, 21])
-    whole, wide = (AR(beam_size=4, ctc_margin=m).decode(model, states, lengths) for m in (0, 30))
+    whole, wide = (AR(beam_size=4, ctc_margin=m).decode(model, encoded(model, states, lengths)) for m in (0, 30))
     assert [h.tokens for h in wide] == [h.tokens for h in whole]
     assert [h.score for h in wide] == pytest.approx([h.score for h in whole], abs=1e-5)
     log_probs = model.ctc_log_probs(states)

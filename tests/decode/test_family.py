@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parlab.decode import AR, PAR, CTCBeam, Rescore, Speculative
-from parlab.decode.ctc_beam import prefix_beam, prefix_hypotheses
-from parlab.decode.fills import DraftScores
-from parlab.decode.prompts import pad_tokens
+from parlab.decode import AR, DECODERS, PAR, CTCBeam, Rescore, Speculative
+from parlab.decode.fills import DraftScores, FillScoring
+from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.families.espnet import LANGUAGE_MODELS, load, search_class
-from tests.models import examples, random_posteriors, tiny_model
+from parlab.text.padding import pad_tokens
+from tests.models import encoded, examples, random_posteriors, tiny_model
 from tests.reference import ctc
 
 
@@ -28,7 +29,7 @@ from tests.reference import ctc
 def test_ctc_beam_is_the_sum_over_alignments(frames: int, seed: int) -> None:
     """With a beam that holds every prefix, each score is the exact log-probability, and all are there."""
     log_probs = random_posteriors(seed, 1, frames, 3)
-    found = prefix_beam(log_probs, torch.tensor([frames]), 0, 64, 3)
+    found = prefix_beam(log_probs, torch.tensor([frames]), 0, PrefixBeam(64, 3))
     listed = prefix_hypotheses(found, log_probs, 64)[0].nbest
     rows = log_probs[0].double().tolist()
     exact = {
@@ -46,10 +47,10 @@ def test_ctc_beam_is_the_sum_over_alignments(frames: int, seed: int) -> None:
 def test_ctc_beam_in_a_batch_is_ctc_beam_alone() -> None:
     log_probs = random_posteriors(3, 4, 30, 12)
     lengths = torch.tensor([30, 11, 1, 22])
-    together = prefix_hypotheses(prefix_beam(log_probs, lengths, 0, 6, 8), log_probs, 3)
+    together = prefix_hypotheses(prefix_beam(log_probs, lengths, 0, PrefixBeam(6, 8)), log_probs, 3)
     for i, n in enumerate(lengths.tolist()):
         part = log_probs[i : i + 1, :n]
-        alone = prefix_hypotheses(prefix_beam(part, lengths[i : i + 1], 0, 6, 8), part, 3)[0]
+        alone = prefix_hypotheses(prefix_beam(part, lengths[i : i + 1], 0, PrefixBeam(6, 8)), part, 3)[0]
         assert [h.tokens for h in alone.nbest] == [h.tokens for h in together[i].nbest]
         assert alone.score == pytest.approx(together[i].score, abs=1e-4)
 
@@ -57,7 +58,7 @@ def test_ctc_beam_in_a_batch_is_ctc_beam_alone() -> None:
 def test_ctc_beam_beats_greedy_where_alignments_add_up() -> None:
     """The classic case: the best path is blank, the best text is not."""
     log_probs = torch.tensor([[[0.4, 0.35, 0.25], [0.4, 0.35, 0.25]]]).log()
-    found = prefix_hypotheses(prefix_beam(log_probs, torch.tensor([2]), 0, 10, 2), log_probs, 1)[0]
+    found = prefix_hypotheses(prefix_beam(log_probs, torch.tensor([2]), 0, PrefixBeam(10, 2)), log_probs, 1)[0]
     assert found.tokens == (1,)
     assert math.exp(found.score) == pytest.approx(0.35 * 0.35 + 2 * 0.35 * 0.4, abs=1e-6)
 
@@ -68,9 +69,9 @@ def test_rescoring_is_the_sum_of_its_parts() -> None:
     states, lengths = torch.randn(3, 18, 32), torch.tensor([18, 12, 7])
     log_probs = random_posteriors(4, 3, 18, 21)
     found = Rescore(beam_size=4, nbest=4, ctc_weight=0.3, attention_weight=0.7, penalty=0.1).decode(
-        model, states, lengths, None, log_probs
+        model, encoded(model, states, lengths, log_probs)
     )
-    ctc_lists = CTCBeam(beam_size=4, nbest=4).decode(model, states, lengths, None, log_probs)
+    ctc_lists = CTCBeam(beam_size=4, nbest=4).decode(model, encoded(model, states, lengths, log_probs))
     for i in range(3):
         want = {}
         for h in ctc_lists[i].nbest:
@@ -103,8 +104,8 @@ def test_speculative_is_greedy_attention(seed: int, sharp: float, limit: float) 
     generator = torch.Generator().manual_seed(seed)
     states, lengths = torch.randn(3, 16, 32, generator=generator), torch.tensor([16, 9, 2])
     log_probs = random_posteriors(seed, 3, 16, 21)
-    ours = Speculative(maxlenratio=limit).decode(model, states, lengths, None, log_probs)
-    greedy = AR(beam_size=1, ctc_weight=0.0, maxlenratio=limit).decode(model, states, lengths)
+    ours = Speculative(maxlenratio=limit).decode(model, encoded(model, states, lengths, log_probs))
+    greedy = AR(beam_size=1, ctc_weight=0.0, maxlenratio=limit).decode(model, encoded(model, states, lengths))
     for a, b in zip(ours, greedy, strict=True):
         assert a.tokens == b.tokens
         assert a.score == pytest.approx(b.score, abs=1e-3)
@@ -115,17 +116,17 @@ def test_speculative_accepts_a_right_draft_in_one_pass() -> None:
     """A draft that says what the decoder says costs one pass; a wide margin accepts any draft."""
     model = tiny_model(2, sharpness=6.0)
     states, lengths = torch.randn(1, 30, 32), torch.tensor([30])
-    wanted = AR(beam_size=1, ctc_weight=0.0, maxlenratio=-8).decode(model, states, lengths)[0].tokens
+    wanted = AR(beam_size=1, ctc_weight=0.0, maxlenratio=-8).decode(model, encoded(model, states, lengths))[0].tokens
     ids = [i for token in wanted for i in (token, 0)]
     log_probs = torch.full((1, 30, 21), -9.0)
     for t in range(30):
         log_probs[0, t, ids[t] if t < len(ids) else 0] = 0.0
-    found = Speculative(maxlenratio=-8).decode(model, states, lengths, None, log_probs.log_softmax(-1))[0]
+    found = Speculative(maxlenratio=-8).decode(model, encoded(model, states, lengths, log_probs.log_softmax(-1)))[0]
     assert found.tokens == wanted
     assert found.counts["decoder_passes"] == 1
     assert found.counts["accepted_tokens"] == len(wanted)
     noise = random_posteriors(5, 1, 30, 19)
-    relaxed = Speculative(margin=1e9, maxlenratio=-8).decode(model, states, lengths, None, noise)[0]
+    relaxed = Speculative(margin=1e9, maxlenratio=-8).decode(model, encoded(model, states, lengths, noise))[0]
     assert relaxed.counts["accepted_tokens"] == 8
 
 
@@ -152,7 +153,9 @@ def test_fusion_equals_espnets(kind: str, tmp_path: Path) -> None:
     from parlab.model.language_model import read_language_model
 
     lm = read_language_model(str(folder), 21, torch.device("cpu")).lm
-    ours = AR(beam_size=4, lm=str(folder), lm_weight=0.5, allow_special=True).decode(model, states, lengths)
+    ours = AR(beam_size=4, lm=str(folder), lm_weight=0.5, allow_special=True).decode(
+        model, encoded(model, states, lengths)
+    )
     for i in range(2):
         search = search_class("beam")(
             beam_size=4,
@@ -183,12 +186,16 @@ def test_fusion_in_par_and_rescoring(kind: str, tmp_path: Path) -> None:
     par = PAR(threshold=1.0, max_seq_len=12, ctc_weight=0.0, beam_size=4, allow_unk=True, lm=folder, lm_weight=0.4)
     ar = AR(ctc_weight=0.0, beam_size=4, maxlenratio=-12, lm=folder, lm_weight=0.4)
     for a, b in zip(
-        par.decode(model, states, lengths, None, log_probs), ar.decode(model, states, lengths), strict=True
+        par.decode(model, encoded(model, states, lengths, log_probs)),
+        ar.decode(model, encoded(model, states, lengths)),
+        strict=True,
     ):
         assert a.tokens == b.tokens
         assert a.score == pytest.approx(b.score, abs=1e-4)
-    plain = Rescore(beam_size=3, nbest=3).decode(model, states, lengths, None, log_probs)
-    fused = Rescore(beam_size=3, nbest=3, lm=folder, lm_weight=0.4).decode(model, states, lengths, None, log_probs)
+    plain = Rescore(beam_size=3, nbest=3).decode(model, encoded(model, states, lengths, log_probs))
+    fused = Rescore(beam_size=3, nbest=3, lm=folder, lm_weight=0.4).decode(
+        model, encoded(model, states, lengths, log_probs)
+    )
     from parlab.model.language_model import read_language_model
 
     lm = read_language_model(folder, 21, torch.device("cpu")).lm
@@ -205,7 +212,22 @@ def test_a_language_model_of_another_vocabulary_is_refused(tmp_path: Path) -> No
     folder = write_lm(tmp_path / "lm", "seq_rnn", 9)
     model = tiny_model(0)
     with pytest.raises(UserError, match="9 tokens, the speech model 21"):
-        AR(lm=str(folder)).decode(model, torch.randn(1, 5, 32), torch.tensor([5]))
+        AR(lm=str(folder)).decode(model, encoded(model, torch.randn(1, 5, 32), torch.tensor([5])))
+
+
+@pytest.mark.parametrize("name", ["ar", "par", "rescore"])
+def test_prepare_reads_the_language_model(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``prepare`` names what is wrong before any work; after it decoding reads no file."""
+    folder = write_lm(tmp_path / "lm", "transformer")
+    model, device = tiny_model(3), torch.device("cpu")
+    decoder = DECODERS[name](lm=str(folder))  # type: ignore[call-arg]
+    decoder.prepare(model, device)
+    shutil.rmtree(folder)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("decoding read a file"))
+    states, frames = torch.randn(2, 9, 32), torch.tensor([9, 6])
+    assert len(decoder.decode(model, encoded(model, states, frames, random_posteriors(1, 2, 9, 21)))) == 2
+    with pytest.raises(UserError, match="there is no language model"):
+        DECODERS[name](lm=str(tmp_path / "none")).prepare(model, device)  # type: ignore[call-arg]
 
 
 def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
@@ -214,7 +236,7 @@ def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
         [[0.9, 0.05, 0.05], [0.1, 0.85, 0.05], [0.9, 0.05, 0.05], [0.05, 0.05, 0.9], [0.8, 0.1, 0.1]]
     )
     found = CTCBeam(beam_size=4).decode(
-        tiny_model(0), torch.zeros(1, 5, 32), torch.tensor([5]), None, probabilities.log()[None]
+        tiny_model(0), encoded(tiny_model(0), torch.zeros(1, 5, 32), torch.tensor([5]), probabilities.log()[None])
     )
     assert found[0].tokens == (1, 2)
     assert found[0].token_frames == ((1, 1), (3, 3))
@@ -224,5 +246,5 @@ def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
 def test_drafts_and_fills_share_a_formula_with_a_language_model() -> None:
     """Rescored fills are (1 - w) * (attention + language model) + w * CTC; their draft must pay no more."""
     scores = DraftScores(torch.tensor([-2.0]), torch.tensor([-5.0]), torch.tensor([-1.0]))
-    assert scores.joint(0.5, in_search=False).item() == pytest.approx(0.5 * (-2 - 1) + 0.5 * -5)
-    assert scores.joint(0.5, in_search=True).item() == pytest.approx(0.5 * -2 + 0.5 * -5 - 1)
+    assert scores.joint(FillScoring(None, 0.5, False, False)).item() == pytest.approx(0.5 * (-2 - 1) + 0.5 * -5)
+    assert scores.joint(FillScoring(None, 0.5, True, False)).item() == pytest.approx(0.5 * -2 + 0.5 * -5 - 1)

@@ -1,4 +1,4 @@
-"""PAR against the slow reference, and the identities of design.md, section 3."""
+"""PAR against the slow reference, and the identities of docs/par.md."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlab.decode import AR, PAR, Greedy
-from tests.models import examples, random_posteriors, tiny_model
+from parlab.errors import UserError
+from tests.models import encoded, examples, random_posteriors, tiny_model
 from tests.reference import par as reference
 
 MODELS = {
@@ -48,7 +49,7 @@ def test_equals_the_reference(seed, key, threshold, beam, limit, weight, frames,
     model = MODELS[key]
     states, lengths, log_probs = case(seed, 1, frames)
     options = PAR(threshold=threshold, beam_size=beam, max_seq_len=limit, ctc_weight=weight)
-    got = options.decode(model, states, lengths, prompt, log_probs)[0]
+    got = options.decode(model, encoded(model, states, lengths, log_probs, prompt))[0]
     want = reference.decode(model, states[0], log_probs[0], threshold, beam, limit, 3, weight, prompt)
     scores = [segment.score for segment in got.segments]
     assert len(scores) == len(want.scores)
@@ -74,21 +75,23 @@ def test_neighbours_change_nothing(seed, key, threshold, weight, mode, parallel,
     states, lengths, log_probs = case(seed, 4, 16)
     options = PAR(threshold=threshold, beam_size=4, ctc_weight=weight, ctc_mode=mode, max_mask_parallel=parallel)
     index = torch.tensor(order)
-    together = options.decode(model, states[index], lengths[index], None, log_probs[index])
+    together = options.decode(model, encoded(model, states[index], lengths[index], log_probs[index]))
     alone = PAR(threshold=threshold, beam_size=4, ctc_weight=weight, ctc_mode=mode)
-    for place, i in enumerate(order):
+    for row, i in enumerate(order):
         n = int(lengths[i])
-        single = alone.decode(model, states[i : i + 1, :n], lengths[i : i + 1], None, log_probs[i : i + 1, :n])[0]
-        assert together[place].tokens == single.tokens
-        assert together[place].score == pytest.approx(single.score, abs=1e-4)
-        assert together[place].token_frames == single.token_frames
+        single = alone.decode(
+            model, encoded(model, states[i : i + 1, :n], lengths[i : i + 1], log_probs[i : i + 1, :n])
+        )[0]
+        assert together[row].tokens == single.tokens
+        assert together[row].score == pytest.approx(single.score, abs=1e-4)
+        assert together[row].token_frames == single.token_frames
 
 
 def test_nothing_masked_is_greedy() -> None:
     model = MODELS[KEYS[0]]
     states, lengths, log_probs = case(1, 5, 30)
-    greedy = Greedy().decode(model, states, lengths, None, log_probs)
-    par = PAR(threshold=0.0).decode(model, states, lengths, None, log_probs)
+    greedy = Greedy().decode(model, encoded(model, states, lengths, log_probs))
+    par = PAR(threshold=0.0).decode(model, encoded(model, states, lengths, log_probs))
     assert [h.tokens for h in par] == [h.tokens for h in greedy]
     assert all(not h.segments for h in par)
 
@@ -102,7 +105,9 @@ def test_everything_masked_is_attention_only_beam_search(key: tuple[bool, bool, 
         par = PAR(threshold=1.0 + 1e-7, max_seq_len=20, ctc_weight=0.0, beam_size=5, allow_unk=True)
         ar = AR(ctc_weight=0.0, beam_size=5, maxlenratio=-20)
         for ours, theirs in zip(
-            par.decode(model, states, lengths, None, log_probs), ar.decode(model, states, lengths), strict=True
+            par.decode(model, encoded(model, states, lengths, log_probs)),
+            ar.decode(model, encoded(model, states, lengths)),
+            strict=True,
         ):
             assert len(ours.segments) == 1
             assert ours.tokens == theirs.tokens
@@ -112,23 +117,25 @@ def test_everything_masked_is_attention_only_beam_search(key: tuple[bool, bool, 
 @settings(max_examples=examples(50), deadline=None)
 @given(seed=st.integers(0, 10**6), threshold=st.floats(0, 1), weight=st.sampled_from([0.0, 0.5, 1.0]))
 def test_confident_tokens_survive_and_fills_are_clean(seed: int, threshold: float, weight: float) -> None:
-    """What was not masked stays in place; no fill holds blank, <sos>, <unk> or another symbol."""
+    """What was not masked stays where it is; no fill holds blank, <sos>, <unk> or another symbol."""
     model = MODELS[KEYS[0]]
     states, lengths, log_probs = case(seed, 2, 18)
     banned = {*model.special.never, model.special.unk}
-    greedy = Greedy().decode(model, states, lengths, None, log_probs)
-    par = PAR(threshold=threshold, beam_size=3, ctc_weight=weight).decode(model, states, lengths, None, log_probs)
+    greedy = Greedy().decode(model, encoded(model, states, lengths, log_probs))
+    par = PAR(threshold=threshold, beam_size=3, ctc_weight=weight).decode(
+        model, encoded(model, states, lengths, log_probs)
+    )
     for draft, found in zip(greedy, par, strict=True):
         rebuilt: list[int] = []
-        place = 0
+        kept = 0
         for segment in found.segments:
-            rebuilt += [*draft.tokens[place : segment.start], *segment.fill]
+            rebuilt += [*draft.tokens[kept : segment.start], *segment.fill]
             assert all(c < threshold for c in draft.token_confidence[segment.start : segment.end])
             assert segment.draft == draft.tokens[segment.start : segment.end]
             if segment.fill != segment.draft:
                 assert not banned & set(segment.fill)
-            place = segment.end
-        assert (*rebuilt, *draft.tokens[place:]) == found.tokens
+            kept = segment.end
+        assert (*rebuilt, *draft.tokens[kept:]) == found.tokens
         assert len(found.tokens) == len(found.token_confidence) == len(found.token_frames)
 
 
@@ -141,7 +148,7 @@ def test_ctc_alone_never_lowers_the_windows_probability(seed: int, mode: str) ->
     model = MODELS[KEYS[0]]
     states, lengths, log_probs = case(seed, 1, 12)
     found = PAR(threshold=0.7, beam_size=4, ctc_weight=1.0, ctc_mode=mode).decode(
-        model, states, lengths, None, log_probs
+        model, encoded(model, states, lengths, log_probs)
     )[0]
     draft = reference.draft_of(log_probs[0], 0)
     for segment in found.segments:
@@ -165,7 +172,9 @@ def test_prefix_is_never_changed_by_what_follows() -> None:
         for t, i in enumerate(ids):
             log_probs[0, t, i] = 4.0
         log_probs[0, 2, 8] = 3.9  # an unsure token
-        found = PAR(threshold=0.9, ctc_weight=0.0).decode(model, states, lengths, None, log_probs.log_softmax(-1))[0]
+        found = PAR(threshold=0.9, ctc_weight=0.0).decode(
+            model, encoded(model, states, lengths, log_probs.log_softmax(-1))
+        )[0]
         first = found.segments[0].fill if tail == 6 else first  # noqa: F821
         assert found.segments[0].fill == first
 
@@ -176,7 +185,7 @@ def test_empty_draft_and_silence() -> None:
     log_probs = torch.full((2, 6, 21), -9.0)
     log_probs[:, :, 0] = 0.0
     found = PAR(threshold=1.0).decode(
-        model, torch.randn(2, 6, 32), torch.tensor([6, 3]), None, log_probs.log_softmax(-1)
+        model, encoded(model, torch.randn(2, 6, 32), torch.tensor([6, 3]), log_probs.log_softmax(-1))
     )
     assert [h.tokens for h in found] == [(), ()]
 
@@ -198,8 +207,41 @@ def test_genuine_repeats_in_a_fill_survive() -> None:
         model.decoder.output_layer.bias[stop] = -0.1
     # One hypothesis only: it says a, a, and is stopped by the limit.
     found = PAR(threshold=0.95, max_seq_len=2, beam_size=1, ctc_weight=0.0).decode(
-        model, states, lengths, None, log_probs.log_softmax(-1)
+        model, encoded(model, states, lengths, log_probs.log_softmax(-1))
     )[0]
     assert found.segments[0].fill == (a, a)
     assert found.segments[0].forced
     assert found.tokens == (a, a, stop)
+
+
+def test_espnets_setting() -> None:
+    """``PAR.espnet`` fixes what ESPnet fixes, and leaves the rest open."""
+    assert PAR.espnet() == PAR(threshold=0.99, max_seq_len=5, ctc_weight=0.0)
+    assert PAR.espnet(beam_size=3, max_mask_parallel=2, threshold=0.99).beam_size == 3
+    with pytest.raises(UserError, match=r"the option threshold is 0\.5, but ESPnet's reference has 0\.99"):
+        PAR.espnet(threshold=0.5)
+    model = MODELS[KEYS[0]]
+    states, frames, log_probs = case(4, 2, 14)
+    found = PAR.espnet(beam_size=3).decode(model, encoded(model, states, frames, log_probs))
+    for i, hypothesis in enumerate(found):
+        n = int(frames[i])
+        want = reference.decode(model, states[i, :n], log_probs[i, :n], 0.99, 3, 5)
+        assert hypothesis.tokens == want.tokens
+
+
+def test_fills_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More segments, or more kept drafts, cost no more reads from the device."""
+    model = MODELS[KEYS[0]]
+    reads = []
+    tolist = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: reads.append(self.shape) or tolist(self))
+    counts = []
+    for batch in (1, 4):
+        states, frames, log_probs = case(8, batch, 16)
+        given = encoded(model, states, frames, log_probs)
+        reads.clear()
+        found = PAR(threshold=0.9, ctc_weight=1.0).decode(model, given)
+        kept = sum(segment.fill == segment.draft for hypothesis in found for segment in hypothesis.segments)
+        counts.append((len(reads), kept))
+    assert counts[0][1] < counts[1][1]
+    assert counts[0][0] == counts[1][0]

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from parlab.decode import AR, DECODERS, PAR, Greedy
-from parlab.decode.prompts import Prompting, identify_languages
 from parlab.errors import UserError
 from parlab.model.families.espnet import load, search_class
 from parlab.model.hybrid import HybridModel
+from parlab.recognition.prompting import Prompting, PromptOptions, identify_languages
 from parlab.text.tokenizer import Tokenizer
+from tests.models import encoded
 from tests.reference.par import decode as reference
 from tests.s2t import TIMES, s2t_model, s2t_tokenizer
 
@@ -104,7 +105,9 @@ def test_ar_is_espnets(seed: int, tokenizer: Tokenizer) -> None:
     words = tuple(tokenizer.encode("the cat sat")) if rng.random() < 0.5 else ()
     prompts = [s2t.prompt(language, "asr", timestamps, words) for language in ("eng", "deu")]
     beam = rng.choice([1, 4])
-    ours = AR(beam_size=beam, ctc_weight=0.0, allow_special=True).decode(model, states, lengths, prompts)
+    ours = AR(beam_size=beam, ctc_weight=0.0, allow_special=True).decode(
+        model, encoded(model, states, lengths, prompt=prompts)
+    )
     for i, hypothesis in enumerate(ours):
         tokens, score = espnets_ar(model, tokenizer, states[i, : lengths[i]], prompts[i], beam)
         assert hypothesis.tokens == tokens
@@ -118,7 +121,7 @@ def test_timestamps_follow_their_rules(seed: int, tokenizer: Tokenizer) -> None:
     assert s2t is not None
     states, lengths = torch.randn(3, 15, 32), torch.tensor([15, 12, 9])
     mixed = [s2t.prompt("eng", timestamps=flag) for flag in (True, False, True)]
-    found = AR(beam_size=3, ctc_weight=0.0).decode(model, states, lengths, mixed)
+    found = AR(beam_size=3, ctc_weight=0.0).decode(model, encoded(model, states, lengths, prompt=mixed))
     for hypothesis, timed in zip(found, (True, False, True), strict=True):
         times = [t for t in hypothesis.tokens if s2t.is_time(t)]
         assert bool(times) == timed
@@ -132,7 +135,9 @@ def test_timestamps_follow_their_rules(seed: int, tokenizer: Tokenizer) -> None:
 def test_timestamps_and_ctc_do_not_mix(model: HybridModel) -> None:
     assert model.s2t is not None
     with pytest.raises(UserError, match="expected ctc_weight 0 with them"):
-        AR().decode(model, torch.randn(1, 10, 32), torch.tensor([10]), model.s2t.prompt(timestamps=True))
+        AR().decode(
+            model, encoded(model, torch.randn(1, 10, 32), torch.tensor([10]), prompt=model.s2t.prompt(timestamps=True))
+        )
 
 
 @pytest.mark.parametrize("name", sorted(DECODERS))
@@ -144,13 +149,19 @@ def test_every_decoder_decodes(name: str, model: HybridModel) -> None:
         model.s2t.prompt(lang, previous=words) for lang, words in (("eng", ()), ("deu", (40, 41)), ("fra", (42,)))
     ]
     decoder = DECODERS[name]()
-    together = decoder.decode(model, states, lengths, prompts)
+    together = decoder.decode(model, encoded(model, states, lengths, prompt=prompts))
     for i, hypothesis in enumerate(together):
-        alone = decoder.decode(model, states[i : i + 1, : lengths[i]], lengths[i : i + 1], [prompts[i]])[0]
+        alone = decoder.decode(
+            model, encoded(model, states[i : i + 1, : lengths[i]], lengths[i : i + 1], prompt=[prompts[i]])
+        )[0]
         assert hypothesis.tokens == alone.tokens
         assert hypothesis.score == pytest.approx(alone.score, abs=1e-3)
         if name in {"ar", "par", "speculative"}:
-            kept = set() if name != "par" else set(Greedy().decode(model, states, lengths, prompts)[i].tokens)
+            kept = (
+                set()
+                if name != "par"
+                else set(Greedy().decode(model, encoded(model, states, lengths, prompt=prompts))[i].tokens)
+            )
             assert not (set(hypothesis.tokens) - kept) & set(model.special.never)
 
 
@@ -163,7 +174,7 @@ def test_par_with_a_prompt_is_the_reference(seed: int, tokenizer: Tokenizer) -> 
     states, lengths = torch.randn(1, 16, 32, generator=torch.Generator().manual_seed(seed)), torch.tensor([16])
     weight = 0.3 if seed % 3 == 0 else 0.0
     options = PAR(threshold=0.5 + 0.05 * seed, beam_size=3, ctc_weight=weight, max_seq_len=5)
-    found = options.decode(model, states, lengths, [prompt])[0]
+    found = options.decode(model, encoded(model, states, lengths, prompt=[prompt]))[0]
     log_probs = model.ctc_log_probs(states)[0]
     want = reference(model, states[0], log_probs, options.threshold, 3, 5, weight=weight, prompt=prompt)
     assert found.tokens == want.tokens
@@ -175,12 +186,12 @@ def test_other_tasks_need_the_decoder(model: HybridModel, tokenizer: Tokenizer) 
     prompt = model.s2t.prompt("deu", "st_eng")
     for name in ("greedy", "ctc_beam", "rescore", "par", "speculative", "ar"):
         with pytest.raises(UserError, match=r"<st_eng>.*decode with ar and ctc_weight 0"):
-            DECODERS[name]().decode(model, states, lengths, prompt)
-    assert AR(ctc_weight=0.0).decode(model, states, lengths, prompt)
+            DECODERS[name]().decode(model, encoded(model, states, lengths, prompt=prompt))
+    assert AR(ctc_weight=0.0).decode(model, encoded(model, states, lengths, prompt=prompt))
     deaf = s2t_model(tokenizer, model_conf={"ctc_weight": 0.0})
     with pytest.raises(UserError, match=r"no CTC head.*decode it with ar and ctc_weight 0"):
-        PAR().decode(deaf, states, lengths)
-    assert AR(ctc_weight=0.0).decode(deaf, states, lengths)
+        PAR().decode(deaf, encoded(deaf, states, lengths))
+    assert AR(ctc_weight=0.0).decode(deaf, encoded(deaf, states, lengths))
 
 
 def test_language_identification(model: HybridModel) -> None:
@@ -193,7 +204,7 @@ def test_language_identification(model: HybridModel) -> None:
         scores, _ = model.decoder.batch_score(start, [None], states[i : i + 1, : lengths[i]])
         ids = list(model.s2t.languages.values())
         assert model.s2t.languages[name] == ids[int(scores[0, ids].argmax())]
-    prompts = Prompting(language="auto").for_decoder(model, states, lengths)
+    prompts = Prompting(PromptOptions(language="auto")).for_decoder(model, states, lengths)
     assert prompts is not None
     assert [p[1] for p in prompts] == [model.s2t.languages[name] for name in found]
 
@@ -214,7 +225,7 @@ def test_prefix_is_stored_once(model: HybridModel, tokenizer: Tokenizer) -> None
     type(rows).prefill = spying  # type: ignore[method-assign]
     try:
         prompt = model.s2t.prompt("eng", previous=tuple(tokenizer.encode("we went home")))
-        PAR(threshold=1.0, beam_size=5).decode(model, states, lengths, prompt)
+        PAR(threshold=1.0, beam_size=5).decode(model, encoded(model, states, lengths, prompt=prompt))
     finally:
         type(rows).prefill = before  # type: ignore[method-assign]
     assert [size[0] for size in sizes] == [2]
@@ -225,8 +236,8 @@ def test_ctc_alone_chooses_among_all_tokens(model: HybridModel) -> None:
     speech = 0.3 * torch.randn(2, 16000, generator=torch.Generator().manual_seed(3))
     states, lengths = model.encode(speech, torch.tensor([16000, 12000]))
     options = {"beam_size": 4, "maxlenratio": -6}
-    alone = AR(ctc_weight=1.0, **options).decode(model, states, lengths)
-    nearly = AR(ctc_weight=1.0 - 1e-7, pre_beam_ratio=1000, **options).decode(model, states, lengths)
+    alone = AR(ctc_weight=1.0, **options).decode(model, encoded(model, states, lengths))
+    nearly = AR(ctc_weight=1.0 - 1e-7, pre_beam_ratio=1000, **options).decode(model, encoded(model, states, lengths))
     for a, b in zip(alone, nearly, strict=True):
         assert a.tokens == b.tokens
         assert a.score == pytest.approx(b.score, abs=1e-3)

@@ -10,13 +10,13 @@ CPU = torch.device("cpu")
 
 
 def test_freed_tensors_views_and_work_in_place_cost_nothing() -> None:
-    held = torch.zeros(1000)
+    before = torch.zeros(1000)
     with PeakMemory(CPU) as peak:
-        first = held + 1  # 4000 bytes
+        first = before + 1  # 4000 bytes
         second = first.view(10, 100).t().mul_(2)  # the same storage
         third = second.sum(1)  # 400 more at the most
         del first, second, third
-        _ = held + 2  # after all is freed
+        _ = before + 2  # after all is freed
     assert 4000 <= peak.bytes <= 4400
 
 

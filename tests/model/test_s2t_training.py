@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from parlab.data.examples import Item, TrainingSet
 
+from parlab.data.examples import Item, TrainingSet
 from parlab.data.s2t_targets import plain, s2t_targets, transcription
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError

@@ -51,9 +51,9 @@ def test_data_and_trainers_fit_a_model(path: Path, parse: Any) -> None:
 
 @pytest.mark.parametrize("path", files("decoder"), ids=name)
 def test_decoders_can_be_made(path: Path) -> None:
-    from parlab.commands.predict.command import make_parser
+    from parlab.commands.predict.options import PredictOptions
 
-    parser = make_parser()
+    parser = PredictOptions.parser()
     options = parser.read([*expand(["--config", str(path)]), "--model", "m", "--data", "d", "--out", "o"])
     decoder = parser.instantiate_classes(options).decoder
     wanted = yaml.safe_load(path.read_text())["decoder"].get("init_args", {})

@@ -1,4 +1,4 @@
-"""PAR by the letter of design.md, section 3: one segment, one hypothesis, everything recomputed each time."""
+"""PAR by the letter of docs/par.md: one segment, one hypothesis, everything recomputed each time."""
 
 from __future__ import annotations
 

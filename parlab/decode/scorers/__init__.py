@@ -5,8 +5,8 @@ A scorer keeps a state for the live rows and is one of two types:
 * a ``VocabularyScorer`` gives every token of the vocabulary a score (attention, language model);
 * a ``CandidateScorer`` scores only the candidates that the vocabulary scorers left (CTC prefix, length).
 
-Both are asked the same three things: ``start`` (one row per group), a score, and ``advance`` (the rows of
-the next step: which old row each comes from, and the token it appends). Adding a scorer is one file.
+Both have three methods: ``start`` (one row per group), ``score``, and ``advance`` (to the rows of the next step: the old
+row that each comes from, and the token it appends). A new scorer is one file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Rows:
 
 
 class Scorer(ABC):
-    """What both types share. ``weight`` multiplies the scores; scores are log-probabilities (<= 0) if ``falling``."""
+    """The interface of both types. ``weight`` multiplies the scores; scores are log-probabilities (<= 0) if ``falling``."""
 
     weight: float
     falling: bool = True
@@ -43,7 +43,7 @@ class Scorer(ABC):
 
 
 class VocabularyScorer(Scorer):
-    """Scores every token. One that only forbids does not ``propose``: it has no opinion on what is left."""
+    """Scores every token. One that only forbids tokens does not ``propose``: it does not rank the others."""
 
     proposes: bool = True
 

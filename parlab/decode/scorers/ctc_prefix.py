@@ -31,7 +31,15 @@ _CHUNK = 2**22  # candidates x frames that are gathered at once
 
 @dataclass(frozen=True)
 class Windows:
-    """Log posteriors of G windows: ``log_probs`` (B, T, V); ``owner``, ``first``, ``length``, ``left``, ``right`` (G,)."""
+    """Windows of frames of G groups.
+
+    Attributes:
+        log_probs: (B, T, V) log-posteriors of the utterances.
+        owner: (G,) utterance of each window.
+        first, length: (G,) first frame, and frames.
+        left, right: (G,) ids of the tokens on both sides, -1 where there is none.
+        blank: id of CTC's blank.
+    """
 
     log_probs: Tensor
     owner: Tensor
@@ -49,11 +57,11 @@ class Windows:
         return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank)
 
     def frames(self) -> Tensor:
-        """Frame of each place (G, W) of the padded windows; places past a window repeat its last frame."""
+        """Frame at each position (G, W) of the padded windows; positions past a window repeat its last frame."""
         width = int(self.length.max()) if len(self.length) else 0
-        place = torch.arange(width, device=self.first.device)
-        place = torch.minimum(place, (self.length - 1).clamp(min=0).unsqueeze(1))
-        return (self.first.unsqueeze(1) + place).clamp(max=self.log_probs.size(1) - 1)
+        position = torch.arange(width, device=self.first.device)
+        position = torch.minimum(position, (self.length - 1).clamp(min=0).unsqueeze(1))
+        return (self.first.unsqueeze(1) + position).clamp(max=self.log_probs.size(1) - 1)
 
 
 @dataclass(frozen=True)
@@ -107,8 +115,8 @@ class CTCPrefixScorer(CandidateScorer):
 
     def total(self, state: PrefixState) -> Tensor:
         """Log-probability (N,) that the window holds exactly the row's tokens."""
-        place = self.windows.length[state.group].unsqueeze(1)
-        token, blank = state.ends_token.gather(1, place), state.ends_blank.gather(1, place)
+        end = self.windows.length[state.group].unsqueeze(1)
+        token, blank = state.ends_token.gather(1, end), state.ends_blank.gather(1, end)
         needs_blank = (state.last == self.windows.right[state.group]) & (state.last >= 0)
         token = token.masked_fill(needs_blank.unsqueeze(1), float("-inf"))
         return torch.logaddexp(token, blank).squeeze(1)
@@ -118,16 +126,19 @@ class CTCPrefixScorer(CandidateScorer):
         width = self._frames.size(1)
         if width == 0:
             return candidates.new_full(candidates.shape, float("-inf"), dtype=torch.float64)
+        # 1. Forward variables before each frame: after any way, or (for a repeated token) after a blank only.
         inside = torch.arange(width, device=candidates.device) < self.windows.length[state.group].unsqueeze(1)
         both = torch.logaddexp(state.ends_token, state.ends_blank)[:, :-1].masked_fill(~inside, float("-inf"))
         alone = state.ends_blank[:, :-1].masked_fill(~inside, float("-inf"))
         owner = self.windows.owner[state.group]
         frames = self._frames[state.group]
+        # 2. With a margin only the frames around the newest token's most probable end count.
         if self.margin > 0 and 2 * self.margin + 1 < width:
             width = 2 * self.margin + 1
             first = (both.argmax(1) - self.margin).clamp(0, both.size(1) - width)
             near = first.unsqueeze(1) + torch.arange(width, device=candidates.device)
             both, alone, frames = both.gather(1, near), alone.gather(1, near), frames.gather(1, near)
+        # 3. psi is one log-sum-exp over frames; candidates go through in parts of bounded memory.
         step = max(1, _CHUNK // max(1, len(candidates) * width))
         parts = []
         for ids in candidates.split(step, dim=1):

@@ -27,7 +27,9 @@ from parlab.types import Hypothesis
 class AR(Decoder):
     """Attention beam search, joint with CTC prefix scores unless ``ctc_weight`` is 0.
 
-    The options mean what they mean in ESPnet's ``BatchBeamSearch``, and give its results.
+    The options are those of ESPnet's ``BatchBeamSearch``. With ``allow_special`` and ``ctc_margin`` 0 tokens and scores are
+    ESPnet's too (``tests/decode/test_ar.py``), with one exception: at the limit of length ESPnet appends a second ``<eos>``
+    to hypotheses that have just ended, which changes their order under ``normalize_length``.
 
     Attributes:
         beam_size: live hypotheses per utterance; 1 is greedy, with caches.
@@ -74,20 +76,20 @@ class AR(Decoder):
         fusion(self.lm, self.lm_weight, model, device)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
-        """The score is ESPnet's."""
-        # One group of rows per utterance, from its prompt to <eos>.
+        """One group of rows per utterance, from its prompt to ``<eos>``; the score is that of ESPnet."""
         times = timestamp_rules(model, encoded.prompts, encoded.device)
         scorers = self._scorers(model, encoded, times)
         found = beam_search(scorers, self._groups(model, encoded), self._beam(model, encoded, times)).hypotheses()
+        # As ESPnet: utterances of which nothing was long enough are searched again for shorter hypotheses.
         empty = [i for i, h in enumerate(found) if h.score == float("-inf")]
-        if empty and self.minlenratio >= 0.1:  # as ESPnet: nothing was long enough, so ask for less
+        if empty and self.minlenratio >= 0.1:
             less = replace(self, minlenratio=max(0.0, self.minlenratio - 0.1))
             for i, hypothesis in zip(empty, less.decode(model, encoded.select(empty)), strict=True):
                 found[i] = hypothesis
         return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]
 
     def _scorers(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> list[Scorer]:
-        """The decoder, and what else the options and the model ask for."""
+        """The decoder, and the scorers that the options and the model ask for."""
         prefill = Prefill.of(model.rows, encoded)
         owner = torch.arange(len(encoded), device=encoded.device)
         scorers: list[Scorer] = [prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)]
@@ -128,7 +130,7 @@ class AR(Decoder):
         )
 
     def _banned(self, model: HybridModel, times: TimestampRules | None) -> tuple[int, ...]:
-        """Symbols that are never written; the rules of timestamps look after the time symbols themselves."""
+        """Symbols that are never written; the rules of timestamps decide on the time symbols themselves."""
         if self.allow_special:
             return ()
         if times is None:

@@ -6,6 +6,7 @@ draft serves all segments of all utterances: it gives their first step and their
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.draft import Draft, greedy_draft
+from parlab.decode.draft import Draft, draft_hypotheses, greedy_draft
 from parlab.decode.fills import Fill, FillScoring, best_fills, score_drafts
 from parlab.decode.fusion import Fusion, fusion
 from parlab.decode.masking import mask_below
@@ -49,6 +50,13 @@ class PAR(Decoder):
     """
 
     name: ClassVar[str] = "par"
+    ESPNET: ClassVar[Mapping[str, Any]] = {
+        "threshold": 0.99,
+        "max_seq_len": 5,
+        "ctc_weight": 0.0,
+        "length_normalize": False,
+        "nbest": 1,
+    }
 
     threshold: float = 0.9
     beam_size: int = 10
@@ -68,17 +76,20 @@ class PAR(Decoder):
 
     @classmethod
     def espnet(cls, **options: Any) -> PAR:
-        """ESPnet's behaviour, its defects mended: threshold 0.99, fills of at most 5 tokens, no CTC.
+        """ESPnet's setting, without its driver's defects: threshold 0.99, fills of at most 5 tokens, no CTC.
+
+        Args:
+            options: those that ESPnet's setting leaves open, as ``beam_size``.
 
         Raises:
             UserError: one of ``options`` has another value there.
         """
         for name, value in options.items():
-            if name in ESPNET and value != ESPNET[name]:
+            if name in cls.ESPNET and value != cls.ESPNET[name]:
                 raise UserError(
-                    f"the option {name} is {value!r}, but ESPnet's reference has {ESPNET[name]!r}; leave out one of the two"
+                    f"the option {name} is {value!r}, but ESPnet's reference has {cls.ESPNET[name]!r}; leave out one of the two"
                 )
-        return cls(**{**options, **ESPNET})
+        return cls(**{**options, **cls.ESPNET})
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
         fusion(self.lm, self.lm_weight, model, device)
@@ -87,30 +98,21 @@ class PAR(Decoder):
         """The score of a hypothesis is the sum of its segments' scores, 0 when nothing was masked."""
         check_transcription(model, encoded.prompts, self.name)
         decoder = model.rows
-        # 1. Greedy CTC writes the draft; what it is not sure of is masked.
+        # 1. Greedy CTC writes the draft; tokens below the threshold are masked.
         draft = greedy_draft(encoded.posteriors, encoded.frames, model.special.blank)
         segments = find_segments(draft, mask_below(draft, self.threshold))
+        greedy = draft_hypotheses(draft)
         if len(segments) == 0:
-            return unmasked(draft)
+            return unmasked(greedy)
         # 2. One teacher-forced pass over the drafts serves all segments.
-        drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
+        prefill = Prefill.of(decoder, encoded, [h.tokens for h in greedy])
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
-        search = SegmentSearch(self, model, Prefill.of(decoder, encoded, drafts), encoded.posteriors, draft, language)
+        search = SegmentSearch(self, model, prefill, encoded.posteriors, draft, greedy, language)
         # 3. The segments are searched, all at once or some at a time, and put back.
         size = len(segments) if self.max_mask_parallel < 0 else self.max_mask_parallel
         chunks = [segments.chunk(i, i + size) for i in range(0, len(segments), size)]
         fills = [fill for chunk in chunks for fill in search.fill(chunk)]
-        return assemble(draft, segments, fills)
-
-
-ESPNET: dict[str, Any] = {
-    "threshold": 0.99,
-    "max_seq_len": 5,
-    "ctc_weight": 0.0,
-    "length_normalize": False,
-    "nbest": 1,
-}
-"""Options of ``PAR.espnet()``."""
+        return assemble(greedy, segments, fills)
 
 
 def _check(options: PAR) -> None:
@@ -135,11 +137,13 @@ def _check(options: PAR) -> None:
 
 @dataclass(frozen=True)
 class SegmentSearch:
-    """What all segments of a batch share.
+    """The search of segments, and what all segments of a batch share.
 
     Attributes:
         prefill: the pass over prompts and drafts.
         log_probs: (B, T, V) CTC's log-posteriors.
+        draft, greedy: the drafts as tensors, and as hypotheses.
+        language: the language model of shallow fusion, or None.
     """
 
     options: PAR
@@ -147,6 +151,7 @@ class SegmentSearch:
     prefill: Prefill
     log_probs: Tensor
     draft: Draft
+    greedy: Sequence[Hypothesis]
     language: Fusion | None
 
     def fill(self, segments: Segments) -> list[Fill]:
@@ -166,7 +171,7 @@ class SegmentSearch:
                 bound = drafts.joint(scoring)
         groups = Groups(stop, self._limits(segments), bound=bound)
         ended = beam_search(self._scorers(segments, scoring), groups, self._beam(scoring))
-        return best_fills(ended, segments, self.draft, drafts, scoring)
+        return best_fills(ended, segments, self.greedy, drafts, scoring)
 
     def _limits(self, segments: Segments) -> Tensor:
         """Tokens (S,) of a fill at most, the stop token included."""
@@ -209,8 +214,8 @@ class SegmentSearch:
         inside = [(*own, end) for (_, own), end in zip(around, stop.tolist(), strict=True)]
         return language.scores(prefixes, inside)
 
-    def _around(self, segments: Segments) -> list[tuple[list[int], list[int]]]:
+    def _around(self, segments: Segments) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         """The draft tokens before each segment, and those in it."""
-        drafts = self.draft.tokens.tolist()
         ranges = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
+        drafts = [h.tokens for h in self.greedy]
         return [(drafts[owner][:start], drafts[owner][start:end]) for owner, start, end in ranges]

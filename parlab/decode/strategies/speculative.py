@@ -1,9 +1,8 @@
 """Speculative decoding: the CTC draft, verified by the decoder (Leviathan et al. 2023, with CTC as the drafter).
 
-One teacher-forced pass says at every place of the draft what the decoder itself would have said. The
-longest prefix that it agrees with is accepted, its correction is taken, the rest of the draft is realigned, and so on.
-With ``margin`` 0 the result is, always, that of greedy attention-only decoding; the draft only decides how
-many passes it takes.
+One teacher-forced pass gives the decoder's own next token at every position of the draft. The longest prefix on which both
+agree is accepted, then the decoder's correction; the rest of the draft is realigned, and the next pass begins. With
+``margin`` 0 the result is always that of greedy attention-only decoding: the draft only decides the number of passes.
 """
 
 from __future__ import annotations
@@ -50,12 +49,13 @@ class Speculative(Decoder):
         """The score is the decoder's log-probability."""
         check_transcription(model, encoded.prompts, self.name)
         decoder, special = model.rows, model.special
+        # 1. The drafts of CTC.
         draft = greedy_draft(encoded.posteriors, encoded.frames, special.blank)
         drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
         limits = length_limit(self.maxlenratio, encoded.frames, at_zero=encoded.frames).clamp(min=1).tolist()
         rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
         cross = decoder.cross_cache(encoded.states, encoded.frames)
-        # Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.
+        # 2. Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.
         while live := [i for i, row in enumerate(rows) if not row.done]:
             chosen = [rows[i] for i in live]
             found = greedy_continuations(
@@ -72,7 +72,14 @@ class Speculative(Decoder):
 
 @dataclass
 class _Row:
-    """One utterance: what is accepted, and what is left of the draft."""
+    """One utterance of a search.
+
+    Attributes:
+        draft: what is left of it.
+        limit: most tokens.
+        tokens, scores: accepted so far, with the decoder's log-probabilities.
+        passes, accepted: decoder passes, and draft tokens that were accepted.
+    """
 
     prompt: tuple[int, ...]
     draft: list[int]
@@ -86,18 +93,20 @@ class _Row:
 
     def verify(self, decoder: Continuations, options: Speculative, stop: int) -> None:
         """Accept the agreed prefix of the draft, then the decoder's own next token."""
+        # 1. Draft tokens that the decoder would have chosen too, or nearly.
         self.passes += 1
         accepted = 0
-        for place, token in enumerate(self.draft):
-            near = options.margin > 0 and decoder.best[place] - decoder.own[place] <= options.margin
-            if not (decoder.tokens[place] == token or near) or len(self.tokens) >= self.limit or token == stop:
+        for i, token in enumerate(self.draft):
+            near = options.margin > 0 and decoder.best[i] - decoder.own[i] <= options.margin
+            if not (decoder.tokens[i] == token or near) or len(self.tokens) >= self.limit or token == stop:
                 break
-            self._take(token, decoder.own[place])
+            self._take(token, decoder.own[i])
             accepted += 1
         self.accepted += accepted
         if len(self.tokens) >= self.limit:
             self.done = True
             return
+        # 2. The decoder's next token; the rest of the draft is lined up with it.
         correction = decoder.tokens[accepted]
         if correction == stop:
             self.stop_score, self.done = decoder.best[accepted], True
@@ -117,9 +126,9 @@ class _Row:
 
 
 def realign(rest: list[int], correction: int, lookahead: int) -> list[int]:
-    """What is left of a draft after the decoder said ``correction`` instead of its next token.
+    """What is left of a draft, ``rest``, after the decoder chose ``correction`` instead of its next token.
 
-    If the correction comes soon in the draft, the tokens before it were insertions; else it replaced one token.
+    If the correction comes within ``lookahead`` tokens, the tokens before it were insertions; else it replaced one token.
     """
     for skipped, token in enumerate(rest[: lookahead + 1]):
         if token == correction:
