@@ -13,7 +13,7 @@ import soundfile
 import yaml
 
 from parlab.cli import main
-from parlab.commands.fit.command import FitCLI, _parse
+from parlab.commands.fit.command import FitCLI, make_cli
 from parlab.decode import DECODERS
 from parlab.synth.espeak import speak
 
@@ -56,7 +56,7 @@ def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [c[0] for c in commands] == ["fit", "predict", "predict", "sweep", "compare", "report"]
     for arguments in commands:
         if arguments[0] == "fit":  # 22 minutes; here it is read, checked and made ready
-            assert _parse(FitCLI, arguments[1:]).model is not None
+            assert make_cli(FitCLI, arguments[1:]).model is not None
             continue
         quiet = {"predict": ["--wandb", "off", "--progress", "false"], "sweep": ["--wandb", "off", "--repeats", "1"]}
         assert main([*arguments, *quiet.get(arguments[0], [])]) == 0, arguments

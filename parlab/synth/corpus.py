@@ -226,4 +226,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     print(f"{path}: {len(entries)} utterances, {sum(e['duration'] for e in entries) / 3600:.2f} hours")
     return 0
-
