@@ -79,7 +79,7 @@ def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:
 
 
 def test_sweep_beyond_its_memory(model: Path, data: Path, tmp_path: Path, capsys: Any) -> None:
-    """Encoder outputs go to mapped files beyond the bound, with the same result; both full is told."""
+    """Encoder outputs go to mapped files beyond the bound, with the same result; where both are full, the error says so."""
     assert sweep(model, data, tmp_path / "a") == 0
     assert sweep(model, data, tmp_path / "b", "--memory_gib", "0") == 0
     name = "threshold=0.999,beam_size=3"

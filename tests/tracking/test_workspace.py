@@ -20,8 +20,8 @@ from parlab.tracking.workspace import build, check_access, split_project
 def test_wandbs_classes_take_it() -> None:
     """What would be sent: each panel by W&B's own name for it, with our keys in W&B's spelling; read back unchanged."""
     workspaces = pytest.importorskip("wandb_workspaces.workspaces", reason="wandb-workspaces is not installed")
-    made = build("someone", "parlab", "Speed and accuracy", SECTIONS)
-    sections = json.loads(made._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))["section"][
+    workspace = build("someone", "parlab", "Speed and accuracy", SECTIONS)
+    sections = json.loads(workspace._to_model().spec.model_dump_json(by_alias=True, exclude_none=True))["section"][
         "panelBankConfig"
     ]["sections"]
     assert [(s["name"], len(s["panels"])) for s in sections] == [
@@ -42,7 +42,7 @@ def test_wandbs_classes_take_it() -> None:
     assert chart["config"]["fieldSettings"] == {"x": "threshold", "y": "masked_share", "stroke": "setting"}
     assert '"tables/threshold"' in json.dumps(chart["config"]["userQuery"])
     assert '"points"' in json.dumps(sent["Sweep, one table"][0])
-    again = workspaces.Workspace._from_model(made._to_model())
+    again = workspaces.Workspace._from_model(workspace._to_model())
     assert [len(section.panels) for section in again.sections] == [len(section.panels) for section in SECTIONS]
 
 
