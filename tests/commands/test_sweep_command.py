@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from parlab.cli import main
-from parlab.commands.predict.command import predict
 from parlab.commands.report import write_report
 from parlab.commands.sweep.grid import make_points, split_values
 from parlab.decode import PAR
@@ -57,8 +56,10 @@ def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "s"
     assert sweep(model, data, out) == 0
     point = out / "points" / "threshold=0.999,beam_size=3"
-    alone = predict(str(model), str(data), PAR(threshold=0.999, beam_size=3), tmp_path / "p")
-    assert alone is not None
+    options = ["--decoder", "par", "--decoder.threshold", "0.999", "--decoder.beam_size", "3", "--progress", "false"]
+    inputs = ["--model", str(model), "--data", str(data), "--out", str(tmp_path / "p")]
+    assert main(["predict", *inputs, *options, "--wandb", "off"]) == 0
+    alone = json.loads((tmp_path / "p" / "metrics.json").read_text())
     metrics = json.loads((point / "metrics.json").read_text())
     assert metrics["wer"] == alone["wer"]
     assert [r["tokens"] for r in lines(point)] == [r["tokens"] for r in lines(tmp_path / "p")]
