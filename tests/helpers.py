@@ -12,7 +12,6 @@ import numpy as np
 import soundfile
 
 from parlab.commands.predict.options import PredictOptions
-from parlab.commands.predict.run import predict as run_predict
 from parlab.decode import Decoder
 from parlab.predictions.metrics import Metrics
 
@@ -54,5 +53,7 @@ def environment() -> dict[str, str]:
 
 def predict(model: Path | str, data: Path | str, decoder: Decoder, out: Path, **changes: Any) -> Metrics | None:
     """``parlab.commands.predict`` without W&B and progress."""
+    from parlab.commands.predict.run import predict as run_predict
+
     quiet = {"wandb": "off", "progress": False, **changes}
     return run_predict(PredictOptions(model=str(model), data=str(data), out=str(out), decoder=decoder, **quiet))

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 
 class PeakMemory:
-    """Peak bytes above what was held before the block, in ``bytes`` after it.
+    """Peak bytes above those in use before the block, in ``bytes`` after it.
 
     Outside CUDA every operation is looked at, which takes time: time the work in another run. Scratch that an operation
     frees itself is not seen there.

@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from parlab.metrics.wer import GAP, alignment
+from parlab.metrics.wer import GAP, ErrorCounts, alignment
 
 REPLICATES = 10_000
 
@@ -35,6 +35,11 @@ class MatchedPairs:
     p_value: float
 
 
+def errors_and_lengths(counts: Sequence[ErrorCounts]) -> tuple[NDArray, NDArray]:
+    """Errors and reference lengths of each utterance, each (n,)."""
+    return np.array([c.errors for c in counts], dtype=float), np.array([c.total for c in counts], dtype=float)
+
+
 def grouped(values: NDArray, groups: Sequence[str] | None) -> NDArray:
     """Sum ``values`` (n,) over groups (speakers), so that the unit of resampling is the group."""
     if groups is None:
@@ -43,7 +48,7 @@ def grouped(values: NDArray, groups: Sequence[str] | None) -> NDArray:
     return np.bincount(index, weights=values)
 
 
-def _rates(errors: list[NDArray], totals: NDArray, replicates: int, seed: int) -> list[NDArray]:
+def _rates(errors: list[NDArray], totals: NDArray, replicates: int, seed: int = 0) -> list[NDArray]:
     """Error rates of bootstrap replicates, each array on the same draws."""
     rng = np.random.default_rng(seed)
     n = len(totals)
@@ -83,7 +88,6 @@ def paired_bootstrap(
     totals: ArrayLike,
     groups: Sequence[str] | None = None,
     replicates: int = REPLICATES,
-    seed: int = 0,
 ) -> PairedBootstrap:
     """Compare two systems on the same utterances by drawing both together."""
     a = grouped(np.asarray(errors_a, dtype=float), groups)
@@ -91,10 +95,10 @@ def paired_bootstrap(
     words = grouped(np.asarray(totals, dtype=float), groups)
     if len(a) == 0:
         return PairedBootstrap(0.0, 0.0, 0.0, 1.0)
-    rates_a, rates_b = _rates([a, b], words, replicates, seed)
+    rates_a, rates_b = _rates([a, b], words, replicates)
     gain = rates_b - rates_a
     low, high = np.quantile(gain, [0.025, 0.975])
-    # How often a replicate is on the other side of zero; ties count half to each side.
+    # The share of replicates on the other side of zero; ties count half to each side.
     below = (np.sum(gain < 0) + 0.5 * np.sum(gain == 0)) / replicates
     p = min(1.0, 2 * min(below, 1 - below))
     difference = (b.sum() - a.sum()) / max(words.sum(), 1)
@@ -104,13 +108,13 @@ def paired_bootstrap(
 def _word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[list[int], list[int]]:
     """Words inserted before each reference word (the last entry: after all), and whether each one is wrong or missing."""
     inserted, wrong = [0] * (len(reference) + 1), [0] * len(reference)
-    place = 0
+    index = 0
     for r, h in alignment(reference, hypothesis):
         if r == GAP:
-            inserted[place] += 1
+            inserted[index] += 1
             continue
-        wrong[place] = int(r != h)
-        place += 1
+        wrong[index] = int(r != h)
+        index += 1
     return inserted, wrong
 
 

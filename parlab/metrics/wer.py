@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-GAP = "*"  # stands for nothing in an alignment
+GAP = "*"  # no token, in an alignment
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference token, a fraction; words said where the reference is empty count as if it had one."""
+        """Errors per reference token, a fraction; words where the reference is empty count as if it had one."""
         return self.errors / max(self.total, 1)  # never infinite: JSON has no word for it
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
@@ -35,7 +35,7 @@ class ErrorCounts:
         )
 
     def as_dict(self) -> dict[str, float]:
-        """Rate and counts, as ``metrics.json`` has them."""
+        """The entries ``wer`` and ``cer`` of ``metrics.json``."""
         return {
             "rate": self.rate,
             "errors": self.errors,

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from parlab.commands.bench.baselines import espnet_ar, espnet_par
-from parlab.commands.bench.sizes import Input
-from parlab.commands.bench.timing import bare_attention, bare_products
+from parlab.commands.bench.cases import Case
+from parlab.commands.bench.options import BenchOptions
+from parlab.commands.bench.timing import SearchShape, bare_attention, bare_products
 from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
-from parlab.model.hybrid import HybridModel
-
-STEPS = 5  # ESPnet's max_seq_len
+from parlab.recognition.recognizer import Recognizer
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A task with its name, the utterances that it decodes, and how often it is timed."""
+    """A task with its name, the utterances that it decodes, and the number of times it is timed."""
 
     name: str
     task: Callable[[], Any]
@@ -30,15 +29,12 @@ class Candidate:
 
 def reference_par(beam: int, parallel: int = -1) -> PAR:
     """ESPnet's setting, with which all PAR searches are compared."""
-    return PAR(reference="espnet", beam_size=beam, max_mask_parallel=parallel)
+    return PAR.espnet(beam_size=beam, max_mask_parallel=parallel)
 
 
-def our_candidates(
-    model: HybridModel, one: Input, many: Input | None, beam: int, parallel: Sequence[int], repeats: int
-) -> Iterator[Candidate]:
+def our_candidates(recognizer: Recognizer, one: Case, many: Case | None, options: BenchOptions) -> Iterator[Candidate]:
     """Every decoder on one utterance, some in batches; PAR also on weights in bfloat16."""
-    tokens = -one.tokens  # AR's length is fixed: random weights would never end
-    joint_ar = AR(beam_size=beam, ctc_weight=0.3, maxlenratio=tokens)
+    tokens, beam, repeats = -one.tokens, options.beam, options.repeats  # AR's length is fixed: random weights never end
     alone: dict[str, Decoder] = {
         "greedy": Greedy(),
         "par": reference_par(beam),
@@ -47,54 +43,63 @@ def our_candidates(
         "rescore": Rescore(beam_size=beam),
         "ctc_beam": CTCBeam(beam_size=beam),
         "ar attention": AR(beam_size=beam, ctc_weight=0.0, maxlenratio=tokens),
-        "ar joint": joint_ar,
-        **{f"par, {cap} masks at a time": reference_par(beam, cap) for cap in parallel if cap > 0},
+        "ar joint": AR(beam_size=beam, ctc_weight=0.3, maxlenratio=tokens),
+        **{f"par, {cap} masks at a time": reference_par(beam, cap) for cap in options.parallel if cap > 0},
     }
-    half = copy.deepcopy(model).to(torch.bfloat16)
-
-    def search(decoder: Decoder, x: Input, net: HybridModel = model) -> Callable[[], Any]:
-        states = x.states.to(next(net.parameters()).dtype)
-        return lambda: decoder.decode(net, states, x.lengths, None, x.log_probs)
-
+    half = replace(recognizer, model=copy.deepcopy(recognizer.model).to(torch.bfloat16))
     for name, decoder in alone.items():
-        yield Candidate(f"ours: {name}", search(decoder, one), 1, repeats)
-    yield Candidate("ours: par, bfloat16", search(reference_par(beam), one, half), 1, repeats)
+        yield Candidate(f"ours: {name}", _search(recognizer, decoder, one), 1, repeats)
+    yield Candidate("ours: par, bfloat16", _search(half, reference_par(beam), one), 1, repeats)
     if many is None:
         return
-    batch = len(many.states)
     for name in ("greedy", "par", "par joint", "ar joint"):
-        yield Candidate(f"ours: {name}, batch", search(alone[name], many), batch, repeats)
-    yield Candidate("ours: par, bfloat16, batch", search(reference_par(beam), many, half), batch, repeats)
+        yield Candidate(f"ours: {name}, batch", _search(recognizer, alone[name], many), len(many), repeats)
+    yield Candidate("ours: par, bfloat16, batch", _search(half, reference_par(beam), many), len(many), repeats)
 
 
-def espnet_candidates(model: HybridModel, one: Input, beam: int, repeats: int) -> Iterator[Candidate]:
-    """ESPnet's searches, one utterance at a time; nothing where ``repeats`` is 0."""
-    if repeats <= 0:
+def _search(recognizer: Recognizer, decoder: Decoder, case: Case) -> Callable[[], Any]:
+    """The search alone, on states of the model's own precision."""
+    dtype = next(recognizer.model.parameters()).dtype
+    encoded = replace(case.encoded, states=case.encoded.states.to(dtype))
+    return lambda: recognizer.decode(decoder, encoded)
+
+
+def espnet_candidates(recognizer: Recognizer, one: Case, options: BenchOptions) -> Iterator[Candidate]:
+    """ESPnet's searches, one utterance at a time; nothing where ``espnet_repeats`` is 0."""
+    if options.espnet_repeats <= 0:
         return
-    states, log_probs = one.states[0], one.log_probs[0]
+    model, beam = recognizer.model, options.beam
+    par = reference_par(beam)
+    attention = AR(beam_size=beam, ctc_weight=0.0, maxlenratio=-one.tokens)
+    joint = replace(attention, ctc_weight=0.3)
     tasks: dict[str, Callable[[], Any]] = {
-        "par, driver mended": lambda: espnet_par(model, states, log_probs, 0.99, beam, STEPS),
-        "ar attention": lambda: espnet_ar(model, states, beam, 0.0, one.tokens),
-        "ar joint": lambda: espnet_ar(model, states, beam, 0.3, one.tokens),
+        "par, driver mended": lambda: espnet_par(model, one.encoded, par),
+        "ar attention": lambda: espnet_ar(model, one.encoded, attention),
+        "ar joint": lambda: espnet_ar(model, one.encoded, joint),
     }
     for name, task in tasks.items():
-        yield Candidate(f"espnet: {name}", task, 1, repeats)
+        yield Candidate(f"espnet: {name}", task, 1, options.espnet_repeats)
 
 
-def bare_candidates(model: HybridModel, one: Input, masks: int, beam: int, repeats: int) -> Iterator[Candidate]:
+def bare_candidates(recognizer: Recognizer, one: Case, options: BenchOptions) -> Iterator[Candidate]:
     """The matrix products of a PAR search of one utterance; on CPU only, where they bound it."""
-    frames, prefix, rows = one.states.size(1), one.tokens + 1, masks * beam
-    if one.states.device.type == "cpu":
-        linear = bare_products(model, 1, prefix, frames, rows, STEPS - 1, masks)
-        attention = bare_attention(model, prefix, frames, rows, STEPS - 1)
-        yield Candidate("bare products of par: linear layers", linear, 1, repeats)
-        yield Candidate("bare products of par: attention", attention, 1, repeats)
+    if recognizer.device.type != "cpu":
+        return
+    steps = int(reference_par(options.beam).max_seq_len) - 1
+    frames = one.encoded.states.size(1)
+    shape = SearchShape(one.tokens + 1, frames, one.masks, one.masks * options.beam, steps)
+    linear, attention = bare_products(recognizer.model, shape), bare_attention(recognizer.model, shape)
+    yield Candidate("bare products of par: linear layers", linear, 1, options.repeats)
+    yield Candidate("bare products of par: attention", attention, 1, options.repeats)
 
 
-def stage_candidates(model: HybridModel, x: Input, repeats: int) -> Iterator[Candidate]:
-    """What comes before every search."""
-    batch = len(x.states)
+def stage_candidates(recognizer: Recognizer, case: Case, options: BenchOptions) -> Iterator[Candidate]:
+    """What comes before every search, each stage alone."""
+    model, batch = recognizer.model, len(case)
     suffix = ", batch" if batch > 1 else ""
-    lengths = torch.full((batch,), x.speech.size(1), device=x.speech.device)
-    yield Candidate(f"encoder and front end{suffix}", lambda: model.encode(x.speech, lengths), batch, repeats)
-    yield Candidate(f"ctc head{suffix}", lambda: model.ctc_log_probs(x.states), batch, repeats)
+    stages: dict[str, Callable[[], Any]] = {
+        "encoder and front end": lambda: model.encode(case.speech, case.lengths),
+        "ctc head": lambda: model.ctc_log_probs(case.encoded.states),
+    }
+    for name, task in stages.items():
+        yield Candidate(f"{name}{suffix}", task, batch, options.repeats)

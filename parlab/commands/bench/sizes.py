@@ -1,17 +1,14 @@
-"""Models of known sizes with random weights, and drafts with exactly so many masks."""
+"""Models of known sizes with random weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from parlab.model.families.espnet_build import build_model
-from parlab.model.hybrid import HybridModel
-
-TOKENS_PER_SECOND = 4.0  # read English in pieces of a vocabulary of 5000
+from parlab.recognition.recognizer import Recognizer
+from parlab.text.tokenizer import Tokenizer
 
 
 def _conformer(width: int, blocks: int, decoder_blocks: int, units: int = 2048, heads: int = 4) -> dict[str, Any]:
@@ -80,46 +77,9 @@ def size_config(size: str) -> dict[str, Any]:
     }
 
 
-def random_model(size: str, seed: int = 0) -> HybridModel:
-    """A model of ``SIZES`` with random weights, in evaluation mode."""
+def random_recognizer(size: str, device: torch.device, seed: int = 0) -> Recognizer:
+    """A model of ``SIZES`` with random weights (the same on every device), in evaluation mode."""
     torch.manual_seed(seed)
-    return build_model(size_config(size)).eval().requires_grad_(False)
-
-
-@dataclass(frozen=True)
-class Input:
-    """Encoder output (B, T, D), lengths (B,) and posteriors (B, T, V) whose drafts have ``masks`` masked tokens each."""
-
-    states: Tensor
-    lengths: Tensor
-    log_probs: Tensor
-    speech: Tensor
-    tokens: int
-
-
-@torch.inference_mode()
-def make_input(model: HybridModel, seconds: float, masks: int, batch: int, seed: int = 0) -> Input:
-    """Noise of ``seconds``, encoded by the model; posteriors of our own, so that masks are single and evenly spread.
-
-    A confident token has probability 0.999, a masked one 0.5; each stands on one frame, blanks between.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    speech = torch.randn(batch, int(16000 * seconds), generator=generator) * 0.1
-    states, lengths = model.encode(speech, torch.full((batch,), speech.size(1)))
-    frames, vocabulary = states.size(1), model.vocab_size
-    count = max(int(TOKENS_PER_SECOND * seconds), 2 * masks + 1)
-    places = torch.linspace(1, frames - 2, count).long()
-    probabilities = torch.full((batch, frames, vocabulary), 1e-3 / vocabulary)
-    probabilities[..., 0] = 0.999
-    ids = torch.randint(2, vocabulary - 1, (batch, count), generator=generator)
-    for i in range(1, count):  # neighbours differ, so that no run merges
-        same = ids[:, i] == ids[:, i - 1]
-        ids[:, i] = torch.where(same, (ids[:, i] + 1).clamp(max=vocabulary - 2), ids[:, i])
-    masked = set(torch.linspace(1, count - 2, masks).long().tolist()) if masks else set()
-    rows = torch.arange(batch)
-    for i, place in enumerate(places.tolist()):
-        sure = 0.5 if i in masked else 0.999
-        probabilities[:, place, 0] = (1 - sure) / 2
-        probabilities[rows, place, ids[:, i]] = sure
-    log_probs = torch.log(probabilities / probabilities.sum(-1, keepdim=True))
-    return Input(states, lengths, log_probs, speech, count)
+    config = size_config(size)
+    model = build_model(config).eval().requires_grad_(False).to(device)
+    return Recognizer(model, Tokenizer(config["token_list"], "word"), device)

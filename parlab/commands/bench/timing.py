@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,13 +38,30 @@ def median(values: list[float]) -> float:
     return statistics.median(values) if values else 0.0
 
 
-def bare_products(
-    model: HybridModel, batch: int, prefix: int, frames: int, rows: int, steps: int, first: int
-) -> Callable[[], None]:
+@dataclass(frozen=True)
+class SearchShape:
+    """Sizes of a PAR search of one utterance.
+
+    Attributes:
+        prefix: tokens of the draft with its prompt.
+        frames: encoder frames.
+        segments: rows of the first step, which the pass over the draft gives.
+        rows: rows of each later step, segments x beam.
+        steps: later steps.
+    """
+
+    prefix: int
+    frames: int
+    segments: int
+    rows: int
+    steps: int
+
+
+def bare_products(model: HybridModel, shape: SearchShape) -> Callable[[], None]:
     """The matrix products that a PAR search cannot do without, and nothing else.
 
-    One pass over the draft (``batch`` x ``prefix`` places and the projection of ``frames``), the first step's vocabulary
-    projection (``first`` rows), and ``steps`` steps of ``rows`` rows through every layer and the vocabulary.
+    One pass over the draft (its tokens, and the projection of the frames), the first step's vocabulary projection, and the
+    later steps of all rows through every layer and the vocabulary.
     """
     decoder: Any = model.decoder
     layer = decoder.decoders[0]
@@ -58,38 +76,38 @@ def bare_products(
             for weight in block:
                 torch.nn.functional.linear(wide if weight.size(1) == units else x, weight)
 
-    inputs = {n: (torch.randn(n, width), torch.randn(n, units)) for n in {batch * prefix, rows, first}}
-    memory = torch.randn(batch * frames, width)
+    inputs = {n: (torch.randn(n, width), torch.randn(n, units)) for n in {shape.prefix, shape.rows, shape.segments}}
+    memory = torch.randn(shape.frames, width)
 
     def run() -> None:
         for weight in cross:
             torch.nn.functional.linear(memory, weight)
-        stack(*inputs[batch * prefix])
-        torch.nn.functional.linear(inputs[first][0], output)
-        for _ in range(steps):
-            stack(*inputs[rows])
-            torch.nn.functional.linear(inputs[rows][0], output)
+        stack(*inputs[shape.prefix])
+        torch.nn.functional.linear(inputs[shape.segments][0], output)
+        for _ in range(shape.steps):
+            stack(*inputs[shape.rows])
+            torch.nn.functional.linear(inputs[shape.rows][0], output)
 
     return run
 
 
-def bare_attention(model: HybridModel, prefix: int, frames: int, rows: int, steps: int) -> Callable[[], None]:
+def bare_attention(model: HybridModel, shape: SearchShape) -> Callable[[], None]:
     """The matrix products of attention in the same search, without softmax: queries with keys, weights with values.
 
-    One pass of ``prefix`` places over themselves and over ``frames``; ``steps`` steps of ``rows`` rows over both.
+    One pass of the draft's tokens over themselves and over the frames; the later steps of all rows over both.
     """
     decoder: Any = model.decoder
     blocks, heads = len(decoder.decoders), decoder.decoders[0].self_attn.h
     size = decoder.decoders[0].size // heads
-    keys = {n: torch.randn(heads, n, size) for n in {prefix, frames}}
-    queries = {n: torch.randn(heads, n, size) for n in {prefix, rows}}
+    keys = {n: torch.randn(heads, n, size) for n in {shape.prefix, shape.frames}}
+    queries = {n: torch.randn(heads, n, size) for n in {shape.prefix, shape.rows}}
 
     def attend(count: int) -> None:
-        for seen in (prefix, frames):
+        for seen in (shape.prefix, shape.frames):
             torch.bmm(torch.bmm(queries[count], keys[seen].transpose(1, 2)), keys[seen])
 
     def run() -> None:
-        for count in (prefix, *[rows] * steps):
+        for count in (shape.prefix, *[shape.rows] * shape.steps):
             for _ in range(blocks):
                 attend(count)
 

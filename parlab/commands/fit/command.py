@@ -18,7 +18,7 @@ from parlab.commands.fit.callbacks import BestCheckpoints, CleanStop, EpochLine,
 from parlab.options.compose import expand
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
-from parlab.tracking.runs import MODES, resolve_mode, start_run
+from parlab.tracking.runs import MODES, RunOptions, resolve_mode, start_run
 
 NO_EARLY_STOPPING = 1_000_000
 
@@ -85,7 +85,8 @@ class FitCLI(LightningCLI):
             folder.mkdir(parents=True, exist_ok=True)
             run: Any = None  # the other ranks log nothing
             if not getattr(rank_zero_only, "rank", 0):
-                run = start_run(self.config.wandb, self.config.project, folder, job_type="fit", name=folder.name)
+                options = RunOptions(self.config.wandb, self.config.project, folder)
+                run = start_run(options, job_type="fit", name=folder.name)
             loggers.append(WandbLogger(experiment=run, save_dir=folder, project=self.config.project))
             for name in ("dev/wer", "dev/cer", "dev/loss") if run is not None else ():
                 run.define_metric(name, step_metric="trainer/global_step", summary="min")
