@@ -108,3 +108,7 @@ def test_a_reader_that_leaves_is_no_defect() -> None:
     process.stdout.close()
     assert process.wait(60) == 141
     assert process.stderr.read() == b""
+
+
+def test_importing_main_does_nothing() -> None:
+    subprocess.run([sys.executable, "-c", "import parlab.__main__"], cwd=ROOT, check=True, timeout=60)

@@ -133,6 +133,7 @@ def test_examples_show_what_par_changed() -> None:
     assert "D -> B" in shown
 
 
+@pytest.mark.slow  # six processes start
 def test_the_whole_demo_on_a_tiny_model(
     tmp_path: Path, network: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
