@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from parlab.decode import DECODERS, PAR, Decoder
 from parlab.errors import UserError, nearest
+from parlab.options.resources import resolve_config
 
 REFERENCE = "reference"  # not an option of PAR, but a name for several of its options
 
@@ -162,6 +163,7 @@ def name_decoders_in_files(argv: Sequence[str]) -> tuple[list[str], type[Decoder
 
 def _name_in_file(file: str) -> tuple[str, type[Decoder] | None]:
     """The file's content as YAML text where its decoder goes by its name, else the file as it is; and its decoder."""
+    file = resolve_config(file)
     try:
         content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
