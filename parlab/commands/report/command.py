@@ -8,7 +8,7 @@ from pathlib import Path
 from parlab.commands.report.contents import Report, read_report
 from parlab.commands.report.page import TITLE, check_audio, write_page
 from parlab.commands.report.tables import summary
-from parlab.options.arguments import Parser
+from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
 from parlab.predictions.prediction import Prediction
 from parlab.tracking.runs import MODES, RunOptions, log_report
