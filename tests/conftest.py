@@ -153,14 +153,14 @@ def parse_wandb(data: bytes) -> list[Any]:
     """Protocol buffers in LevelDB's log format (blocks of 32 KiB)."""
     from wandb.proto import wandb_internal_pb2
 
-    place, parts, records = 7, b"", []
-    while place + 7 <= len(data):
-        if 32768 - place % 32768 < 7:  # the rest of a block is padding
-            place += 32768 - place % 32768
+    offset, parts, records = 7, b"", []
+    while offset + 7 <= len(data):
+        if 32768 - offset % 32768 < 7:  # the rest of a block is padding
+            offset += 32768 - offset % 32768
             continue
-        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        parts += data[place + 7 : place + 7 + length]
-        place += 7 + length
+        length, kind = int.from_bytes(data[offset + 4 : offset + 6], "little"), data[offset + 6]
+        parts += data[offset + 7 : offset + 7 + length]
+        offset += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
             records.append(wandb_internal_pb2.Record.FromString(parts))
             parts = b""

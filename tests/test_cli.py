@@ -1,4 +1,4 @@
-"""The command line: help, exit statuses, how fast it answers."""
+"""The command line: help, exit statuses, the time to an answer."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def quickest(*arguments: str) -> float:
 
 def test_help_is_quick_and_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in cli.COMMANDS)
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in cli.COMMANDS)
     assert quickest("-m", "parlab", "--help") < 3
 
 
