@@ -1,7 +1,10 @@
 """``python -m parlab COMMAND``."""
 
+from __future__ import annotations
+
 import sys
 
 from parlab.cli import main
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The commands: one dict from name to function, each imported when it is called."""
+"""The command line: one dict from command to function, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command (``sys.argv`` by default, as the ``parlab`` script does); bad input is told in one sentence.
+    """Run a command (``sys.argv`` by default, as the ``parlab`` script does); bad input gets one sentence.
 
     Returns the exit status: 2 after bad input, 130 after Ctrl-C.
     """
@@ -64,10 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except Exception as error:
         # jsonargparse and Lightning wrap what a constructor raised; the user is meant to see the sentence inside.
-        told = _user_error(error)
-        if told is None:
+        found = _user_error(error)
+        if found is None:
             raise
-        print(f"parlab: {told}", file=sys.stderr)
+        print(f"parlab: {found}", file=sys.stderr)
         return 2
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):

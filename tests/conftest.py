@@ -17,7 +17,7 @@ import yaml
 from parlab.model.folder import write_model
 from parlab.text.tokenizer import Tokenizer
 from tests.helpers import SENTENCES, manifest, noise
-from tests.models import tiny_model
+from tests.models import tiny_model, tiny_network
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,38 +69,6 @@ def write_corpus(folder: Path, count: int, seed: int = 0) -> Path:
         lines.append(json.dumps(entry))
     (folder / "data.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / "data.jsonl"
-
-
-def tiny_network() -> dict[str, Any]:
-    """An ESPnet configuration of about 13,000 parameters, with dropout, SpecAugment and batch norm."""
-    return {
-        "frontend_conf": {"fs": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160, "n_mels": 20},
-        "specaug": "specaug",
-        "specaug_conf": {
-            "apply_time_warp": False,
-            "freq_mask_width_range": [0, 4],
-            "num_freq_mask": 1,
-            "time_mask_width_ratio_range": [0.0, 0.05],
-            "num_time_mask": 1,
-        },
-        "normalize": "global_mvn",
-        "encoder": "conformer",
-        "encoder_conf": {
-            "output_size": 16,
-            "attention_heads": 2,
-            "linear_units": 32,
-            "num_blocks": 1,
-            "input_layer": "conv2d",
-            "macaron_style": True,
-            "rel_pos_type": "latest",
-            "pos_enc_layer_type": "rel_pos",
-            "selfattention_layer_type": "rel_selfattn",
-            "cnn_module_kernel": 7,
-        },
-        "decoder": "transformer",
-        "decoder_conf": {"attention_heads": 2, "linear_units": 32, "num_blocks": 1},
-        "model_conf": {"ctc_weight": 0.5, "lsm_weight": 0.1},
-    }
 
 
 @pytest.fixture
@@ -185,14 +153,14 @@ def parse_wandb(data: bytes) -> list[Any]:
     """Protocol buffers in LevelDB's log format (blocks of 32 KiB)."""
     from wandb.proto import wandb_internal_pb2
 
-    place, parts, records = 7, b"", []
-    while place + 7 <= len(data):
-        if 32768 - place % 32768 < 7:  # the rest of a block is padding
-            place += 32768 - place % 32768
+    offset, parts, records = 7, b"", []
+    while offset + 7 <= len(data):
+        if 32768 - offset % 32768 < 7:  # the rest of a block is padding
+            offset += 32768 - offset % 32768
             continue
-        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        parts += data[place + 7 : place + 7 + length]
-        place += 7 + length
+        length, kind = int.from_bytes(data[offset + 4 : offset + 6], "little"), data[offset + 6]
+        parts += data[offset + 7 : offset + 7 + length]
+        offset += 7 + length
         if kind in (1, 4):  # a whole record, or the last part of one
             records.append(wandb_internal_pb2.Record.FromString(parts))
             parts = b""

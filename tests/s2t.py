@@ -1,4 +1,4 @@
-"""Tiny S2T (OWSM) models, made with ESPnet's own classes and laid out as the hub's cache is."""
+"""ESPnet's own S2T models on our weights, and models laid out as the hub's cache is."""
 
 from __future__ import annotations
 
@@ -10,115 +10,8 @@ import torch
 import yaml
 
 from parlab.model.families.espnet import load, log_mel, task_model_class
-from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
-from parlab.text.tokenizer import Tokenizer, build_tokenizer
-
-SENTENCES = [
-    "the cat sat on the mat and looked at the moon",
-    "a dog ran over the hill to find another dog",
-    "many words make a sentence that some people read",
-    "we went home when the rain began to fall again",
-]
-WINDOW = 2.0  # seconds, for the 30 of the real ones
-STEP = 0.1
-TIMES = [f"<{i * STEP:.2f}>" for i in range(round(WINDOW / STEP) + 1)]
-SYMBOLS = [
-    "<blank>",
-    "<unk>",
-    "<na>",
-    "<nospeech>",
-    "<deu>",
-    "<eng>",
-    "<fra>",
-    "<nolang>",
-    "<asr>",
-    "<st_deu>",
-    "<st_eng>",
-]
-
-
-def s2t_tokenizer(folder: Path) -> Tokenizer:
-    """Sentencepiece pieces between OWSM's symbols."""
-    pieces = build_tokenizer(SENTENCES, "bpe", folder, vocab_size=44)
-    own = [t for t in pieces.token_list if not t.startswith("<")]
-    tokens = [*SYMBOLS, "<notimestamps>", *TIMES, *own, "<sos>", "<eos>", "<sop>"]
-    return Tokenizer(tokens, "bpe", folder / "bpe.model")
-
-
-def s2t_config(tokenizer: Tokenizer, kind: str = "s2t", **changes: Any) -> dict[str, Any]:
-    """ESPnet's configuration of an E-Branchformer with a transformer decoder (or an OWSM-CTC encoder)."""
-    encoder = {
-        "output_size": 32,
-        "attention_heads": 4,
-        "num_blocks": 3,
-        "input_layer": "conv2d",
-        "cgmlp_linear_units": 64,
-        "cgmlp_conv_kernel": 7,
-        "linear_units": 64,
-        "use_ffn": True,
-        "macaron_ffn": True,
-        "attention_layer_type": "rel_selfattn",
-        "pos_enc_layer_type": "rel_pos",
-        "rel_pos_type": "latest",
-        "merge_conv_kernel": 7,
-        "dropout_rate": 0.0,
-        "positional_dropout_rate": 0.0,
-    }
-    config: dict[str, Any] = {
-        "token_list": list(tokenizer.token_list),
-        "token_type": "bpe",
-        "bpemodel": str(tokenizer.model_file),
-        "frontend_conf": {"n_fft": 512, "hop_length": 160, "win_length": 400, "n_mels": 40},
-        "normalize": "utterance_mvn",
-        "encoder": "e_branchformer",
-        "encoder_conf": encoder,
-        "decoder": "transformer",
-        "decoder_conf": {"attention_heads": 4, "linear_units": 64, "num_blocks": 2, "dropout_rate": 0.0},
-        "model_conf": {"ctc_weight": 0.3, "lsm_weight": 0.1, "length_normalized_loss": False},
-        "preprocessor_conf": {
-            "fs": 16000,
-            "speech_length": WINDOW,
-            "speech_resolution": STEP,
-            "notime_symbol": "<notimestamps>",
-            "first_time_symbol": TIMES[0],
-            "last_time_symbol": TIMES[-1],
-        },
-    }
-    if kind == "s2t_ctc":
-        config |= {
-            "encoder": "e_branchformer_ctc",
-            "promptencoder": "transformer",
-            "model_conf": {"interctc_weight": 0.5},
-        }
-        config["encoder_conf"] = {
-            **encoder,
-            "input_layer": "conv2d8",  # takes a prompt, which conv2d does not
-            "interctc_layer_idx": [1],
-            "interctc_use_conditioning": True,
-            "use_cross_attention": [False, True, False],
-        }
-        small = {"output_size": 16, "attention_heads": 4, "linear_units": 32, "num_blocks": 1}
-        config["promptencoder_conf"] = {**small, "dropout_rate": 0.0, "positional_dropout_rate": 0.0}
-        del config["decoder"], config["decoder_conf"], config["preprocessor_conf"]
-    for key, value in changes.items():
-        config[key] = (
-            {**config[key], **value} if isinstance(value, dict) and isinstance(config.get(key), dict) else value
-        )
-    return config
-
-
-def s2t_model(
-    tokenizer: Tokenizer, kind: str = "s2t", seed: int = 0, sharpness: float = 3.0, **changes: Any
-) -> HybridModel:
-    """A random model in evaluation mode."""
-    torch.manual_seed(seed)
-    model = build_model(s2t_config(tokenizer, kind, **changes)).eval()
-    with torch.no_grad():
-        for layer in (model.decoder and model.decoder.output_layer, model.ctc and model.ctc.ctc_lo):
-            if layer is not None:
-                layer.weight.mul_(sharpness)
-    return model.requires_grad_(False)
+from parlab.text.tokenizer import Tokenizer
 
 
 class FrontEnd(load("espnet2.asr.frontend.abs_frontend", "AbsFrontend")):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The command line: help, exit statuses, how fast it answers."""
+"""The command line: help, exit statuses, the time to an answer."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def quickest(*arguments: str) -> float:
 
 def test_help_is_quick_and_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in cli.COMMANDS)
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in cli.COMMANDS)
     assert quickest("-m", "parlab", "--help") < 3
 
 
@@ -108,3 +108,7 @@ def test_a_reader_that_leaves_is_no_defect() -> None:
     process.stdout.close()
     assert process.wait(60) == 141
     assert process.stderr.read() == b""
+
+
+def test_importing_main_does_nothing() -> None:
+    subprocess.run([sys.executable, "-c", "import parlab.__main__"], cwd=ROOT, check=True, timeout=60)

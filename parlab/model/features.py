@@ -101,7 +101,6 @@ class GlobalMVN(nn.Module):
     are float32 from the start and never change.
     """
 
-    # The parameters are those of ESPnet's normalize_conf, by their names.
     def __init__(
         self,
         stats_file: str | Path | None = None,

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from parlab.errors import UserError
+from parlab.options.resources import find_config
 
 # Free dictionaries: ``--model.network.encoder_conf.num_blocks 4`` changes one entry and keeps the others.
 FREE = ("model.network", "model.tokenizer")
@@ -34,14 +35,20 @@ def expand(argv: Sequence[str], free: Sequence[str] = FREE) -> list[str]:
         return list(argv)
     merged: Any = OmegaConf.create({})
     for file in files:
-        merged = OmegaConf.merge(merged, read(file))
+        merged = OmegaConf.merge(merged, read(find_config(file)))
     for name, value in inside:
         OmegaConf.update(merged, name, _value(name, value), force_add=True)
     return ["--config", OmegaConf.to_yaml(merged, resolve=False), *rest]
 
 
 def read(file: str | Path, seen: tuple[Path, ...] = ()) -> Any:
-    """A YAML file, over those that its ``include`` names (paths relative to the file, later ones win)."""
+    """A YAML file, over those that its ``include`` names: paths relative to the file, or shipped configurations.
+
+    Later files win.
+
+    Raises:
+        UserError: a file cannot be read, is no mapping, or includes itself.
+    """
     from omegaconf import OmegaConf
 
     path = Path(file).expanduser()
@@ -60,7 +67,7 @@ def read(file: str | Path, seen: tuple[Path, ...] = ()) -> Any:
     parts = content.pop("include", [])
     merged: Any = OmegaConf.create({})
     for part in [parts] if isinstance(parts, str) else parts:
-        merged = OmegaConf.merge(merged, read(path.parent / part, (*seen, path.resolve())))
+        merged = OmegaConf.merge(merged, read(find_config(part, path.parent), (*seen, path.resolve())))
     return OmegaConf.merge(merged, OmegaConf.create(content))
 
 

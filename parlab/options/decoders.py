@@ -14,6 +14,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from parlab.decode import DECODERS, PAR, Decoder
 from parlab.errors import UserError, nearest
+from parlab.options.resources import resolve_config
 
 REFERENCE = "reference"  # not an option of PAR, but a name for several of its options
 
@@ -166,6 +167,7 @@ def _name_in_file(file: str) -> tuple[str, type[Decoder] | None]:
     Args:
         file: a path, or YAML text.
     """
+    file = resolve_config(file)
     try:
         text = file if "\n" in file else Path(file).read_text(encoding="utf-8")
         content = yaml.safe_load(text)

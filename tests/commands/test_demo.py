@@ -1,37 +1,48 @@
-"""The demo's parts; the whole of it is `make demo`."""
+"""The demo's parts, and the whole of it on a tiny model; `make demo` runs it on the shipped one."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from parlab.cli import main
 from parlab.commands.demo import command as demo
+from parlab.commands.demo import corpus
+from parlab.commands.demo.shown import examples
+from parlab.commands.demo.steps import Stopped, run_command
 from parlab.data.sources import read_data
 from parlab.errors import UserError
+from parlab.model.families.espnet_build import build_model
+from parlab.model.folder import write_model
+from parlab.options import resources
+from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.synth.corpus import speakers_of
+from parlab.text.tokenizer import Tokenizer
 
 
 def test_data_are_made_with_the_real_code(tmp_path: Path) -> None:
-    manifests = demo.make_data(tmp_path, 0.01, 0, Console(quiet=True))
+    manifests = corpus.make_data(tmp_path, 0.01, 0, Console(quiet=True))
     found = {part: read_data(path) for part, path in manifests.items()}
     assert {part: len(utterances) for part, utterances in found.items()} == {"train": 6, "dev": 4, "test": 4}
     assert len({u.text for utterances in found.values() for u in utterances}) == 14  # no sentence is made twice
 
 
-def test_variants_of_the_parts_are_disjoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from parlab.synth import corpus as synth
-
-    given = []
-    monkeypatch.setattr(synth, "write_corpus", lambda recipe, *args, **kwargs: given.append(recipe) or tmp_path)
-    demo.make_data(tmp_path, 1.0, 3, Console(quiet=True))
+def test_variants_of_the_parts_are_disjoint() -> None:
+    given = list(corpus.recipes(3).values())
     variants = [set(recipe.variants) for recipe in given]
-    assert [len(v) for v in variants] == [voices for _, voices, _ in demo._CORPUS.values()]
+    assert [len(v) for v in variants] == [voices for _, voices, _ in corpus.PARTS.values()]
     assert sum(map(len, variants)) == len(set.union(*variants))
-    assert all({s.voice.variant for s in synth.speakers_of(recipe)} == set(recipe.variants) for recipe in given)
+    assert all({s.voice.variant for s in speakers_of(recipe)} == set(recipe.variants) for recipe in given)
 
 
 def test_an_earlier_demo_is_removed_and_nothing_else(tmp_path: Path) -> None:
@@ -49,38 +60,83 @@ def test_an_earlier_demo_is_removed_and_nothing_else(tmp_path: Path) -> None:
     assert (other / "data").exists()
 
 
-def test_no_model_is_told_in_one_sentence(
+def test_no_model_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "SHIPPED_MODEL", tmp_path / "none")
-    assert main(["demo", "--out", str(tmp_path / "out"), "--model", str(tmp_path / "none")]) == 2
+    monkeypatch.setattr(resources, "PACKAGE", tmp_path / "parlab")
+    assert main(["demo", "--out", str(tmp_path / "out")]) == 2
     assert "expected the one that parlab ships" in capsys.readouterr().err
 
 
-def test_examples_show_what_par_changed(tmp_path: Path) -> None:
-    same = {"text": "A", "ref": "A", "segments": [{"draft": [1], "fill": [1]}]}
+def test_a_command_that_fails_ends_the_demo_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(corpus, "PARTS", dict.fromkeys(("train", "dev", "test"), (4, 2, 2)))
+    arguments = ["--out", str(tmp_path / "out"), "--model", str(tmp_path / "nowhere"), "--size", "0.1"]
+    assert main(["demo", *arguments]) == 2
+    shown = capfd.readouterr()
+    assert "no model at" in shown.err and "ended with status 2" in shown.err
+    assert "$ python -m parlab predict --model" in shown.out
+
+
+def test_commands_are_shown_with_short_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(demo.__file__).parents[3]))
+    console = Console(record=True, quiet=False, width=200)
+    run_command(console, "slurm", "--name", "two words", "--", "fit", "--config", tmp_path / "fit.yaml")
+    shown = console.export_text()
+    assert "$ python -m parlab slurm --name 'two words' -- fit --config fit.yaml" in shown
+    with pytest.raises(Stopped) as stop:
+        run_command(console, "predcit")
+    assert stop.value.status == 2
+
+
+CHILD = """
+import signal, sys
+from rich.console import Console
+from parlab.commands.demo import steps
+code = "import signal, sys; print('up', flush=True); signal.sigwait([signal.SIGTERM, signal.SIGINT]); sys.exit(7)"
+ready = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGINT]);"
+print(steps._wait([sys.executable, "-c", ready + code]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_command_and_its_status_comes_back(signum: signal.Signals) -> None:
+    root = Path(demo.__file__).parents[3]
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD], cwd=root, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        time.sleep(0.3)
+        if signum == signal.SIGINT:
+            os.killpg(process.pid, signum)  # as the terminal does
+        else:
+            process.send_signal(signum)
+        assert process.stdout.readline() == "7\n"
+        assert process.wait(20) == 0
+
+
+def test_examples_show_what_par_changed() -> None:
+    same = {"id": "a", "text": "A", "ref": "A", "segments": [{"start": 0, "end": 1, "draft": [1], "fill": [1]}]}
     changed = {
+        "id": "b",
         "text": "CALL B",
         "ref": "CALL B",
-        "segments": [{"draft": [1], "fill": [2], "draft_text": ["▁D"], "fill_text": ["▁B"]}],
+        "token_text": ["▁CALL", "▁B"],
+        "segments": [{"start": 1, "end": 2, "draft": [1], "fill": [2], "draft_text": ["▁D"], "fill_text": ["▁B"]}],
     }
-    path = tmp_path / "hypotheses.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in (same, changed)), encoding="utf-8")
-    shown = "\n".join(str(line) for line in demo.examples(path))
+    same["token_text"] = ["▁A"]
+    shown = "\n".join(str(line) for line in examples([UtteranceRecord.from_json(r) for r in (same, changed)]))
     assert shown.count("reference") == 1
     assert "D -> B" in shown
 
 
+@pytest.mark.slow  # six processes start
 def test_the_whole_demo_on_a_tiny_model(
     tmp_path: Path, network: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("parlab.commands.report", reason="the report is not built yet")
-    import torch
-
-    from parlab.model.families.espnet_build import build_model
-    from parlab.model.folder import write_model
-    from parlab.text.tokenizer import Tokenizer
-
     torch.manual_seed(0)
     tokens = ["<blank>", "<unk>", "<space>", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ", "<sos/eos>"]
     config = {**network, "normalize": "utterance_mvn", "token_list": tokens, "token_type": "char"}

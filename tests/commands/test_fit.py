@@ -275,10 +275,10 @@ def test_ctrl_c_of_a_process(fit_config: Path, tmp_path: Path) -> None:
         (["--model.init", "nowhere"], "no model at nowhere"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(fit_config: Path, options: list[str], sentence: str, capfd: Any) -> None:
+def test_bad_input_gets_one_sentence(fit_config: Path, options: list[str], sentence: str, capfd: Any) -> None:
     assert main(["fit", "--config", str(fit_config), *options]) == 2
-    told = capfd.readouterr().err.strip().splitlines()[-1]
-    assert told.startswith("parlab: ") and sentence in told, told
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("parlab: ") and sentence in last, last
 
 
 def test_a_misspelt_key_of_a_file(fit_config: Path, capfd: Any) -> None:

@@ -15,24 +15,24 @@ def net() -> nn.Module:
 
 
 def test_warmup_is_linear_and_then_follows_the_decay() -> None:
-    how = Optimization(warmup_steps=10, decay="cosine", final=0.1)
-    assert [how.factor(step, 0.0) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
-    assert [how.factor(100, p) for p in (0.0, 0.5, 1.0, 2.0)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
+    options = Optimization(warmup_steps=10, decay="cosine", final=0.1)
+    assert [options.factor(step, 0.0) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert [options.factor(100, p) for p in (0.0, 0.5, 1.0, 2.0)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
     assert Optimization(warmup_steps=0, decay="linear", final=0.2).factor(5, 0.25) == pytest.approx(0.8)
     assert Optimization(warmup_steps=0, decay="constant").factor(5, 0.9) == 1.0
 
 
 def test_inverse_square_root_meets_the_warmup() -> None:
-    how = Optimization(warmup_steps=100, decay="inverse_sqrt")
-    assert how.factor(99, 0.0) == pytest.approx(1.0)
-    assert how.factor(399, 0.5) == pytest.approx(0.5)
-    assert how.factor(49, 0.5) == pytest.approx(0.5)
+    options = Optimization(warmup_steps=100, decay="inverse_sqrt")
+    assert options.factor(99, 0.0) == pytest.approx(1.0)
+    assert options.factor(399, 0.5) == pytest.approx(0.5)
+    assert options.factor(49, 0.5) == pytest.approx(0.5)
 
 
 def test_groups_by_learning_rate_and_weight_decay() -> None:
     model = net()
-    how = Optimization(lr=1.0, weight_decay=0.1, lr_scale={"encoder.0.*": 0.5, "encoder.*": 0.25})
-    groups = make_optimizer(model, how).param_groups
+    options = Optimization(lr=1.0, weight_decay=0.1, lr_scale={"encoder.0.*": 0.5, "encoder.*": 0.25})
+    groups = make_optimizer(model, options).param_groups
     found = {(g["lr"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in groups}
     # Two matrices decay; biases and norms do not. The first pattern that matches counts.
     assert found == {(0.5, 0.1): 4, (0.5, 0.0): 2, (0.25, 0.0): 4, (1.0, 0.1): 6, (1.0, 0.0): 3}

@@ -126,8 +126,8 @@ def test_bad_audio(kind: str, message: str, tmp_path: Path) -> None:
     path = write_bad(kind, tmp_path)
     with pytest.raises(UserError, match=message) as error:
         load_audio(path, RATE)
-    told = str(error.value)
-    assert "\n" not in told and ";" in told and str(path) in told
+    message = str(error.value)
+    assert "\n" not in message and ";" in message and str(path) in message
 
 
 def test_a_wav_written_to_a_pipe_is_fine(tmp_path: Path) -> None:

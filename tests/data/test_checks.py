@@ -58,10 +58,10 @@ def test_durations_from_headers(utterances: list[Utterance]) -> None:
     unknown = [replace(u, duration=None) for u in utterances]
     assert with_durations(unknown) == utterances
     assert with_durations([replace(unknown[2], start=0.5)])[0].duration == 2.5
-    told = [replace(utterances[0], duration=0.7, audio=Path("absent.wav"))]
-    assert with_durations(told) == told  # what the manifest says is not looked up
+    known = [replace(utterances[0], duration=0.7, audio=Path("absent.wav"))]
+    assert with_durations(known) == known  # what the manifest says is not looked up
     with pytest.raises(UserError, match="is missing"):
-        with_durations([replace(told[0], duration=None)])
+        with_durations([replace(known[0], duration=None)])
 
 
 def test_shorter_than_the_manifest_says(utterances: list[Utterance]) -> None:

@@ -53,9 +53,9 @@ def test_relative_paths_near_before_far(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     assert read_data(folder)[0].audio == folder / "1.wav"  # nowhere: found missing when it is loaded
-    for place in (Path("1.wav"), tmp_path / "corpus" / "1.wav", folder / "1.wav"):
-        place.write_bytes(b"x")
-        assert read_data(folder)[0].audio.samefile(place)
+    for path in (Path("1.wav"), tmp_path / "corpus" / "1.wav", folder / "1.wav"):
+        path.write_bytes(b"x")
+        assert read_data(folder)[0].audio.samefile(path)
 
 
 def test_segments(tmp_path: Path) -> None:

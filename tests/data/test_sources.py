@@ -1,4 +1,4 @@
-"""Manifests, audio files, folders and lists of them; every mistake is told with its place."""
+"""Manifests, audio files, folders and lists of them; every mistake is an error that names its line."""
 
 from __future__ import annotations
 

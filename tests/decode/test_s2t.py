@@ -14,9 +14,8 @@ from parlab.model.families.espnet import load, search_class
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.prompting import Prompting, PromptOptions, identify_languages
 from parlab.text.tokenizer import Tokenizer
-from tests.models import encoded
+from tests.models import TIMES, encoded, s2t_model, s2t_tokenizer
 from tests.reference.par import decode as reference
-from tests.s2t import TIMES, s2t_model, s2t_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,14 @@ import torch
 import yaml
 
 from parlab.errors import UserError
-from parlab.model.families.espnet import load, log_mel, task_model_class
+from parlab.model.families.espnet import load, task_model_class
 from parlab.model.families.espnet_build import build_model
 from parlab.model.families.espnet_folder import find_files
 from parlab.model.folder import read_model, write_model
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer, build_tokenizer
 from tests.models import tiny_config, tiny_model
+from tests.s2t import FrontEnd
 
 
 @pytest.fixture
@@ -47,22 +48,6 @@ def test_espnet_itself_loads_what_we_write(normalize: str, tmp_path: Path, monke
     folder = write_model(model, Tokenizer(model.token_list, "char"), tmp_path / "m")
     monkeypatch.chdir(folder)  # ESPnet takes paths of a config as they stand
     config = yaml.safe_load(Path("config.yaml").read_text())
-
-    class FrontEnd(load("espnet2.asr.frontend.abs_frontend", "AbsFrontend")):  # type: ignore[misc]
-        """ESPnet's DefaultFrontend less torch_complex: torch.stft as its Stft layer calls it, then its LogMel."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.logmel = log_mel(fs=16000, n_fft=512, n_mels=40)
-
-        def output_size(self) -> int:
-            return 40
-
-        def forward(self, speech, lengths):  # type: ignore[no-untyped-def]
-            window = torch.hann_window(400)
-            spectrum = torch.stft(speech, 512, 160, 400, window, center=True, return_complex=True)
-            frames = lengths // 160 + 1
-            return self.logmel(spectrum.abs().square().transpose(1, 2), frames)
 
     normal = {
         "global_mvn": ("espnet2.layers.global_mvn", "GlobalMVN"),

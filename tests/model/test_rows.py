@@ -57,7 +57,7 @@ def test_scaled_positions() -> None:
 @pytest.mark.parametrize("conf", VARIANTS)
 @pytest.mark.parametrize("owners", [[0, 0, 1, 2], [0, 1, 2], [1, 1, 1], [2]])
 def test_steps_equal_a_pass(conf: dict, owners: list[int]) -> None:
-    """Rows that start at different places of shared prefixes, stepped with caches, say what a whole pass says."""
+    """Rows that start at different indices of shared prefixes, stepped with caches, say what a whole pass says."""
     model = tiny_model(0, decoder_conf=conf)
     states, lengths, tokens = batch()
     rows = model.rows
@@ -68,9 +68,9 @@ def test_steps_equal_a_pass(conf: dict, owners: list[int]) -> None:
     layout = RowLayout.of(owner, starts, 3)
     suffix = None
     for step in range(4):
-        place = starts + step
-        got, suffix = rows.step(tokens[owner, place], layout, cross, prefix, suffix)
-        torch.testing.assert_close(got, hidden[owner, place], atol=1e-4, rtol=1e-4)
+        index = starts + step
+        got, suffix = rows.step(tokens[owner, index], layout, cross, prefix, suffix)
+        torch.testing.assert_close(got, hidden[owner, index], atol=1e-4, rtol=1e-4)
 
 
 def test_copies_share_the_cross_cache() -> None:

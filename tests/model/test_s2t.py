@@ -11,7 +11,8 @@ import parlab
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
-from tests.s2t import TIMES, WINDOW, espnets_own, fill_cache, s2t_config, s2t_model, s2t_tokenizer
+from tests.models import TIMES, WINDOW, s2t_config, s2t_model, s2t_tokenizer
+from tests.s2t import espnets_own, fill_cache
 
 RATE = 16000
 

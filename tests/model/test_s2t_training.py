@@ -17,7 +17,8 @@ from parlab.model.lora import LoRA, add_lora, merge_lora, without_lora
 from parlab.text.padding import pad_tokens
 from parlab.text.targets import Targets
 from parlab.text.tokenizer import Tokenizer
-from tests.s2t import espnets_own, s2t_config, s2t_model, s2t_tokenizer
+from tests.models import s2t_config, s2t_model, s2t_tokenizer
+from tests.s2t import espnets_own
 
 RATE = 16000
 

@@ -14,7 +14,9 @@ import torch
 
 from parlab.cli import main
 from parlab.model.folder import read_model, write_model
-from tests.s2t import SENTENCES, espnets_own, fill_cache, s2t_config, s2t_model, s2t_tokenizer
+from tests.models import S2T_SENTENCES as SENTENCES
+from tests.models import s2t_config, s2t_model, s2t_tokenizer
+from tests.s2t import espnets_own, fill_cache
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "owsm"
 

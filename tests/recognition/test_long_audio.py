@@ -22,8 +22,7 @@ from parlab.predictions.joining import join_pieces
 from parlab.predictions.shards import ShardEntry
 from parlab.predictions.subtitles import Timed, cues, words_of
 from parlab.text.tokenizer import Tokenizer
-from tests.models import tiny_model
-from tests.s2t import s2t_config, s2t_model, s2t_tokenizer
+from tests.models import s2t_config, s2t_model, s2t_tokenizer, tiny_model
 
 RATE = 16000
 

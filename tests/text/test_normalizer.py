@@ -35,18 +35,18 @@ def test_golden(name: str, text: str, wanted: str) -> None:
 
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_named_and_versioned(name: str) -> None:
-    how = normalizer(name)
-    assert how.name == name and how.version
-    assert name.startswith("whisper") == how.version.startswith("whisper-normalizer ")
-    assert how("") == ""
+    normalize = normalizer(name)
+    assert normalize.name == name and normalize.version
+    assert name.startswith("whisper") == normalize.version.startswith("whisper-normalizer ")
+    assert normalize("") == ""
 
 
 @pytest.mark.parametrize("name", ["none", "upper", "lower", "basic"])
 @given(text=st.text(max_size=30))
 @settings(max_examples=100, deadline=None)
 def test_twice_is_once(name: str, text: str) -> None:
-    how = normalizer(name)
-    assert how(how(text)) == how(text)
+    normalize = normalizer(name)
+    assert normalize(normalize(text)) == normalize(text)
 
 
 def test_unknown() -> None:

@@ -41,7 +41,7 @@ class ASRModule(LightningModule):
         tokenizer: ``token_type`` and ``vocab_size`` of a tokenizer to make from the training texts, or ``path`` of one
             that exists; with ``init`` the model's own is kept unless this is given, which makes new output layers.
         optim: optimiser, schedule, freezing.
-        lora: low-rank adapters to train in place of the weights.
+        lora: low-rank adapters to train instead of the weights.
     """
 
     def __init__(
