@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from parlab.metrics.wer import GAP, alignment
+from parlab.metrics.wer import GAP, ErrorCounts, alignment
 
 REPLICATES = 10_000
 
@@ -33,6 +33,11 @@ class MatchedPairs:
     mean_difference: float
     z: float
     p_value: float
+
+
+def errors_and_lengths(counts: Sequence[ErrorCounts]) -> tuple[NDArray, NDArray]:
+    """Errors and reference lengths of each utterance, each (n,)."""
+    return np.array([c.errors for c in counts], dtype=float), np.array([c.total for c in counts], dtype=float)
 
 
 def grouped(values: NDArray, groups: Sequence[str] | None) -> NDArray:

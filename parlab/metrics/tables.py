@@ -1,13 +1,12 @@
-"""Tables of numbers, and their files."""
+"""Tables of results: rows of named cells, written as CSV."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-Table = list[dict[str, Any]]
-"""Rows of a table, each from column name to text, number or None; rows may lack columns."""
+Cell = None | bool | int | float | str
+Table = list[dict[str, Cell]]
 
 
 def write_csv(path: Path, table: Table) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 GAP = "*"  # no token, in an alignment
@@ -35,7 +35,7 @@ class ErrorCounts:
         )
 
     def as_dict(self) -> dict[str, float]:
-        """The entries ``wer`` and ``cer`` of ``metrics.json``."""
+        """Rate and counts, as ``metrics.json`` has them."""
         return {
             "rate": self.rate,
             "errors": self.errors,
@@ -44,6 +44,11 @@ class ErrorCounts:
             "deletions": self.deletions,
             "total": self.total,
         }
+
+    @staticmethod
+    def from_dict(entry: Mapping[str, float]) -> ErrorCounts:
+        """The counts of an entry of ``metrics.json``."""
+        return ErrorCounts(*(int(entry[name]) for name in ("substitutions", "insertions", "deletions", "total")))
 
 
 def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:

@@ -13,8 +13,8 @@ from parlab.commands.bench.options import BenchOptions
 from parlab.commands.bench.rows import Row, table_of
 from parlab.metrics.palette import COLORS
 from parlab.metrics.tables import write_csv
+from parlab.predictions.files import write_json
 from parlab.predictions.provenance import device_name, versions
-from parlab.predictions.records import write_json
 
 _DRAWN = ("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare")
 

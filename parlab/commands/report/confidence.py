@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from parlab.commands.report.data import Table
 from parlab.commands.report.drafts import Draft, token_errors
-from parlab.metrics.tables import Table
 from parlab.predictions.loaded import Prediction
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)

@@ -7,9 +7,9 @@ from typing import Any
 
 from parlab.commands.report.drafts import Draft, draft_errors
 from parlab.metrics.significance import bootstrap_interval
-from parlab.metrics.tables import Table
 from parlab.predictions.loaded import Prediction, totals
 
+Table = list[dict[str, Any]]
 _INTERVAL_REPLICATES = 2000  # a page may have hundreds of rows
 _SAME_RESULT = {"threshold", "max_mask_parallel"}  # options that are axes of pictures, not settings of a line
 _SHORT = {"ctc_weight": "w", "beam_size": "beam", "ctc_mode": "", "max_seq_len": "max length", "threshold": "threshold"}

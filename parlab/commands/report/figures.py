@@ -7,15 +7,15 @@ from typing import Any
 
 from parlab.commands.report import confidence, data
 from parlab.commands.report.drafts import drafts
-from parlab.metrics.palette import COLORS
-from parlab.metrics.tables import Table
 from parlab.predictions.loaded import Prediction
 
+# Okabe and Ito's colours, told apart by people of all colour vision.
 _FEW_TOKENS = 10  # a bin with fewer says nothing
 _FEW, _MANY = 8, 24  # predictions that can be named beside their points; bars that can be read
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00", "#444444")
 
 
-def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, Table, str]]:
+def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, data.Table, str]]:
     """Pictures that the predictions have data for: name -> (figure, its table, a sentence that explains it)."""
     caught = confidence.caught_errors(predictions, drafts(predictions))
     made = (
@@ -86,12 +86,12 @@ def _axes(xlabel: str, ylabel: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _groups(table: Table, key: str) -> list[tuple[str, Table]]:
+def _groups(table: data.Table, key: str) -> list[tuple[str, data.Table]]:
     names = list(dict.fromkeys(row[key] for row in table))
     return [(name, [row for row in table if row[key] == name]) for name in names]
 
 
-def _pareto(table: Table) -> Any:
+def _pareto(table: data.Table) -> Any:
     figure, axes = _axes("RTFx (seconds of audio per second)", "WER (%)")
     for color, (decoder, rows) in zip(COLORS * 9, _groups(table, "decoder"), strict=False):
         axes.scatter([r["rtfx"] for r in rows], [100 * r["wer"] for r in rows], color=color, label=decoder, zorder=3)
@@ -110,7 +110,7 @@ def _pareto(table: Table) -> Any:
     return figure
 
 
-def _threshold(table: Table) -> Any:
+def _threshold(table: data.Table) -> Any:
     figure, axes = _axes("threshold", "WER (%)")
     share = axes.twinx()
     share.set_ylabel("masked tokens (%)")
@@ -138,7 +138,7 @@ def _threshold(table: Table) -> Any:
     return figure
 
 
-def _parallelism(table: Table) -> Any:
+def _parallelism(table: data.Table) -> Any:
     figure, axes = _axes("max_mask_parallel", "search time (ms per second of audio)")
     ticks = sorted({r["max_mask_parallel"] for r in table}, key=lambda v: v % 10**9)
     for color, (setting, rows) in zip(COLORS * 9, _groups(table, "setting"), strict=False):
@@ -163,7 +163,7 @@ def _parallelism(table: Table) -> Any:
     return figure
 
 
-def _phases(table: Table) -> Any:
+def _phases(table: data.Table) -> Any:
     shown = table[:_MANY]
     figure, axes = _axes("time (ms per second of audio)", "")
     left = [0.0] * len(shown)
@@ -177,7 +177,7 @@ def _phases(table: Table) -> Any:
     return figure
 
 
-def _latency(table: Table) -> Any:
+def _latency(table: data.Table) -> Any:
     figure, axes = _axes("duration (s)", "decoding time (s)")
     for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
         axes.scatter(
@@ -187,7 +187,7 @@ def _latency(table: Table) -> Any:
     return figure
 
 
-def _reliability(table: Table) -> Any:
+def _reliability(table: data.Table) -> Any:
     figure, axes = _axes("confidence", "share of tokens in right words")
     axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--")
     for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
@@ -200,7 +200,7 @@ def _reliability(table: Table) -> Any:
     return figure
 
 
-def _caught(table: Table) -> Any:
+def _caught(table: data.Table) -> Any:
     figure, axes = _axes("masked tokens (%)", "wrong tokens caught (%)")
     curves = [(name, rows) for name, rows in _groups(table, "name") if rows[0]["kind"] == "threshold"]
     points = [(name, rows) for name, rows in _groups(table, "name") if rows[0]["kind"] == "masks"]

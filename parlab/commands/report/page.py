@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
 import json
@@ -11,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from parlab.commands.report.browser import utterances
-from parlab.commands.report.data import summary
+from parlab.commands.report.data import Table, summary
 from parlab.commands.report.drafts import drafts
 from parlab.commands.report.figures import figures
 from parlab.errors import UserError, nearest
-from parlab.metrics.tables import Table, write_csv
 from parlab.predictions.loaded import Prediction, read_sources
 
 _BROWSED = 12  # predictions whose utterances go into the page; a sweep has too many for one file
@@ -75,6 +75,15 @@ def _about(first: Prediction, count: int) -> str:
     m = first.metrics
     named = "".join(f"; {key} {m[key]}" for key in ("model", "data") if key in m)
     return f"{count} predictions, {len(first.records)} utterances{named}"
+
+
+def write_csv(path: Path, table: Table) -> None:
+    """Write a table; the columns are those of all rows."""
+    columns = list(dict.fromkeys(name for row in table for name in row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(table)
 
 
 _HEADS = {
