@@ -11,6 +11,10 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from parlab.commands.predict.options import PredictOptions
+from parlab.decode import Decoder
+from parlab.predictions.metrics import Metrics
+
 SENTENCES = ["a bad cab", "bead", "deaf face", "cafe", "ad", "fade a bed", "gag", "had"]
 
 
@@ -45,3 +49,11 @@ def command(model: Path, data: Path, out: Path, *more: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def predict(model: Path | str, data: Path | str, decoder: Decoder, out: Path, **changes: Any) -> Metrics | None:
+    """``parlab.commands.predict`` without W&B and progress."""
+    from parlab.commands.predict.run import predict as run_predict
+
+    quiet = {"wandb": "off", "progress": False, **changes}
+    return run_predict(PredictOptions(model=str(model), data=str(data), out=str(out), decoder=decoder, **quiet))

@@ -10,9 +10,9 @@ import soundfile
 import torch
 
 import parlab
-from parlab.api import waveform
 from parlab.errors import UserError
 from parlab.model.folder import write_model
+from parlab.recognition.waveforms import mono
 from parlab.text.tokenizer import Tokenizer
 from tests.models import tiny_model
 
@@ -45,7 +45,7 @@ def test_every_kind_of_array_is_the_same_audio(folder: Path, tmp_path: Path) -> 
     assert asr.transcribe((floats, 16000), decoder="greedy")[0].tokens == found[0].tokens
     assert [h.id for h in found[:2]] == ["a", "1"]
     for samples, _ in pairs:  # the model may normalise a wrong scale away
-        np.testing.assert_array_equal(waveform(samples), floats)
+        np.testing.assert_array_equal(mono(samples), floats)
 
 
 def test_batch_size_and_order_change_nothing(folder: Path) -> None:

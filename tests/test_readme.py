@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shlex
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import yaml
 
 from parlab.cli import main
-from parlab.commands.fit.command import FitCLI, _parse
+from parlab.commands.fit.command import FitCLI, make_cli
+from parlab.decode import DECODERS
 from parlab.synth.espeak import speak
 
 ROOT = Path(__file__).parent.parent
@@ -21,9 +24,9 @@ SENTENCES = ["ONE TWO THREE", "HELLO", "YES PLEASE STOP", "GO HELP"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A place where the README's paths exist: the repository's recipes, and speech beside it."""
-    place = tmp_path_factory.mktemp("readme")
-    work, data = place / "work", place / "shared" / "data" / "an4"
+    """A folder where the README's paths exist: the repository's recipes, and speech beside it."""
+    root = tmp_path_factory.mktemp("readme")
+    work, data = root / "work", root / "shared" / "data" / "an4"
     work.mkdir()
     data.mkdir(parents=True)
     (work / "recipes").symlink_to(ROOT / "recipes")
@@ -53,7 +56,7 @@ def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [c[0] for c in commands] == ["fit", "predict", "predict", "sweep", "compare", "report"]
     for arguments in commands:
         if arguments[0] == "fit":  # 22 minutes; here it is read, checked and made ready
-            assert _parse(FitCLI, arguments[1:]).model is not None
+            assert make_cli(FitCLI, arguments[1:]).model is not None
             continue
         quiet = {"predict": ["--wandb", "off", "--progress", "false"], "sweep": ["--wandb", "off", "--repeats", "1"]}
         assert main([*arguments, *quiet.get(arguments[0], [])]) == 0, arguments
@@ -75,3 +78,23 @@ def test_the_two_commands_are_there() -> None:
     for target in ("demo", "test"):
         assert f"make {target} " in README
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def options_of(name: str) -> dict[str, object]:
+    """Options of a decoder and their defaults."""
+    return {f.name: f.default for f in dataclasses.fields(DECODERS[name])}  # type: ignore[arg-type]
+
+
+def test_the_table_of_decoders_names_every_option() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) \|$", README.split("## Decoders", 1)[1], re.MULTILINE)
+    listed = {name: re.findall(r"`(\w+)`", cell) for name, cell in rows if name in DECODERS}
+    assert list(listed) == list(DECODERS)
+    for name, options in listed.items():
+        if name != "par":
+            assert sorted(options) == sorted(options_of(name).keys() - {"beam_size", "nbest"}), name
+
+
+def test_the_table_of_par_names_every_option_and_default() -> None:
+    section = README.split("| option of `par` |", 1)[1].split("\n\n", 1)[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]+?)`? \|", section, re.MULTILINE))
+    assert {name: yaml.safe_load(default) for name, default in rows.items()} == options_of("par")

@@ -1,1 +1,1 @@
-"""Floor 1: audio, manifests, text, tokenizers, batches."""
+"""Floor 1: utterances, audio files, training examples and batches."""

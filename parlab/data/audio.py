@@ -14,6 +14,7 @@ _MOST_FRAMES = 2**40  # libsndfile gives 2^63 - 1 for a length that the header l
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au")
 
 
+# 6 parameters: the part of a file is three of them, as in a manifest; the limits are the model's.
 def load_audio(
     path: str | Path,
     sample_rate: int,
@@ -25,7 +26,7 @@ def load_audio(
     """Read ``path``, mix down to one channel, resample; returns (samples,) in [-1, 1].
 
     Args:
-        sample_rate: samples per second wanted.
+        sample_rate: samples per second of the result.
         start, duration: the part to read, in seconds; None reads to the end.
         min_samples: fewest samples (at ``sample_rate``) that are usable.
         max_seconds: longest audio that is accepted.
@@ -36,14 +37,7 @@ def load_audio(
     import soundfile
 
     file = Path(path)
-    if not file.is_file():
-        raise UserError(f"the audio file {path} is missing, expected a file of a known format; correct the path")
-    if file.stat().st_size == 0:
-        raise UserError(f"the audio file {path} is empty (0 bytes), expected audio; copy it again")
-    if missing := _riff_missing(file):
-        raise UserError(
-            f"the audio file {path} is truncated: {missing} bytes are missing that its header promises; copy it again"
-        )
+    _check_file(file, path)
     try:
         with soundfile.SoundFile(str(file)) as sound:
             rate, total = sound.samplerate, sound.frames
@@ -62,16 +56,30 @@ def load_audio(
             sound.seek(max(min(first, total), 0))
             samples = sound.read(max(count, 0), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, RuntimeError, TypeError, OSError) as error:  # TypeError: raw samples, no header
+        reason = (str(error).splitlines() or ["no reason given"])[0][:120]
         raise UserError(
-            f"the audio file {path} cannot be decoded ({(str(error).splitlines() or ['no reason given'])[0][:120]}), expected wav, flac, ogg or "
-            "opus; copy or convert it again"
+            f"the audio file {path} cannot be decoded ({reason}), expected wav, flac, ogg or opus; copy or convert it "
+            "again"
         ) from error
     if len(samples) < count:
         raise UserError(
             f"the audio file {path} is truncated: it has {len(samples)} of {count} samples that its header promises; "
             "copy it again"
         )
-    return check_waveform(resample(samples.mean(axis=1), rate, sample_rate), str(path), sample_rate, min_samples)
+    wave = resample(samples.mean(axis=1), rate, sample_rate)
+    return check_waveform(wave, str(path), sample_rate, min_samples)
+
+
+def _check_file(file: Path, name: str | Path) -> None:
+    """Refuse a file that is missing, empty, or shorter than its header says; errors call it ``name``."""
+    if not file.is_file():
+        raise UserError(f"the audio file {name} is missing, expected a file of a known format; correct the path")
+    if file.stat().st_size == 0:
+        raise UserError(f"the audio file {name} is empty (0 bytes), expected audio; copy it again")
+    if missing := _riff_missing(file):
+        raise UserError(
+            f"the audio file {name} is truncated: {missing} bytes are missing that its header promises; copy it again"
+        )
 
 
 def audio_seconds(path: str | Path) -> float:
@@ -118,7 +126,7 @@ def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
 
 
 def check_waveform(samples: np.ndarray, name: str, sample_rate: int, min_samples: int = 2) -> Tensor:
-    """Refuse what no model can take; silence is fine."""
+    """Refuse samples that no model can take; silence is fine."""
     if not np.isfinite(samples).all():
         raise UserError(f"the audio of {name} holds values that are not finite (NaN or infinite); record it again")
     if len(samples) < min_samples:

@@ -1,4 +1,4 @@
-"""Whether data is fit for training, told before it begins."""
+"""Checks that data is fit for training, made before the training begins."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def check_training_data(
 ) -> list[Utterance]:
     """Utterances fit for training, within the limits of duration.
 
-    What is damaged inside a file is found only when it is loaded.
+    Damage inside a file is found only when it is loaded.
 
     Raises:
         UserError: a reference is missing or empty, the tokenizer cannot spell one, an audio file is missing or empty,

@@ -1,16 +1,12 @@
-"""Lhotse cut manifests, read and written."""
+"""Lhotse cut manifests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parlab.data.utterance import S2T_FIELDS, Utterance, find_relative
 from parlab.errors import UserError
-
-if TYPE_CHECKING:
-    from lhotse import CutSet
 
 
 def read_cuts(path: Path) -> list[Utterance]:
@@ -70,46 +66,3 @@ def _problem(cut: Any) -> str | None:
     if recording.num_channels > 1 and isinstance(cut.channel, int):
         return f"is channel {cut.channel} of {recording.num_channels}"
     return None
-
-
-def to_cuts(utterances: Iterable[Utterance]) -> CutSet:
-    """The utterances as Lhotse cuts, for its tools; the files' headers are read.
-
-    Raises:
-        UserError: an audio file is missing or unreadable.
-    """
-    from lhotse import CutSet, MonoCut, MultiCut, Recording, SupervisionSegment
-
-    cuts = []
-    for u in utterances:
-        try:
-            recording = Recording.from_file(u.audio, recording_id=u.id)
-        except Exception as error:  # Lhotse tries several libraries, each with its own errors
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-            raise UserError(f"the audio file {u.audio} of '{u.id}' cannot be read ({reason}); copy it again") from error
-        duration = u.duration if u.duration is not None else recording.duration - u.start
-        duration = min(duration, recording.duration - u.start)  # manifests round
-        custom = {k: v for k, v in u.extra.items() if k in S2T_FIELDS and k != "lang"}
-        segment = SupervisionSegment(
-            id=u.id,
-            recording_id=u.id,
-            start=0.0,
-            duration=duration,
-            channel=recording.channel_ids if recording.num_channels > 1 else 0,
-            text=u.text,
-            speaker=u.speaker,
-            language=u.extra.get("lang"),
-            custom=custom or None,
-        )
-        shared: dict[str, Any] = {
-            "id": u.id,
-            "start": u.start,
-            "duration": duration,
-            "supervisions": [segment],
-            "recording": recording,
-        }
-        if recording.num_channels > 1:
-            cuts.append(MultiCut(channel=recording.channel_ids, **shared))
-        else:
-            cuts.append(MonoCut(channel=0, **shared))
-    return CutSet.from_cuts(cuts)

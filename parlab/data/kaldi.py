@@ -14,9 +14,9 @@ def read_kaldi(folder: Path) -> list[Utterance]:
     """A folder with ``wav.scp`` of audio files, and where they exist ``text``, ``utt2spk``, ``utt2dur``, ``segments``.
 
     Raises:
-        UserError: an entry is a pipe or a place in an archive, an id occurs twice in a file, or a line is malformed.
+        UserError: an entry is a pipe or a position in an archive, an id occurs twice in a file, or a line is malformed.
     """
-    paths = {name: _audio(name, place, folder) for name, place in _table(folder / "wav.scp").items()}
+    paths = {name: _audio(name, path, folder) for name, path in _table(folder / "wav.scp").items()}
     texts, speakers, durations = (_table(folder / name, optional=True) for name in ("text", "utt2spk", "utt2dur"))
     extra = {name: _table(folder / name, optional=True) for name in S2T_FIELDS}
 
@@ -65,17 +65,17 @@ def _table(path: Path, optional: bool = False) -> dict[str, str]:
     return rows
 
 
-def _audio(name: str, place: str, folder: Path) -> Path:
-    if place.endswith("|"):
+def _audio(name: str, path: str, folder: Path) -> Path:
+    if path.endswith("|"):
         raise UserError(
-            f"{folder / 'wav.scp'}: '{name}' is a pipe ({place[:60]}), expected an audio file; commands are not run, "
+            f"{folder / 'wav.scp'}: '{name}' is a pipe ({path[:60]}), expected an audio file; commands are not run, "
             "write the audio to files first"
         )
-    if not place or re.search(r"\.ark:\d+$", place):
+    if not path or re.search(r"\.ark:\d+$", path):
         raise UserError(
-            f"{folder / 'wav.scp'}: '{name}' has the path '{place}', expected an audio file; write the audio to files first"
+            f"{folder / 'wav.scp'}: '{name}' has the path '{path}', expected an audio file; write the audio to files first"
         )
-    return find_relative(place, folder)
+    return find_relative(path, folder)
 
 
 def _seconds(path: Path, name: str, value: str) -> float:

@@ -23,7 +23,7 @@ PAUSE = 0.3  # seconds over which quietness is judged
 PART = "part_of"  # key of ``extra`` that names the recording of a piece
 _LEAST = 0.1  # seconds of the longest piece
 _SHORTEST = 0.5  # seconds that the last piece has at least
-_BLOCK_SECONDS = 30.0  # read at a time: an hour is never held as a whole
+_BLOCK_SECONDS = 30.0  # read at a time: an hour is never in memory as a whole
 
 
 def read_blocks(path: str | Path, start: float, duration: float | None) -> Iterator[tuple[NDArray[np.float32], int]]:
@@ -81,7 +81,7 @@ def _log_energy(samples: NDArray[np.float32], starts: NDArray[np.int64]) -> NDAr
 def cut_points(energy: NDArray[np.float32], longest: float) -> list[float]:
     """Seconds at which to cut, so that no piece is longer than ``longest`` seconds; none where one piece is enough.
 
-    Each cut is the quietest place in the second half of what a piece may hold.
+    Each cut lies where the second half of the longest piece is quietest.
 
     Raises:
         UserError: ``longest`` is too short for a piece.
@@ -97,9 +97,8 @@ def cut_points(energy: NDArray[np.float32], longest: float) -> list[float]:
         first = start + most // 2
         last = max(min(start + most, len(energy) - shortest), first + 1)  # what is left must be worth decoding
         # The latest of equals: digital silence is the same everywhere, and long pieces are decoded best.
-        place = last - 1 - int(np.argmin(smooth[first:last][::-1]))
-        cuts.append(place * STEP)
-        start = place
+        start = last - 1 - int(np.argmin(smooth[first:last][::-1]))
+        cuts.append(start * STEP)
     return cuts
 
 

@@ -1,4 +1,4 @@
-"""What an S2T model learns from an utterance: the decoder's text with its symbols, the previous text, CTC's text.
+"""The targets of an S2T model for one utterance: the decoder's text with its symbols, the previous text, CTC's text.
 
 Manifests hold, beside ``text``, the fields of ESPnet's S2T recipes: ``lang`` and ``task`` (symbols, with or without
 brackets), ``text_prev`` (what was said before), ``text_ctc`` (the transcription, where ``text`` is a translation). ``<na>``
@@ -33,7 +33,7 @@ def s2t_targets(
     """The targets of one utterance.
 
     Args:
-        with_previous, with_times: whether the previous text and the times are used where they are there (ESPnet draws
+        with_previous, with_times: whether to use the previous text and the times that the utterance has (ESPnet draws
             both with a probability of one half while training).
 
     Raises:
@@ -62,7 +62,7 @@ def plain(text: str) -> str:
 
 
 def transcription(utterance: Utterance) -> str:
-    """What CTC is measured against: ``text_ctc``, or the text."""
+    """The reference of the CTC output: ``text_ctc``, or the text."""
     heard = utterance.extra.get("text_ctc")
     return plain(heard if isinstance(heard, str) and heard not in _ABSENT else utterance.text or "")
 

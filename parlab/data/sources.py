@@ -1,4 +1,4 @@
-"""Where utterances come from: JSONL manifests, Kaldi folders, Lhotse cuts, audio files and folders."""
+"""Utterances of all kinds of data: JSONL manifests, Kaldi folders, Lhotse cuts, audio files and folders."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from parlab.data.audio import SUFFIXES
-from parlab.data.cuts import read_cuts, to_cuts
+from parlab.data.cuts import read_cuts
 from parlab.data.kaldi import read_kaldi
-from parlab.data.utterance import S2T_FIELDS, Utterance, read_lines
+from parlab.data.utterance import Utterance, read_lines
 from parlab.errors import UserError
-
-__all__ = ["S2T_FIELDS", "Utterance", "read_data", "read_manifest", "to_cuts"]
 
 
 def read_data(source: str | Path | Sequence[str | Path], limit: int | None = None) -> list[Utterance]:
-    """Read utterances of any supported kind; a missing audio file is found out only when it is loaded.
+    """Read utterances of any supported kind; a missing audio file is noticed only when it is loaded.
 
     Args:
         source: a ``.jsonl`` manifest (NeMo's keys), a Kaldi folder, a Lhotse cut manifest, an audio file, a folder
@@ -67,7 +65,7 @@ def _read_one(path: Path) -> list[Utterance]:
 
 
 def _holds_cuts(lines: Sequence[str]) -> bool:
-    """Whether the first entry is one of Lhotse's; its ``.json`` is one list over many lines."""
+    """Whether the first entry is one of Lhotse's, whose ``.json`` is one list over many lines."""
     first = next((line for line in lines if line.strip()), "")
     if first.strip() == "[":
         return True
@@ -115,15 +113,15 @@ def _entry(line: str, path: Path, number: int) -> Utterance:
         entry = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{where}: no valid JSON ({getattr(error, 'msg', error)}); correct the line") from error
-    place = entry.get("audio_filepath") if isinstance(entry, dict) else None
-    if place is None:
+    name = entry.get("audio_filepath") if isinstance(entry, dict) else None
+    if name is None:
         raise UserError(f"{where}: the key 'audio_filepath' is missing; add it")
-    if not isinstance(place, str) or not place.strip():
-        raise UserError(f"{where}: 'audio_filepath' is {place!r}, expected the path of a file; correct it")
+    if not isinstance(name, str) or not name.strip():
+        raise UserError(f"{where}: 'audio_filepath' is {name!r}, expected the path of a file; correct it")
     try:
-        audio = Path(place).expanduser()
+        audio = Path(name).expanduser()
     except RuntimeError:  # ~name of nobody
-        audio = Path(place)
+        audio = Path(name)
     identity = entry.get("id")
     try:
         duration = None if entry.get("duration") is None else float(entry["duration"])
@@ -139,6 +137,13 @@ def _entry(line: str, path: Path, number: int) -> Utterance:
         return None if entry.get(key) is None else str(entry[key])
 
     extra: dict[str, Any] = {k: v for k, v in entry.items() if k not in _KNOWN}
-    name = str(audio.with_suffix("") if audio.name else audio) if identity is None or identity == "" else str(identity)
-    place_of_audio = audio if audio.is_absolute() else path.parent / audio
-    return Utterance(name, place_of_audio, text("text"), duration, text("speaker"), start, extra)
+    unnamed = str(audio.with_suffix("") if audio.name else audio)
+    return Utterance(
+        id=unnamed if identity is None or identity == "" else str(identity),
+        audio=audio if audio.is_absolute() else path.parent / audio,
+        text=text("text"),
+        duration=duration,
+        speaker=text("speaker"),
+        start=start,
+        extra=extra,
+    )

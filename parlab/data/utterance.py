@@ -1,4 +1,4 @@
-"""What all kinds of data are read into, and how their text files are read."""
+"""An utterance, and the text files that name utterances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ S2T_FIELDS = ("text_prev", "text_ctc", "lang", "task")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One thing to decode. ``start`` and ``duration`` are seconds; ``extra`` holds S2T fields and the rest."""
+    """A part of an audio file with its text. ``start`` and ``duration`` are seconds; ``extra`` holds S2T fields and the rest."""
 
     id: str
     audio: Path
@@ -46,12 +46,12 @@ def read_lines(path: Path) -> list[str]:
         raise UserError(f"{path} cannot be read ({error}); check the file") from error
 
 
-def find_relative(place: str, folder: Path) -> Path:
-    """The file that a path in a file of ``folder`` means.
+def find_relative(name: str, folder: Path) -> Path:
+    """The file that ``name``, written in a file of ``folder``, stands for.
 
     Kaldi and Lhotse write paths relative to wherever the recipe ran, so ``folder`` is tried, then three folders above
     it, then the working folder. A file that is nowhere is found missing when it is loaded.
     """
-    path = Path(place).expanduser()
+    path = Path(name).expanduser()
     bases = [folder, *list(folder.resolve().parents)[:3], Path()]
     return next((base / path for base in bases if (base / path).is_file()), folder / path)

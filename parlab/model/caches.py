@@ -1,4 +1,4 @@
-"""What a search over rows stores: once per utterance where rows share it, once per row where they do not.
+"""Caches of a search over rows: once per utterance where rows share them, once per row where they do not.
 
 A search is a set of N rows (segment x beam, or utterance x beam). Row n belongs to utterance ``owner[n]``; it reads
 that utterance's cross-attention keys and values and its prefix up to ``prefix_length[n]``, and owns only its suffix:
@@ -51,9 +51,9 @@ class SuffixCache:
 
 @dataclass(frozen=True)
 class RowLayout:
-    """Which utterance each row belongs to, and where it stands in the padded grid (B, R) that attention uses.
+    """The utterance of each row, and its index in the padded grid (B, R) that attention uses.
 
-    ``owner`` (N,) is sorted; ``slot`` (N,) is the row's place in the flattened grid, None when the grid has
+    ``owner`` (N,) is sorted; ``slot`` (N,) is the row's index in the flattened grid, None when the grid has
     no padding. ``prefix_length`` (N,) counts the prefix tokens that the row may see.
     """
 

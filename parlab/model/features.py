@@ -34,6 +34,7 @@ class LogMelFrontend(nn.Module):
     State-dict key: ``logmel.melmat``.
     """
 
+    # 14 parameters: those of ESPnet's frontend_conf, by their names.
     def __init__(
         self,
         fs: int | str = 16000,
@@ -100,6 +101,7 @@ class GlobalMVN(nn.Module):
     are float32 from the start and never change.
     """
 
+    # The parameters are those of ESPnet's normalize_conf, by their names.
     def __init__(
         self,
         stats_file: str | Path | None = None,

@@ -1,287 +1,45 @@
-"""Models on disk: ESPnet-format folders, run folders of ours, Lightning checkpoints.
+"""Models by their paths: the one way in and out, whatever toolkit a model comes from.
 
-An ESPnet folder holds ``config.yaml``, weights (``*.pth``) and a tokenizer; a zoo folder keeps them under
-``exp/`` and names them in ``meta.yaml``; a run folder of ours has such a folder as ``model/``. Weights
-are always read with ``weights_only=True``.
+A toolkit has its files in ``families/``: one that imports it, one that builds its models, one for its folders. A new
+toolkit's models are recognised in ``read_model`` by the files of their folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-import yaml
-from torch import Tensor
 
 from parlab.errors import UserError
-from parlab.model.families.espnet_build import build_model
-from parlab.model.features import GlobalMVN, write_stats
+from parlab.model.checkpoint import read_checkpoint
+from parlab.model.families import espnet_folder
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
-from parlab.model.lora import merge_lora
 from parlab.text.tokenizer import Tokenizer
 
-# Where ESPnet's recipes leave the weights, best first.
-PREFERRED = ("valid.acc.ave.pth", "valid.acc.ave_10best.pth", "valid.loss.ave.pth", "valid.acc.best.pth", "model.pth")
-CHECKPOINT_KEY = "parlab_model"  # what a Lightning checkpoint of ours holds beside Lightning's own entries
 
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """The files of a model; ``root`` is where relative paths of its config start."""
-
-    config: Path
-    weights: Path
-    root: Path
-
-
-def read_model(path: str | Path) -> tuple[HybridModel, Tokenizer]:
+def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
     """Read a model and its tokenizer, in evaluation mode, on the CPU.
 
     Args:
-        path: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, or a hub id.
+        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, or a hub id.
 
     Raises:
         UserError: nothing usable is there, or config, token list and weights do not fit together.
     """
-    place = Path(path).expanduser()
-    if not place.exists() and looks_like_hub_id(str(path)):
-        place = snapshot(str(path))
-    if not place.exists():
+    path = Path(name).expanduser()
+    if not path.exists() and looks_like_hub_id(str(name)):
+        path = snapshot(str(name))
+    if not path.exists():
         raise UserError(
-            f"no model at {path}: expected an ESPnet-format folder, a run folder, a .ckpt file or a hub id; check the path"
+            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file or a hub id; check the path"
         )
-    if place.is_file() and place.suffix == ".ckpt":
-        return _read_checkpoint(place)
-    files = find_files(place)
-    config = read_config(files.config)
-    model = build_model(config)
-    load_weights(model, read_weights(files.weights), files.weights)
-    return model.eval(), make_tokenizer(config, files.root)
-
-
-def find_files(place: Path) -> ModelFiles:
-    """Find config and weights from a folder (or a file inside it)."""
-    if place.is_file():
-        place = place.parent
-    if (place / "model" / "config.yaml").is_file():  # a run folder of ours
-        place = place / "model"
-    meta = place / "meta.yaml"
-    if meta.is_file():
-        return _from_meta(meta)
-    config = place / "config.yaml"
-    if not config.is_file():
-        found = sorted(p for p in place.glob("**/config.yaml") if list(p.parent.glob("*.pth")))
-        found = [p for p in found if not p.parent.name.startswith(("lm_", "asr_stats", "s2t_stats"))]
-        if len(found) != 1:
-            names = ", ".join(str(p.parent.relative_to(place)) for p in found) or "none"
-            raise UserError(
-                f"{place} has no config.yaml, and {len(found)} folders below it hold a config.yaml with weights "
-                f"({names}), expected exactly one; name the model's own folder"
-            )
-        config = found[0]
-    return ModelFiles(config, _pick_weights(config.parent), _root(config.parent))
-
-
-def _root(folder: Path) -> Path:
-    """The folder that relative paths of a config start from: the parent of ``exp/``, else the folder."""
-    for parent in folder.parents:
-        if parent.name == "exp":
-            return parent.parent
-    return folder
-
-
-def _from_meta(meta: Path) -> ModelFiles:
-    """Read the layout of ESPnet's model zoo: ``files`` and ``yaml_files`` of ``meta.yaml``."""
-    entries = yaml.safe_load(meta.read_text(encoding="utf-8")) or {}
-    files, configs = entries.get("files") or {}, entries.get("yaml_files") or {}
-    weights = next((files[k] for k in ("asr_model_file", "s2t_model_file", "model_file") if k in files), None)
-    config = next((configs[k] for k in ("asr_train_config", "s2t_train_config", "train_config") if k in configs), None)
-    if weights is None or config is None:
-        raise UserError(
-            f"{meta} names no asr_model_file or s2t_model_file with its train config (it has "
-            f"{', '.join([*files, *configs]) or 'nothing'}), expected ESPnet's zoo layout; name the folder of config.yaml"
-        )
-    root = meta.parent
-    for file in (weights, config):
-        if not (root / file).is_file():
-            raise UserError(f"{meta} names {file}, which is not there; fetch the model again")
-    return ModelFiles(root / config, root / weights, root)
-
-
-def _pick_weights(folder: Path) -> Path:
-    for name in PREFERRED:
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(p for p in folder.glob("*.pth") if p.name != "checkpoint.pth")
-    averages = [p for p in found if ".ave" in p.name]
-    if len(averages) == 1:
-        return averages[0]
-    if len(found) != 1:
-        names = ", ".join(p.name for p in found) or "none"
-        raise UserError(
-            f"{folder} holds {len(found)} weight files ({names}), expected one *.pth; keep one, or call it model.pth"
-        )
-    return found[0]
-
-
-def read_config(path: Path) -> dict[str, Any]:
-    """Read an ESPnet ``config.yaml``; relative files that it names are looked up beside it."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid YAML ({str(error).splitlines()[0]}); write the config again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds no mapping, expected ESPnet's training configuration; name another folder")
-    tokens = config.get("token_list")
-    if isinstance(tokens, str) and not Path(tokens).is_file():
-        config["token_list"] = str(locate(tokens, path.parent, "token_list"))
-    stats = (config.get("normalize_conf") or {}).get("stats_file")
-    if stats is not None and not Path(stats).is_file():  # the weights hold the same numbers
-        beside = path.parent / Path(stats).name
-        config["normalize_conf"] = {**config["normalize_conf"], "stats_file": str(beside) if beside.is_file() else None}
-    return config
-
-
-def locate(name: str, folder: Path, what: str) -> Path:
-    """A file that a config names: as it stands, below any parent folder, or by its name alone in the folder."""
-    wanted = Path(name)
-    for base in (Path(), folder, *folder.parents):
-        if (base / wanted).is_file():
-            return base / wanted
-    found = [p for p in (folder / wanted.name, *folder.glob(f"**/{wanted.name}")) if p.is_file()]
-    if not found:
-        raise UserError(f"the config's {what} file {name} is not found from {folder}; put it beside config.yaml")
-    return found[0]
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safely (``weights_only=True``)."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a truncated zip, a pickle with code, no permission: all are unusable files
-        raise UserError(
-            f"the weights {path} cannot be read ({str(error).splitlines()[0][:120]}), expected a state dict saved by "
-            "torch; copy or download the file again"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # ESPnet's checkpoint.pth
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"the weights {path} hold no state dict of tensors; name the *.pth of the model")
-    return state
-
-
-def load_weights(model: HybridModel, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load a state dict key for key.
-
-    Raises:
-        UserError: a key is missing or unexpected, or a shape differs (as when the token list has another size).
-    """
-    own = model.state_dict()
-    state = {k: v for k, v in state.items() if k in own or not _without_effect(k, model)}
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if wrong:
-        key = wrong[0]
-        hint = ""
-        if key in {"ctc.ctc_lo.weight", "ctc.ctc_lo.bias", "decoder.embed.0.weight", "decoder.output_layer.weight"}:
-            hint = f": the token list has {own[key].size(0)} entries, the weights {state[key].size(0)}"
-        raise UserError(
-            f"the weights {source} do not fit the config: {key} has shape {tuple(state[key].shape)}, expected "
-            f"{tuple(own[key].shape)}{hint}; take config, token list and weights from the same training"
-        )
-    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    if missing or extra:
-        raise UserError(
-            f"the weights {source} do not fit the config: {len(missing)} keys missing ({', '.join(missing[:3])}), "
-            f"{len(extra)} unexpected ({', '.join(extra[:3])}); take both from the same training"
-        )
-    model.load_state_dict(dict(state))
-
-
-def _without_effect(key: str, model: HybridModel) -> bool:
-    """Keys of parts that ESPnet stores but the configuration leaves unused (a decoder at ctc_weight 1, ...)."""
-    unused = {"decoder": model.decoder is None, "ctc": model.ctc is None}
-    return unused.get(key.split(".")[0], False) or key.startswith(("criterion_", "error_calculator"))
-
-
-def make_tokenizer(config: Mapping[str, Any], root: Path) -> Tokenizer:
-    """The tokenizer that a config names (``token_type``, ``bpemodel``), on its inline token list."""
-    tokens = config["token_list"]
-    if isinstance(tokens, str):
-        from parlab.model.families.espnet_build import read_token_list
-
-        tokens = read_token_list(tokens)
-    kind = config.get("token_type") or "bpe"
-    model_file = locate(config["bpemodel"], root, "bpemodel") if kind == "bpe" and config.get("bpemodel") else None
-    return Tokenizer(token_list=list(tokens), token_type=kind, model_file=model_file)
+    if path.is_file() and path.suffix == ".ckpt":
+        return read_checkpoint(path)
+    return espnet_folder.read_folder(path)
 
 
 def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path, half: bool = False) -> Path:
-    """Write an ESPnet-format folder: ``config.yaml``, ``model.pth``, the tokenizer, normalisation statistics.
+    """Write a folder that ESPnet loads too: ``config.yaml``, ``model.pth``, the tokenizer, normalisation statistics.
 
     ``half`` stores float16 weights (half the size; ESPnet and parlab read them into float32).
     """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = portable_config(model, tokenizer)
-    if isinstance(model.normalize, GlobalMVN):
-        write_stats(folder / "feats_stats.npz", model.normalize.mean, model.normalize.std)
-    if tokenizer.model_bytes is not None:
-        (folder / "bpe.model").write_bytes(tokenizer.model_bytes)
-    state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    if half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    torch.save(state, folder / "model.pth")
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
-    return folder
-
-
-def portable_config(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The model's config with inline tokens and files beside it."""
-    config = {**model.config, "token_list": list(model.token_list), "token_type": tokenizer.token_type}
-    config["bpemodel"] = "bpe.model" if tokenizer.model_bytes is not None else None
-    config.pop("init", None)  # the weights are trained: initialising them again would only cost time
-    if isinstance(model.normalize, GlobalMVN):
-        config["normalize_conf"] = {**(config.get("normalize_conf") or {}), "stats_file": "feats_stats.npz"}
-    return config
-
-
-def checkpoint_entry(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What a Lightning checkpoint needs beside its weights to be read alone (plain types and one byte tensor)."""
-    entry: dict[str, Any] = {"config": portable_config(model, tokenizer), "lora_scale": model.lora_scale}
-    if tokenizer.model_bytes is not None:
-        entry["bpemodel"] = torch.frombuffer(bytearray(tokenizer.model_bytes), dtype=torch.uint8)
-    return entry
-
-
-def network_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The network's weights in a Lightning checkpoint of ours, adapters merged."""
-    state = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
-    return merge_lora(state, (checkpoint.get(CHECKPOINT_KEY) or {}).get("lora_scale"))
-
-
-def _read_checkpoint(path: Path) -> tuple[HybridModel, Tokenizer]:
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(
-            f"the checkpoint {path} cannot be read ({str(error).splitlines()[0][:120]}); name another one, or the run's model/"
-        ) from error
-    entry = checkpoint.get(CHECKPOINT_KEY)
-    if entry is None:
-        raise UserError(
-            f"{path} is no checkpoint of parlab (it lacks '{CHECKPOINT_KEY}'), expected one that `fit` wrote; "
-            "name an ESPnet-format folder instead"
-        )
-    model = build_model(entry["config"])
-    load_weights(model, network_state(checkpoint), path)
-    config = entry["config"]
-    model_bytes = entry["bpemodel"].numpy().tobytes() if "bpemodel" in entry else None
-    tokenizer = Tokenizer(
-        token_list=list(config["token_list"]), token_type=config["token_type"], model_bytes=model_bytes
-    )
-    return model.eval(), tokenizer
+    return espnet_folder.write_folder(model, tokenizer, directory, half)

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from parlab.errors import UserError
+from parlab.model.encoded import NO_CTC
 from parlab.model.features import LogMelFrontend
 from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
+from parlab.text.targets import Targets
 from parlab.types import SpecialTokens
 
 
@@ -62,7 +64,7 @@ class HybridModel(nn.Module):
         self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
         # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
-        self._mended = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
+        self._batch_invariant = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
 
     @property
     def sample_rate(self) -> int:
@@ -138,7 +140,7 @@ class HybridModel(nn.Module):
         whose encoder reads them (``S2TCTCModel``).
         """
         speech, lengths = self.to_window(speech, lengths)
-        if self.training or self._mended:
+        if self.training or self._batch_invariant:
             states, frames, _ = self.encode_features(*self.features(speech, lengths))
             return states, frames
         groups = groups_of_equal_length(lengths)
@@ -194,21 +196,10 @@ class HybridModel(nn.Module):
             UserError: the model has no CTC head.
         """
         if self.ctc is None:
-            raise UserError(
-                "this model has no CTC head (ctc_weight 0), expected a hybrid CTC/attention model; decode it with ar "
-                "and ctc_weight 0"
-            )
+            raise UserError(NO_CTC)
         return torch.log_softmax(self.ctc.ctc_lo(encoder_out).float(), dim=-1)
 
-    def loss(
-        self,
-        speech: Tensor,
-        speech_lengths: Tensor,
-        text: Tensor,
-        text_lengths: Tensor,
-        previous: Tensor | None = None,
-        ctc_text: Tensor | None = None,
-    ) -> Losses:
-        """Joint CTC/attention loss of a batch; ``text`` (B, L) is padded with -1, as are the S2T texts (``joint_loss``)."""
-        states, frames, intermediate = self.encode_features(*self.features(speech, speech_lengths))
-        return joint_loss(self, states, frames, intermediate, text, text_lengths, previous, ctc_text)
+    def loss(self, speech: Tensor, lengths: Tensor, targets: Targets) -> Losses:
+        """Joint CTC/attention loss of a batch: ``speech`` (B, samples), ``lengths`` (B,) and its targets."""
+        states, frames, intermediate = self.encode_features(*self.features(speech, lengths))
+        return joint_loss(self, states, frames, intermediate, targets)

@@ -8,7 +8,7 @@ Two things in them look at padding (ESPnet issues 6600, 6633, 6670):
    not zero, where an utterance alone sees zeros. We zero them before each such convolution.
 
 Both are forward hooks: the weights, the state-dict keys and ESPnet's code stay as they are. What hooks
-cannot mend (legacy relative positions, rarer encoders) is decoded in groups of equal length instead.
+cannot correct (legacy relative positions, rarer encoders) is decoded in groups of equal length instead.
 """
 
 from __future__ import annotations
@@ -80,5 +80,5 @@ def make_batch_invariant(encoder: nn.Module) -> bool:
 
 
 def groups_of_equal_length(lengths: Tensor) -> list[Tensor]:
-    """Indices (n,) of the utterances of each length, for encoders that cannot be mended."""
+    """Indices (n,) of the utterances of each length, for encoders without the hooks."""
     return [(lengths == value).nonzero().squeeze(1) for value in torch.unique(lengths)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from parlab.errors import UserError
 from parlab.model.families import espnet
-from parlab.model.folder import find_files, read_config, read_weights
+from parlab.model.families.espnet_folder import find_files, read_config, read_weights
 
 
 class LanguageModel(nn.Module):
@@ -49,10 +49,10 @@ def read_language_model(path: str, vocabulary: int, device: torch.device) -> Lan
     Raises:
         UserError: nothing usable is there, or its vocabulary has another size than the model's.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
+    folder = Path(path).expanduser()
+    if not folder.exists():
         raise UserError(f"there is no language model at {path}, expected an ESPnet folder; check the path")
-    files = find_files(place)
+    files = find_files(folder)
     config = read_config(files.config)
     factory = espnet.known_class("language model", espnet.LANGUAGE_MODELS, str(config.get("lm", "seq_rnn")))
     tokens = list(config["token_list"])

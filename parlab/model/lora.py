@@ -36,11 +36,11 @@ class LoRA:
 
     @property
     def scale(self) -> float:
-        """What the product of the two matrices is multiplied by."""
+        """Factor of the product of the two matrices."""
         return self.alpha / self.rank
 
 
-def add_lora(net: HybridModel, how: LoRA) -> None:
+def add_lora(net: HybridModel, lora: LoRA) -> None:
     """Put adapters into ``net``, in place, and freeze the rest. Must come before DDP wraps the network.
 
     Raises:
@@ -53,18 +53,18 @@ def add_lora(net: HybridModel, how: LoRA) -> None:
             "model.lora needs the package peft, which is not installed; run `pip install 'parlab[lora]'`"
         ) from error
     linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
-    for target in how.targets:
+    for target in lora.targets:
         if not any(name == target or name.endswith(f".{target}") for name in linear):
             ends = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise UserError(
                 f"model.lora.targets names '{target}', but the linear layers are {', '.join(ends)}; name some of these"
             )
-    options: dict[str, Any] = {"r": how.rank, "lora_alpha": how.alpha, "lora_dropout": how.dropout}
-    config = LoraConfig(target_modules=list(how.targets), **options)
+    options: dict[str, Any] = {"r": lora.rank, "lora_alpha": lora.alpha, "lora_dropout": lora.dropout}
+    config = LoraConfig(target_modules=list(lora.targets), **options)
     inject_adapter_in_model(config, net)
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(bool(_ADAPTER.search(name)))
-    net.lora_scale = how.scale
+    net.lora_scale = lora.scale
 
 
 def merge_lora(state: Mapping[str, Tensor], scale: float | None) -> dict[str, Tensor]:

@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from parlab.model.families import espnet
+from parlab.text.s2t import S2TSymbols
+from parlab.text.targets import Targets
+from parlab.types import SpecialTokens
 
-if TYPE_CHECKING:
-    from parlab.model.hybrid import HybridModel
+
+class TrainableModel(Protocol):
+    """What the losses need of a hybrid model (``HybridModel`` has it)."""
+
+    special: SpecialTokens
+    vocab_size: int
+    s2t: S2TSymbols | None
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """ESPnet's training configuration; ``model_conf`` holds the weights of the losses."""
+        ...
+
+    @property
+    def decoder(self) -> nn.Module | None:
+        """The attention decoder, where there is one."""
+        ...
+
+    def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
+        """(B, T, D) to log-posteriors (B, T, V), float32."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +48,7 @@ class Losses:
     accuracy: Tensor | None
 
 
-def ctc_loss(model: HybridModel, states: Tensor, frames: Tensor, text: Tensor, text_lengths: Tensor) -> Tensor:
+def ctc_loss(model: TrainableModel, states: Tensor, frames: Tensor, text: Tensor, text_lengths: Tensor) -> Tensor:
     """CTC loss per utterance, averaged over the batch; an impossible alignment counts 0 (ESPnet's ``zero_infinity``)."""
     log_probs = model.ctc_log_probs(states).transpose(0, 1)
     targets = text.clamp(min=0)
@@ -34,41 +58,35 @@ def ctc_loss(model: HybridModel, states: Tensor, frames: Tensor, text: Tensor, t
     return loss / len(text)
 
 
-def with_previous(model: HybridModel, inputs: Tensor, targets: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
-    """Put ``<sop>`` and the previous text (B, P), padded with -1, before rows that have one; it is no target."""
+def with_previous(model: TrainableModel, inputs: Tensor, labels: Tensor, previous: Tensor) -> tuple[Tensor, Tensor]:
+    """Put ``<sop>`` and the previous text (B, P), padded with -1, before rows that have one; it is no label."""
     sop = model.s2t.sop if model.s2t is not None else None
     lengths = (previous >= 0).sum(1).tolist()
     if sop is None or not any(lengths):
-        return inputs, targets
+        return inputs, labels
     rows_in, rows_out = [], []
     for i, size in enumerate(lengths):
         before = torch.cat([inputs.new_tensor([sop]), previous[i, :size]]) if size else inputs.new_zeros(0)
         rows_in.append(torch.cat([before, inputs[i]]))
-        rows_out.append(torch.cat([torch.full_like(before, -1), targets[i]]))
-    padded = torch.nn.utils.rnn.pad_sequence(rows_in, batch_first=True)
-    return padded, torch.nn.utils.rnn.pad_sequence(rows_out, batch_first=True, padding_value=-1)
+        rows_out.append(torch.cat([torch.full_like(before, -1), labels[i]]))
+    return pad_sequence(rows_in, batch_first=True), pad_sequence(rows_out, batch_first=True, padding_value=-1)
 
 
-def attention_loss(
-    model: HybridModel,
-    states: Tensor,
-    frames: Tensor,
-    text: Tensor,
-    text_lengths: Tensor,
-    previous: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def attention_loss(model: TrainableModel, states: Tensor, frames: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross-entropy of the decoder and its token accuracy."""
+    assert model.decoder is not None, "the weight of CTC is 1 where there is no decoder"
+    text, text_lengths, previous = targets.text, targets.text_lengths, targets.previous
     conf = model.config.get("model_conf", {})
     special = model.special
     pad = text.new_full((len(text), 1), -1)
     inputs = torch.cat([torch.full_like(pad, special.sos), text], 1).clamp(min=0)
-    targets = torch.cat([text, pad], 1)
-    targets.scatter_(1, text_lengths.unsqueeze(1), special.eos)
+    labels = torch.cat([text, pad], 1)
+    labels.scatter_(1, text_lengths.unsqueeze(1), special.eos)
     if previous is not None:
-        inputs, targets = with_previous(model, inputs, targets, previous)
+        inputs, labels = with_previous(model, inputs, labels, previous)
     # The decoder masks what follows, so that padding at the right changes nothing before it.
     lengths = torch.full_like(text_lengths, inputs.size(1)) if previous is not None else text_lengths + 1
-    logits, _ = model.decoder(states, frames, inputs, lengths)  # type: ignore[misc]
+    logits, _ = model.decoder(states, frames, inputs, lengths)
     logits = logits.float()
     criterion = espnet.label_smoothing_loss(
         size=model.vocab_size,
@@ -76,40 +94,35 @@ def attention_loss(
         smoothing=conf.get("lsm_weight", 0.0),
         normalize_length=conf.get("length_normalized_loss", False),
     )
-    valid = targets >= 0
-    correct = (logits.detach().argmax(-1) == targets) & valid
-    return criterion(logits, targets), correct.sum() / valid.sum()
+    valid = labels >= 0
+    correct = (logits.detach().argmax(-1) == labels) & valid
+    return criterion(logits, labels), correct.sum() / valid.sum()
 
 
 def joint_loss(
-    model: HybridModel,
-    states: Tensor,
-    frames: Tensor,
-    intermediate: list[Tensor],
-    text: Tensor,
-    text_lengths: Tensor,
-    previous: Tensor | None = None,
-    ctc_text: Tensor | None = None,
+    model: TrainableModel, states: Tensor, frames: Tensor, intermediate: list[Tensor], targets: Targets
 ) -> Losses:
     """Combine the losses with the weights of ESPnet's ``model_conf`` (``ctc_weight``, ``interctc_weight``).
 
     Args:
-        text: (B, L), padded with -1; for S2T models with language, task and times.
-        previous: (B, P) previous text of S2T models, all -1 where there is none.
-        ctc_text: (B, C) what CTC learns in an S2T model, all -1 where it is not available: CTC leaves those out.
+        states: (B, T, D) encoder output; ``frames`` (B,) counts the frames of each utterance.
+        intermediate: outputs (B, T, D) of the layers with intermediate CTC.
     """
     conf = model.config.get("model_conf", {})
     weight = float(conf.get("ctc_weight", 0.5)) if model.decoder is not None else 1.0
     ctc = attention = accuracy = None
     total = states.new_zeros((), dtype=torch.float32)
     if weight > 0.0:
-        heard, sizes = (text, text_lengths) if ctc_text is None else (ctc_text, (ctc_text >= 0).sum(1))
-        valid = torch.ones_like(sizes, dtype=torch.bool) if ctc_text is None else sizes > 0
+        text, lengths = targets.text, targets.text_lengths
+        valid = torch.ones_like(lengths, dtype=torch.bool)
+        if targets.ctc_text is not None:
+            text, lengths = targets.ctc_text, (targets.ctc_text >= 0).sum(1)
+            valid = lengths > 0
 
         def of(layer: Tensor) -> Tensor:
             if not bool(valid.any()):
                 return layer.sum() * 0.0
-            return ctc_loss(model, layer[valid], frames[valid], heard[valid], sizes[valid])
+            return ctc_loss(model, layer[valid], frames[valid], text[valid], lengths[valid])
 
         ctc = of(states)
         inter = float(conf.get("interctc_weight", 0.0))
@@ -119,6 +132,6 @@ def joint_loss(
         else:
             total = total + weight * ctc
     if weight < 1.0:
-        attention, accuracy = attention_loss(model, states, frames, text, text_lengths, previous)
+        attention, accuracy = attention_loss(model, states, frames, targets)
         total = total + (1 - weight) * attention
     return Losses(total, ctc, attention, accuracy)

@@ -22,7 +22,7 @@ from parlab.model.packed import PackedLinear
 
 @dataclass(frozen=True)
 class _Attention:
-    """What one attention block has besides its projections; the norms are identities unless the model has qk_norm."""
+    """An attention block without its projections; the norms are identities unless the model has qk_norm."""
 
     heads: int
     norm_q: nn.Module
@@ -88,8 +88,8 @@ class RowDecoder:
     def prefill(self, tokens: Tensor, cross: CrossCache, copies: int = 1) -> tuple[Tensor, PrefixCache]:
         """One teacher-forced pass over ``tokens`` (B, L), padded at the right with any id.
 
-        Returns the hidden states (B, L, D), of which place l predicts token l + 1, and the prefix cache.
-        What stands at the right of a place never changes it, so padding needs no mask.
+        Returns the hidden states (B, L, D), of which index l predicts token l + 1, and the prefix cache.
+        A token never changes the states before it, so padding needs no mask.
 
         With ``copies`` K, ``tokens`` is (B * K, L): K sequences of each utterance, which share its cross cache.
         """
@@ -162,12 +162,12 @@ class RowDecoder:
 
     # ---- the layer, the same for a pass and for a step ------------------------------------------
 
-    def _embed(self, tokens: Tensor, places: Tensor) -> Tensor:
-        needed = int(places.max()) + 1 if places.numel() else 1
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        needed = int(positions.max()) + 1 if positions.numel() else 1
         if self.positions.pe is None or self.positions.pe.size(1) < needed:
             self.positions.extend_pe(self.embedding.weight.new_zeros(1, needed))
         x = self.embedding(tokens)
-        table = self.positions.pe[0].to(device=x.device, dtype=x.dtype)[places]
+        table = self.positions.pe[0].to(device=x.device, dtype=x.dtype)[positions]
         return x + self.positions.alpha * table if self.scaled else x * math.sqrt(x.size(-1)) + table
 
     def _layer(self, i: int, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
@@ -223,6 +223,7 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+# 7 parameters: queries, keys and values of both parts of the softmax, as the formula has them.
 def _two_part_attention(
     q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, blind: Tensor | None, layout: RowLayout
 ) -> Tensor:

@@ -14,6 +14,7 @@ from parlab.model.hybrid import HybridModel
 from parlab.model.invariance import groups_of_equal_length
 from parlab.model.losses import Losses
 from parlab.text.s2t import S2TSymbols
+from parlab.text.targets import Targets
 from parlab.types import SpecialTokens
 
 
@@ -60,8 +61,8 @@ class S2TCTCModel(HybridModel):
             counts[same] = count
         return whole, counts
 
-    def loss(self, *texts: Tensor | None) -> Losses:  # type: ignore[override]
-        """Not there.
+    def loss(self, speech: Tensor, lengths: Tensor, targets: Targets) -> Losses:
+        """This model cannot be trained here.
 
         Raises:
             UserError: always.

@@ -1,9 +1,10 @@
-"""Where a prediction runs, and in which precision: short options on top of Lightning's own."""
+"""Where the work runs, and in which precision: short options on top of Lightning's own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -11,12 +12,11 @@ import torch
 
 from parlab.errors import UserError
 
-# Lightning would convert the whole module; the front end's logarithms need float32 (HybridModel.to_device).
-_WHOLE = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
+_TRUE_PRECISIONS = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
 
 
 def device_for(name: str | None) -> torch.device:
-    """The device asked for, or the best there is.
+    """The device of that name, or the best there is.
 
     Raises:
         UserError: there is no such device here.
@@ -32,26 +32,32 @@ def device_for(name: str | None) -> torch.device:
     return wanted
 
 
-def started_by_torchrun() -> int | None:
-    """Processes that torchrun started on this node; None without it."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else None
+def weights_dtype(precision: Any) -> torch.dtype | None:
+    """The type of encoder and decoder for a precision ``...-true`` other than 32; None leaves the weights alone.
+
+    Lightning would convert the whole module, but the front end's logarithms stay float32 (``HybridModel.to_device``).
+    """
+    return _TRUE_PRECISIONS.get(str(precision))
 
 
-def share_with_torchrun(settings: dict[str, Any]) -> None:
-    """Make the Trainer's devices those that torchrun started; each process would take itself for the only one otherwise.
+def started_by_torchrun(option: str, asked: Any, unasked: Sequence[Any]) -> int | None:
+    """Processes that torchrun started on this node; None without it. Each would take itself for the only one otherwise.
+
+    Args:
+        option: name of the option that says how many devices there are; ``asked`` is its value.
+        unasked: values that leave the number to torchrun.
 
     Raises:
         UserError: another number of devices was asked for.
     """
-    started, asked = started_by_torchrun(), settings["devices"]
-    if started is None:
-        return
-    if asked not in (1, "auto", started):
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    started = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if asked != started and asked not in unasked:
         raise UserError(
-            f"trainer.devices is {asked}, but torchrun started {started} processes, expected as many; leave it out"
+            f"{option} is {asked}, but torchrun started {started} processes, expected as many; leave {option} out"
         )
-    settings["devices"] = started
-    settings["num_nodes"] = int(os.environ.get("WORLD_SIZE", started)) // started
+    return started
 
 
 def several_devices(settings: Mapping[str, Any]) -> bool:
@@ -61,48 +67,87 @@ def several_devices(settings: Mapping[str, Any]) -> bool:
     return settings.get("num_nodes", 1) > 1 or (isinstance(count, int) and count > 1)
 
 
-def half_of(precision: Any) -> torch.dtype | None:
-    """The type of the weights for a precision such as ``bf16-true``; None leaves it to Lightning."""
-    return _WHOLE.get(str(precision))
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What decides where a prediction runs.
+
+    Attributes:
+        given: options of Lightning's Trainer.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; goes before the Trainer's; None or ``auto`` is the best.
+        precision: likewise, ``bf16-true``, ...
+    """
+
+    given: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    precision: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The Trainer's arguments, the precision as it was asked for.
+
+        Raises:
+            UserError: there is no such device, or torchrun started another number of processes.
+        """
+        from lightning.pytorch.strategies import DDPStrategy
+
+        settings: dict[str, Any] = {
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "devices": 1,
+            **{k: v for k, v in self.given.items() if k not in {"callbacks", "enable_progress_bar"}},
+            "use_distributed_sampler": False,  # our batches are shared out already
+        }
+        if self.device not in (None, "auto"):
+            device = device_for(self.device)
+            settings["accelerator"] = device.type
+            if device.index is not None:
+                settings["devices"] = [device.index]
+        started = started_by_torchrun("trainer.devices", settings["devices"], (1, "auto"))
+        if started is not None:
+            settings["devices"] = started
+            settings["num_nodes"] = int(os.environ.get("WORLD_SIZE", started)) // started
+        if several_devices(settings) and settings.get("strategy", "auto") == "auto":
+            settings["strategy"] = _patient_ddp(DDPStrategy)
+        settings["precision"] = self.precision or settings.get("precision")
+        return settings
 
 
-def make_trainer(
-    given: Mapping[str, Any], device: str | None, precision: str | None, callbacks: list[Any], progress: bool
-) -> tuple[Any, str]:
+def make_trainer(options: TrainerOptions, callbacks: list[Any], progress: bool) -> tuple[Any, str]:
     """Lightning's Trainer for a prediction, and the name of the precision.
-
-    Args:
-        given: options of the Trainer; ``device`` (``cpu``, ``cuda``, ``cuda:1``, ...) and ``precision`` go first.
 
     Raises:
         UserError: the options do not fit this machine.
     """
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch import Trainer
-    from lightning.pytorch.strategies import DDPStrategy
 
-    settings: dict[str, Any] = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "devices": 1,
-        **{k: v for k, v in given.items() if k not in {"callbacks", "enable_progress_bar"}},
-        "use_distributed_sampler": False,  # our batches are shared out already
-    }
-    if device not in (None, "auto"):
-        place = device_for(device)
-        settings["accelerator"] = place.type
-        if place.index is not None:
-            settings["devices"] = [place.index]
-    share_with_torchrun(settings)
-    if several_devices(settings) and settings.get("strategy", "auto") == "auto":
-        # A process whose share is done would give up after half an hour of waiting for the others.
-        settings["strategy"] = DDPStrategy(timeout=timedelta(days=30))
-    wanted = precision or settings.get("precision")
-    settings["precision"] = "32-true" if half_of(wanted) else wanted
+    settings = options.settings()
+    wanted = settings["precision"]
+    own_weights = weights_dtype(wanted) is not None
+    settings["precision"] = "32-true" if own_weights else wanted
     try:
         trainer = Trainer(**settings, callbacks=callbacks, enable_progress_bar=progress)
     except (MisconfigurationException, ValueError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise UserError(f"the trainer's options do not fit this machine ({said[:200]}); correct them") from error
-    return trainer, str(wanted if half_of(wanted) else trainer.precision)
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"the trainer's options do not fit this machine ({reason[:200]}); correct them") from error
+    return trainer, str(wanted if own_weights else trainer.precision)
+
+
+def make_fabric(accelerator: str, devices: int | None) -> Any:
+    """Lightning's Fabric for a sweep, not launched yet; the processes that torchrun started share the points.
+
+    Raises:
+        UserError: torchrun started another number of processes than ``devices``.
+    """
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
+
+    started = started_by_torchrun("--devices", devices, (None,))
+    count = devices or started or 1
+    strategy = _patient_ddp(DDPStrategy) if count > 1 else "auto"
+    return Fabric(accelerator=accelerator, devices=count, strategy=strategy)
+
+
+def _patient_ddp(strategy: type) -> Any:
+    """DDP whose processes wait for each other: one whose share is done would give up after half an hour."""
+    return strategy(timeout=timedelta(days=30))

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import parlab
-from parlab.data.sources import Utterance
+from parlab.data.utterance import Utterance
+from parlab.decode import Decoder
+from parlab.predictions.metrics import Hashes, Named
 
 
 @cache
@@ -41,8 +42,8 @@ def _commit() -> str | None:
     if not (folder / ".git").exists():
         return None
     try:
-        asked = ["git", "-C", str(folder), "rev-parse", "HEAD"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -64,9 +65,14 @@ def hash_data(utterances: Sequence[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def describe_decoder(decoder: Any) -> dict[str, Any]:
+def hashes_of(model: torch.nn.Module, utterances: Sequence[Utterance]) -> Hashes:
+    """The hashes that a prediction records."""
+    return Hashes(hash_model(model), hash_data(utterances))
+
+
+def describe_decoder(decoder: Decoder) -> Named:
     """A decoder's name and all of its options."""
-    return {"name": decoder.name, "options": dataclasses.asdict(decoder)}
+    return Named(decoder.name, dataclasses.asdict(decoder))  # type: ignore[call-overload]
 
 
 def device_name(device: torch.device) -> str:

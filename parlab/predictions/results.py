@@ -2,100 +2,110 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from parlab.data.sources import Utterance
+from parlab.data.utterance import Utterance
 from parlab.errors import UserError
-from parlab.predictions.pieces import join_pieces
-from parlab.predictions.provenance import versions
-from parlab.predictions.records import (
-    accuracy_metrics,
-    decoder_metrics,
-    par_metrics,
-    speed_metrics,
-    write_json,
-    write_jsonl,
+from parlab.predictions.files import Entry, Json
+from parlab.predictions.hypotheses import UtteranceRecord, write_hypotheses
+from parlab.predictions.joining import join_pieces
+from parlab.predictions.metrics import (
+    Environment,
+    Hashes,
+    Metrics,
+    Named,
+    NormalizerVersion,
+    has_metrics,
+    read_metrics,
+    write_metrics,
 )
-from parlab.predictions.writer import read_shards
+from parlab.predictions.provenance import versions
+from parlab.predictions.shards import read_shards
+from parlab.predictions.summary import decoder_counts, error_rates, par_counts, speed_of
 from parlab.text.normalizer import normalizer
-
-# Keys that only the metrics need; ``hypotheses.jsonl`` is the same whatever made it, timing aside.
-_INTERNAL = ("timing", "rank")
+from parlab.types import Failure
 
 
-def recorded_environment(out: Path) -> dict[str, Any]:
-    """Device, precision and memory as an earlier run in ``out`` wrote them; empty without one."""
-    try:
-        speed = json.loads((out / "metrics.json").read_text(encoding="utf-8"))["speed"]
-    except (OSError, ValueError, KeyError):
-        return {"peak_memory_bytes": None}
-    return {k: speed.get(k) for k in ("peak_memory_bytes", "batch_size", "precision", "device", "num_devices")}
+@dataclass(frozen=True)
+class Source:
+    """Where a prediction comes from.
+
+    Attributes:
+        model, data: as they were named.
+        config: the resolved configuration.
+        options: those of ``predict``, as ``rerun`` reads them; None for a point of a sweep.
+    """
+
+    decoder: Named
+    model: str
+    data: Json
+    normalizer: NormalizerVersion
+    hashes: Hashes
+    config: Entry
+    options: Entry | None = None
+
+
+def metrics_of(source: Source, records: Sequence[UtteranceRecord], failed: Sequence[Failure]) -> Metrics:
+    """The metrics of a prediction, without figures of speed."""
+    wer, cer = error_rates(records, normalizer(source.normalizer.name))
+    return Metrics(
+        decoder=source.decoder,
+        model=source.model,
+        data=source.data,
+        wer=wer,
+        cer=cer,
+        par=par_counts(records),
+        counts=decoder_counts(records),
+        utterances=len(records),
+        failed=tuple(failed),
+        versions=versions(),
+        normalizer=source.normalizer,
+        hashes=source.hashes,
+        config=source.config,
+        options=source.options,
+    )
 
 
 def finish(
     out: Path,
-    configuration: dict[str, Any],
-    hashes: dict[str, str],
-    environment: dict[str, Any],
+    source: Source,
+    environment: Environment,
     utterances: Sequence[Utterance],
     recordings: Sequence[Utterance],
-) -> dict[str, Any]:
-    """Merge the shards into ``hypotheses.jsonl`` and ``metrics.json``, and the pieces of long recordings.
+) -> tuple[Metrics, list[UtteranceRecord]]:
+    """Merge the shards, and the pieces of long recordings; write both files and return their content.
+
+    Args:
+        utterances: what was decoded: the recordings, or pieces of them.
 
     Raises:
         UserError: an utterance is in no shard, as when another process wrote into the folder at the same time.
     """
-    records, failed = read_shards(out)
+    entries, failed = read_shards(out)
     wanted = {u.id for u in utterances}
-    missing = sorted(wanted - {r["id"] for r in records} - {f["id"] for f in failed})
+    missing = sorted(wanted - {entry.record.id for entry in entries} - {f.id for f in failed})
     if missing:
         raise UserError(
             f"{len(missing)} of {len(wanted)} utterances were not decoded ({', '.join(missing[:3])}, ...), expected all: "
             f"does another process write to {out}? start the same command again"
         )
-    records = [r for r in records if r["id"] in wanted]
-    failed = [f for f in failed if f["id"] in wanted]
-    records = join_pieces(records, recordings, utterances)
-    normalize = normalizer(configuration["normalizer"]["name"])
-    metrics: dict[str, Any] = {
-        "decoder": configuration["decoder"],
-        "model": configuration["model"],
-        "data": configuration["data"],
-        **accuracy_metrics(records, normalize),
-        "speed": speed_metrics(records, environment),
-        "par": par_metrics(records),
-        "counts": decoder_metrics(records),
-        "utterances": len(records),
-        "failed": failed,
-        "versions": versions(),
-        "normalizer": configuration["normalizer"],
-        "hashes": hashes,
-        "config": configuration,
-    }
-    public = [{k: v for k, v in r.items() if k not in _INTERNAL} for r in records]
-    write_jsonl(out / "hypotheses.jsonl", public)
-    write_json(out / "metrics.json", metrics)
-    return metrics
+    joined = join_pieces([entry for entry in entries if entry.record.id in wanted], recordings, utterances)
+    records = [entry.record for entry in joined]
+    metrics = metrics_of(source, records, [f for f in failed if f.id in wanted])
+    metrics = metrics.with_speed(speed_of([entry.timed for entry in joined], environment))
+    write_hypotheses(out, records)
+    write_metrics(out, metrics)  # last: a folder with metrics is complete
+    return metrics, records
 
 
-def print_metrics(metrics: dict[str, Any], out: Path) -> None:
-    """A line for people."""
-    parts = [metrics["decoder"]["name"]]
-    for name in ("wer", "cer"):
-        if name in metrics:
-            parts.append(
-                f"{name.upper()} {metrics[name]['rate']:.2%} ({metrics[name]['errors']}/{metrics[name]['total']})"
-            )
-    speed, par = metrics["speed"], metrics["par"]
-    parts.append(f"RTFx {speed['rtfx']:.1f}")
-    parts.append(f"search {speed['search_seconds']:.2f} s of {speed['audio_seconds']:.0f} s audio")
-    if par["segments"]:
-        parts.append(f"{par['masked_tokens'] / max(par['tokens'], 1):.1%} of tokens masked")
-    print(" | ".join(parts))
-    print(f"wrote {out}/hypotheses.jsonl and {out}/metrics.json")
-    for entry in metrics["failed"]:
-        print(f"failed: {entry['id']}: {entry['reason']}", file=sys.stderr)
+def recorded_environment(out: Path) -> Environment:
+    """Device, precision and memory as an earlier run in ``out`` recorded them; unknown without one."""
+    if not has_metrics(out):
+        return Environment()
+    try:
+        speed = read_metrics(out).speed
+    except UserError:  # half written by another program: it is written anew
+        return Environment()
+    return speed.environment if speed is not None else Environment()

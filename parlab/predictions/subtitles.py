@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parlab.errors import UserError, nearest
-from parlab.predictions.records import write_json, writing
+from parlab.predictions.files import write_json, writing
+from parlab.predictions.hypotheses import Piece, UtteranceRecord
 
 FORMATS = ("srt", "vtt", "json")
 _LONGEST = 6.0  # seconds that a cue stays
@@ -25,13 +25,13 @@ class Timed:
     text: str
 
 
-def words_of(record: dict[str, Any]) -> list[Timed]:
+def words_of(record: UtteranceRecord) -> list[Timed]:
     """Words with times, where the decoder knows the frames of its tokens; empty where it does not."""
     words: list[Timed] = []
     fresh = True
-    single = " ".join(record["token_text"]) == record["text"]  # words or phones: each stands alone
-    edges = [p["start"] for p in record.get("pieces", [])]
-    for token, (start, end) in zip(record["token_text"], record.get("token_times") or [], strict=False):
+    single = " ".join(record.token_text) == record.text  # words or phones: each stands alone
+    edges = [piece.start for piece in record.pieces]
+    for token, (start, end) in zip(record.token_text, record.token_times, strict=False):
         while edges and start >= edges[0]:  # no word reaches over the seam of two pieces
             fresh = True
             edges.pop(0)
@@ -49,16 +49,14 @@ def words_of(record: dict[str, Any]) -> list[Timed]:
     return [w for w in words if w.text]
 
 
-def cues(record: dict[str, Any]) -> list[Timed]:
+def cues(record: UtteranceRecord) -> list[Timed]:
     """What is shown at a time: the decoder's own timed parts, or its words in groups, or the pieces as a whole."""
-    if record.get("times"):
-        return [Timed(start, end, text) for start, end, text in record["times"]]
+    if record.times:
+        return [Timed(start, end, text) for start, end, text in record.times]
     words = words_of(record)
     if not words:
-        whole = [{"start": 0.0, "duration": record["duration"], "text": record["text"]}]
-        return [
-            Timed(p["start"], p["start"] + p["duration"], p["text"]) for p in record.get("pieces", whole) if p["text"]
-        ]
+        pieces = record.pieces or (Piece(record.id, 0.0, record.duration or 0.0, record.text),)
+        return [Timed(p.start, p.start + p.duration, p.text) for p in pieces if p.text]
     found: list[Timed] = []
     for word in words:
         last = found[-1] if found else None
@@ -84,10 +82,10 @@ def check_format(form: str) -> None:
         raise UserError(f"there is no subtitle format '{form}', expected {', '.join(FORMATS)}{nearest(form, FORMATS)}")
 
 
-def write_subtitles(folder: Path, records: Sequence[dict[str, Any]], formats: Sequence[str]) -> None:
+def write_subtitles(folder: Path, records: Sequence[UtteranceRecord], formats: Sequence[str]) -> None:
     """Write ``folder/ID.srt`` and so on for each record."""
     for record in records:
-        name = record["id"].replace("%", "%25").replace("/", "%2F")  # a file each, whatever the ids
+        name = record.id.replace("%", "%25").replace("/", "%2F")  # a file each, whatever the ids
         for form in formats:
             path = folder / f"{name}.{form}"
             with writing(path):
@@ -95,7 +93,7 @@ def write_subtitles(folder: Path, records: Sequence[dict[str, Any]], formats: Se
             if form == "json":
                 words = [{"word": w.text, "start": w.start, "end": w.end} for w in words_of(record)]
                 shown = [{"start": c.start, "end": c.end, "text": c.text} for c in cues(record)]
-                about = {"id": record["id"], "text": record["text"], "duration": record["duration"]}
+                about = {"id": record.id, "text": record.text, "duration": record.duration}
                 write_json(path, {**about, "cues": shown, "words": words})
             else:
                 with writing(path):

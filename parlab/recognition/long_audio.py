@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from parlab.data.pauses import cut_at_pauses
+from parlab.data.audio import audio_seconds, load_audio
+from parlab.data.pauses import cut_at_pauses, cut_points, envelope, read_blocks
 from parlab.data.utterance import Utterance
+from parlab.recognition.waveforms import Audio, Samples, mono
 from parlab.types import Hypothesis
 
 PIECE_SECONDS = 20.0  # where the model has no window of its own
@@ -32,6 +35,42 @@ class LongAudio:
     def pieces(self, recordings: Sequence[Utterance], window: float | None) -> list[Utterance]:
         """The utterances that are decoded in place of ``recordings``."""
         return cut_at_pauses(recordings, self.longest(window)) if self.on else list(recordings)
+
+
+@dataclass(frozen=True)
+class RecordingPiece:
+    """A part of a recording, read when it is its turn: from ``start`` to ``end`` seconds of a file or an array."""
+
+    audio: Audio
+    start: float
+    end: float
+    sample_rate: int
+
+    def read(self) -> tuple[Samples, int]:
+        """The samples of the piece, and their rate."""
+        if isinstance(self.audio, tuple):
+            samples, rate = self.audio
+            return samples[round(self.start * rate) : round(self.end * rate)], rate
+        return load_audio(self.audio, self.sample_rate, self.start, self.end - self.start), self.sample_rate
+
+
+def cut_recording(audio: Audio, longest: float, sample_rate: int) -> list[RecordingPiece]:
+    """Cut one recording at pauses into pieces of at most ``longest`` seconds.
+
+    Args:
+        sample_rate: at which files are read.
+
+    Raises:
+        UserError: the audio cannot be read.
+    """
+    if isinstance(audio, tuple):
+        samples, rate = mono(audio[0]), int(audio[1])
+        audio, duration = (samples, rate), len(samples) / rate
+        cuts = cut_points(envelope([(samples, rate)]), longest)
+    else:
+        duration = audio_seconds(audio)
+        cuts = cut_points(envelope(read_blocks(audio, 0.0, None)), longest)
+    return [RecordingPiece(audio, a, b, sample_rate) for a, b in pairwise([0.0, *cuts, duration])]
 
 
 def shifted(hypothesis: Hypothesis, seconds: float) -> Hypothesis:

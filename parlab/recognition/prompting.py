@@ -65,7 +65,9 @@ class Prompting:
         if model.s2t is None or not model.s2t.encoder_prompt:
             return None
         language = self.options.language
-        return (self._prompt(model, None if language == "auto" else language),) * batch  # "unknown" is one of its languages
+        return (
+            self._prompt(model, None if language == "auto" else language),
+        ) * batch  # "unknown" is one of its languages
 
     def for_decoder(self, model: HybridModel, states: Tensor, frames: Tensor) -> Prompts:
         """Prompts of B utterances for the decoder: ``states`` (B, T, D) of ``frames`` (B,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
-from parlab.recognition.prompting import PromptOptions, Prompting
+from parlab.recognition.prompting import Prompting, PromptOptions
 from parlab.text.tokenizer import Tokenizer
 from parlab.types import Hypothesis
 
@@ -31,7 +31,7 @@ class Recognizer:
     model: HybridModel
     tokenizer: Tokenizer
     device: torch.device
-    prompting: Prompting = Prompting()
+    prompting: Prompting = field(default_factory=Prompting)
 
     @staticmethod
     def read(model: str | Path, device: torch.device, dtype: torch.dtype | None = None) -> Recognizer:

@@ -1,6 +1,6 @@
 """A corpus of synthetic speech: sentences of a grammar, spoken by eSpeak NG, as FLAC files and a JSONL manifest.
 
-    python -m parlab.synth.corpus --grammar an4 --hours 1 --out DIR --seed 0
+    python -m parlab.synth --grammar an4 --hours 1 --out DIR --seed 0
 
 The same arguments make the same corpus: every utterance has its own random generator, made of the seed and its number.
 """
@@ -40,14 +40,42 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What to make. ``part`` and ``parts`` split the variants (``test`` voices are never ``train`` voices)."""
+    """The content of a corpus.
+
+    Attributes:
+        grammar: of the sentences, one of ``GRAMMARS``.
+        seed: of sentences, voices and augmentation.
+        speakers: their number; ``prefix`` starts their names.
+        variants: of eSpeak NG; corpora of disjoint variants have disjoint voices.
+        plain: leave out the augmentation.
+    """
 
     grammar: str = "an4"
     seed: int = 0
     speakers: int = 200
     prefix: str = "syn"
     variants: tuple[str, ...] = tuple(VARIANTS)
-    plain: bool = False  # no augmentation
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Amount:
+    """The size of a corpus, in hours or in utterances.
+
+    Raises:
+        UserError: neither or both are given.
+    """
+
+    hours: float | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.hours is None) == (self.count is None) or (self.hours or self.count or 0) <= 0:
+            raise UserError(f"got hours={self.hours} and count={self.count}, expected one of them above 0; give one")
+
+    def share(self, utterances: int, seconds: float) -> float:
+        """The share of the corpus that so many utterances, of so many seconds in all, are."""
+        return utterances / self.count if self.count else seconds / (3600 * (self.hours or 1.0))
 
 
 def speakers_of(recipe: Recipe) -> list[Speaker]:
@@ -100,10 +128,10 @@ def _write_chunk(recipe: Recipe, folder: Path, indices: Sequence[int]) -> list[d
     entries = []
     for index in indices:
         entry, wave = utterance(recipe, speakers, index)
-        place = Path("audio") / entry["speaker"] / f"{entry['id']}.flac"
-        (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(folder / place, wave, SAMPLE_RATE, subtype="PCM_16")
-        entries.append({"id": entry["id"], "audio_filepath": str(place), **entry})
+        path = Path("audio") / entry["speaker"] / f"{entry['id']}.flac"
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / path, wave, SAMPLE_RATE, subtype="PCM_16")
+        entries.append({"id": entry["id"], "audio_filepath": str(path), **entry})
     return entries
 
 
@@ -125,31 +153,28 @@ def _chunks(recipe: Recipe, folder: Path, workers: int) -> Iterator[list[dict[st
 def write_corpus(
     recipe: Recipe,
     out: str | Path,
-    hours: float | None = None,
-    count: int | None = None,
+    amount: Amount,
     workers: int = 1,
-    manifest: str = "manifest.jsonl",
     progress: Callable[[float], None] | None = None,
 ) -> Path:
-    """Make a corpus of so many hours, or of so many utterances.
+    """Make a corpus.
 
     Args:
-        out: the folder; ``audio/SPEAKER/ID.flac`` and the manifest go there, paths are relative to it.
+        out: the folder of ``audio/SPEAKER/ID.flac`` and of ``manifest.jsonl``, whose paths are relative to it.
+        workers: processes that speak.
         progress: called with the share that is done, from 0 to 1.
 
     Returns:
         The manifest's path.
 
     Raises:
-        UserError: the grammar is unknown, or neither or both of ``hours`` and ``count`` are given.
+        UserError: the grammar is unknown.
     """
     if recipe.grammar not in GRAMMARS:
         raise UserError(
             f"the grammar '{recipe.grammar}' is unknown{nearest(recipe.grammar, GRAMMARS)}; name one of "
             f"{', '.join(GRAMMARS)}"
         )
-    if (hours is None) == (count is None) or (hours or count or 0) <= 0:
-        raise UserError(f"got hours={hours} and count={count}, expected one of them above 0; give one")
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
@@ -163,7 +188,7 @@ def write_corpus(
                 continue
             entries.append(entry)
             seconds += entry["duration"]
-            done = len(entries) / count if count else seconds / (3600 * (hours or 1.0))
+            done = amount.share(len(entries), seconds)
         if progress is not None:
             progress(min(done, 1.0))
         if done >= 1.0:
@@ -174,17 +199,17 @@ def write_corpus(
     for path in (folder / "audio").glob(f"{recipe.prefix}*/*.flac"):
         if str(path.relative_to(folder)) not in wanted:
             path.unlink()
-    path = folder / manifest
+    path = folder / "manifest.jsonl"
     path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m parlab.synth.corpus", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m parlab.synth", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--grammar", default="an4", help=f"one of {', '.join(GRAMMARS)}")
-    parser.add_argument("--hours", type=float, help="how much speech")
-    parser.add_argument("--count", type=int, help="how many utterances (instead of --hours)")
+    parser.add_argument("--hours", type=float, help="hours of speech")
+    parser.add_argument("--count", type=int, help="utterances (instead of --hours)")
     parser.add_argument("--out", required=True, help="folder for audio/ and manifest.jsonl")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--speakers", type=int, default=200)
@@ -194,14 +219,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     recipe = Recipe(options.grammar, options.seed, options.speakers, options.prefix, plain=options.plain)
     try:
-        path = write_corpus(recipe, options.out, options.hours, options.count, options.workers)
+        path = write_corpus(recipe, options.out, Amount(options.hours, options.count), options.workers)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     print(f"{path}: {len(entries)} utterances, {sum(e['duration'] for e in entries) / 3600:.2f} hours")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

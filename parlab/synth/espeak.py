@@ -36,7 +36,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True)
 class Voice:
-    """How to speak: an accent of :data:`ACCENTS`, a variant of :data:`VARIANTS` (or none), and eSpeak's own scales.
+    """A voice of eSpeak NG: an accent of :data:`ACCENTS`, a variant of :data:`VARIANTS` (or none), and eSpeak's own scales.
 
     ``rate`` is in words a minute (80 to 450), ``pitch`` and ``pitch_range`` from 0 to 99, ``word_gap`` in units of
     10 ms at the normal rate.

@@ -121,7 +121,7 @@ _COMMANDS = (
 
 
 def spoken(text: str) -> str:
-    """What eSpeak is to be given for a sentence: single letters by their names, words in lower case."""
+    """A sentence as eSpeak reads it: single letters by their names, words in lower case."""
     return " ".join(SPOKEN.get(w, w) if len(w) == 1 else w.lower() for w in text.split())
 
 

@@ -1,4 +1,4 @@
-"""Text normalisation, named and versioned, so that a word error rate says what was compared."""
+"""Text normalisation, named and versioned, so that a word error rate names its texts."""
 
 from __future__ import annotations
 

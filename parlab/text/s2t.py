@@ -1,4 +1,4 @@
-"""What makes a model an S2T (OWSM) model: its symbols, its window of speech, and prompts made of them.
+"""S2T (OWSM) models: their symbols, their window of speech, and prompts made of them.
 
 ESPnet's primer (espnet2/bin/s2t_inference.py): ``[<sop> previous text] <sos> <language> <task> [<notimestamps>]``. OWSM-CTC
 has no decoder; its prompt goes into the encoder as ``previous text <language> <task>``.
@@ -102,22 +102,22 @@ class S2TSymbols:
         return self.first_time is not None and self.last_time is not None and self.first_time <= token <= self.last_time
 
     def timed(self, tokens: Sequence[int]) -> list[tuple[float, float, tuple[int, ...]]]:
-        """Utterances as the decoder timed them: (start, end, tokens), seconds; one that never ends, ends with the window."""
+        """Utterances as the decoder timed them: (start, end, tokens), in seconds; an open end is the window's."""
         out: list[tuple[float, float, tuple[int, ...]]] = []
         start: float | None = None
-        held: list[int] = []
+        words: list[int] = []
         for token in tokens:
             if not self.is_time(token):
-                held.append(token)
+                words.append(token)
                 continue
             seconds = round((token - int(self.first_time or 0)) * self.resolution, 3)
             if start is None:
-                start, held = seconds, []
+                start, words = seconds, []
             else:
-                out.append((start, seconds, tuple(held)))
-                start, held = None, []
-        if start is not None and held:
-            out.append((start, self.window_seconds or start, tuple(held)))
+                out.append((start, seconds, tuple(words)))
+                start, words = None, []
+        if start is not None and words:
+            out.append((start, self.window_seconds or start, tuple(words)))
         return out
 
 

@@ -105,7 +105,7 @@ class Tokenizer:
         return self.index.get(piece, self.unk)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of ``text``; what the token list lacks becomes ``<unk>``.
+        """Ids of ``text``; pieces that the token list lacks become ``<unk>``.
 
         Raises:
             UserError: a piece is unknown and the token list has no ``<unk>``.

@@ -1,37 +1,52 @@
-"""W&B: runs for ``fit`` and ``predict``; the JSON files stay the source of truth."""
+"""W&B: what the runs of the commands hold; the JSON files stay the source of truth."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parlab.errors import UserError, nearest
+from parlab.metrics.tables import Table
 from parlab.metrics.wer import word_errors
-from parlab.predictions.records import read_jsonl
+from parlab.predictions.files import Json
+from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.metrics import Metrics
 from parlab.text.normalizer import Normalizer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MODES = ("auto", "online", "offline", "off")
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run goes: the mode (one of ``MODES``), the W&B project, and the directory that offline runs lie in."""
+
+    mode: str
+    project: str
+    directory: Path
+
+
 def resolve_mode(mode: str) -> str:
-    """``auto`` is what ``WANDB_MODE`` says, else online where a key is set, else offline.
+    """Decide what ``auto`` means: what ``WANDB_MODE`` says, else online where a key is set, else offline.
 
     Raises:
         UserError: an unknown mode.
     """
     if mode not in MODES:
         raise UserError(f"the W&B mode is '{mode}', expected one of {', '.join(MODES)}{nearest(mode, MODES)}")
-    wished = os.environ.get("WANDB_MODE", "")
-    if wished == "disabled":  # it would not override an explicit "offline"
+    preset = os.environ.get("WANDB_MODE", "")
+    if preset == "disabled":  # it would not override an explicit "offline"
         return "off"
     if mode != "auto":
         return mode
-    if wished in {"online", "offline"}:  # the mode that wandb.init is given would override it
-        return wished
+    if preset in {"online", "offline"}:  # the mode that wandb.init is given would override it
+        return preset
     import netrc
 
     try:
@@ -41,17 +56,21 @@ def resolve_mode(mode: str) -> str:
     return "online" if known or os.environ.get("WANDB_API_KEY") else "offline"
 
 
-def start_run(mode: str, project: str, directory: Path, **settings: Any) -> Any | None:
-    """A W&B run writing below ``directory``, or None when switched off."""
-    mode = resolve_mode(mode)
+def start_run(options: RunOptions, **settings: Any) -> Any | None:
+    """Start a W&B run with the ``settings`` of ``wandb.init``; None where W&B is switched off.
+
+    Raises:
+        UserError: an unknown mode.
+    """
+    mode = resolve_mode(options.mode)
     if mode == "off":
         return None
     import wandb
 
     return wandb.init(
-        project=project,
+        project=options.project,
         mode="online" if mode == "online" else "offline",
-        dir=str(directory),
+        dir=str(options.directory),
         settings=wandb.Settings(silent=True, console="off"),
         **settings,
     )
@@ -69,125 +88,134 @@ def finish_run(run: Any) -> None:
         wandb.teardown()
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, float | str]:
     """Nested numbers and strings as ``a/b`` keys; lists are left out."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, float | str] = {}
     for key, entry in value.items():
         name = f"{prefix}{key}"
         if isinstance(entry, Mapping):
             flat |= flatten(entry, f"{name}/")
-        elif isinstance(entry, (int, float, str, bool)):
+        elif isinstance(entry, (int, float, str)):
             flat[name] = entry
     return flat
 
 
-def marked_text(record: Mapping[str, Any]) -> str:
+def _summary(metrics: Metrics) -> dict[str, float | str]:
+    """The figures of a prediction, as keys of a run's summary."""
+    entry = metrics.to_json()
+    return flatten({name: entry[name] for name in ("wer", "cer", "speed", "par", "counts") if name in entry})
+
+
+def marked_text(record: UtteranceRecord) -> str:
     """The hypothesis with its fills marked: ``KEPT [draft -> fill] KEPT``, in tokens."""
     out: list[str] = []
-    place = shift = 0
-    for segment in record["segments"]:
-        begin = segment["start"] + shift
-        out += record["token_text"][place:begin]
-        out.append(f" [{''.join(segment['draft_text'])} -> {''.join(segment['fill_text'])}] ")
-        place = begin + len(segment["fill"])
-        shift += len(segment["fill"]) - len(segment["draft"])
-    out += record["token_text"][place:]
+    index = 0  # of the next token of the result
+    shift = 0  # tokens of the result less tokens of the draft, so far
+    for segment in record.segments:
+        begin = segment.start + shift
+        out += record.token_text[index:begin]
+        out.append(f" [{''.join(segment.draft_text)} -> {''.join(segment.fill_text)}] ")
+        index = begin + len(segment.fill)
+        shift += len(segment.fill) - len(segment.draft)
+    out += record.token_text[index:]
     return "".join(out).replace("\u2581", " ").replace("<space>", " ").strip()
 
 
 def log_prediction(
-    out: Path, metrics: Mapping[str, Any], mode: str, project: str, normalize: Normalizer, **settings: Any
+    options: RunOptions, metrics: Metrics, records: Sequence[UtteranceRecord], normalize: Normalizer
 ) -> None:
     """Log a prediction: metrics as summary, and a table of its utterances.
 
-    The files are written by now, so a server that does not answer costs a warning and not the prediction.
+    The files are complete by now, so a server that does not answer costs a warning and not the prediction.
     """
-    if resolve_mode(mode) == "off":
+    if resolve_mode(options.mode) == "off":
         return
     import wandb
 
-    decoder = metrics["decoder"]
-    name = f"{decoder['name']}-{out.name}"
+    name = f"{metrics.decoder.name}-{options.directory.name}"
     try:
-        run = start_run(mode, project, out, job_type="predict", name=name, config=metrics["config"], **settings)
+        run = start_run(options, job_type="predict", name=name, config=dict(metrics.config))
     except wandb.errors.Error as error:
-        print(f"warning: W&B does not answer ({str(error)[:160]}); the files in {out} are complete", file=sys.stderr)
+        print(
+            f"warning: W&B does not answer ({str(error)[:160]}); the files in {options.directory} are complete",
+            file=sys.stderr,
+        )
         return
     assert run is not None
-    run.summary.update(flatten({k: metrics[k] for k in ("wer", "cer", "speed", "par", "counts") if k in metrics}))
+    run.summary.update(_summary(metrics))
     # "utterances" is the table; W&B would let it replace a number of the same name.
-    run.summary.update({"decoded": metrics["utterances"], "failed": len(metrics["failed"])})
+    run.summary.update({"decoded": metrics.utterances, "failed": len(metrics.failed)})
     table = wandb.Table(columns=["id", "reference", "hypothesis", "errors", "words", "segments", "seconds"])
-    for record in read_jsonl(out / "hypotheses.jsonl"):
-        reference = record.get("ref")
-        found = word_errors(normalize(reference), normalize(record["text"])) if reference is not None else None
-        table.add_data(
-            record["id"],
-            reference or "",
-            marked_text(record),
-            found.errors if found else None,
-            found.total if found else None,
-            len(record["segments"]),
-            record["seconds"],
-        )
+    for r in records:
+        found = word_errors(normalize(r.ref), normalize(r.text)) if r.ref is not None else None
+        errors, words = (found.errors, found.total) if found else (None, None)
+        table.add_data(r.id, r.ref or "", marked_text(r), errors, words, len(r.segments), r.seconds)
     run.log({"utterances": table})
     finish_run(run)
 
 
-def log_sweep(out: Path, points: Sequence[Any], mode: str, project: str, layout: str) -> None:
-    """Log a sweep: one run with a table of its points, or (``layout`` "group") a run per point in one group."""
+@dataclass(frozen=True)
+class SweptPoint:
+    """A finished point of a sweep: its name, the options of the decoder that it sets, and its metrics."""
+
+    name: str
+    options: Mapping[str, Json]
+    metrics: Metrics
+
+
+def log_sweep(options: RunOptions, points: Sequence[SweptPoint], layout: str) -> None:
+    """Log a sweep: one run with a table of its points, or (``layout`` "group") a run per point in one group.
+
+    Raises:
+        UserError: an unknown layout or mode.
+    """
     if layout not in {"table", "group"}:
         raise UserError(f"the W&B layout is '{layout}', expected 'table' or 'group'; correct it")
-    if resolve_mode(mode) == "off":
+    if resolve_mode(options.mode) == "off":
         return
-    rows = []
-    for point in points:
-        metrics = json.loads((out / "points" / point.name / "metrics.json").read_text(encoding="utf-8"))
-        flat = flatten({k: metrics[k] for k in ("wer", "cer", "speed", "par", "counts") if k in metrics})
-        rows.append((point, flat))
     if layout == "group":
-        for point, flat in rows:
-            run = start_run(
-                mode, project, out, group=out.name, name=point.name, config=dict(point.options), job_type="sweep"
-            )
-            if run is not None:
-                run.summary.update(flat)
-                finish_run(run)
-        return
+        _log_points(options, points)
+    else:
+        _log_table_of_points(options, points)
+
+
+def _log_points(options: RunOptions, points: Sequence[SweptPoint]) -> None:
+    for point in points:
+        settings = {"group": options.directory.name, "name": point.name, "config": dict(point.options)}
+        run = start_run(options, job_type="sweep", **settings)
+        if run is not None:
+            run.summary.update(_summary(point.metrics))
+            finish_run(run)
+
+
+def _log_table_of_points(options: RunOptions, points: Sequence[SweptPoint]) -> None:
     import wandb
 
-    run = start_run(mode, project, out, name=out.name, job_type="sweep")
+    run = start_run(options, name=options.directory.name, job_type="sweep")
     if run is None:
         return
-    options = sorted({name for point, _ in rows for name in point.options})
-    numbers = sorted({name for _, flat in rows for name, value in flat.items() if isinstance(value, (int, float))})
-    table = wandb.Table(columns=["point", *options, *numbers])
-    for point, flat in rows:
-        table.add_data(point.name, *(str(point.options.get(o, "")) for o in options), *(flat.get(n) for n in numbers))
+    figures = [_summary(point.metrics) for point in points]
+    names = sorted({name for point in points for name in point.options})
+    numbers = sorted({name for flat in figures for name, value in flat.items() if isinstance(value, (int, float))})
+    table = wandb.Table(columns=["point", *names, *numbers])
+    for point, flat in zip(points, figures, strict=True):
+        chosen = [str(point.options.get(name, "")) for name in names]
+        table.add_data(point.name, *chosen, *(flat.get(name) for name in numbers))
     run.log({"points": table})
-    best = min((flat["wer/rate"] for _, flat in rows if "wer/rate" in flat), default=None)
-    run.summary.update({"points": len(rows), "best_wer": best})
+    best = min((point.metrics.wer.rate for point in points if point.metrics.wer), default=None)
+    run.summary.update({"points": len(points), "best_wer": best})
     finish_run(run)
 
 
-def log_report(out: Path, folders: Sequence[Path], mode: str, project: str) -> None:
-    """Log a report's pictures and tables, so that a default workspace shows them."""
-    if resolve_mode(mode) == "off":
+def log_report(options: RunOptions, pictures: Mapping[str, tuple[Figure, str]], tables: Mapping[str, Table]) -> None:
+    """Log a report's pictures, figures with their captions, and its tables, so that a default workspace shows them."""
+    run = start_run(options, name=f"report-{options.directory.name}", job_type="report")
+    if run is None:
         return
     import wandb
 
-    from parlab.commands.report.data import summary
-    from parlab.commands.report.figures import figures
-    from parlab.predictions.loaded import read_sources
-
-    predictions = read_sources(folders)
-    run = start_run(mode, project, out, name=f"report-{out.name}", job_type="report")
-    if run is None:
-        return
-    tables = {"summary": summary(predictions)}
-    for name, (figure, table, caption) in figures(predictions).items():
+    for name, (figure, caption) in pictures.items():
         run.log({f"pictures/{name}": wandb.Image(figure, caption=caption)})
-        tables[name] = table
     for name, table in tables.items():
         columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
         rows = [[row.get(column) for column in columns] for row in table]

@@ -1,165 +1,34 @@
-"""A saved W&B workspace: its sections and panels as plain data, and how ``wandb-workspaces`` builds and saves them.
-
-Everything that it shows is logged by ``tracking`` and ``module`` anyway, offline too; only saving needs a key.
-"""
+"""Build the W&B workspace of ``panels`` with ``wandb-workspaces``, and save it; only saving needs a key."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from parlab.errors import UserError
+from parlab.tracking.panels import COLUMNS, SECTIONS, Chart, Curves, Panel, Pictures, Points, Rows, Section
 
-_STEP = "trainer/global_step"
 _MANY_RUNS = 100  # shown in a panel; W&B's own 10 would leave out most points of a sweep
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Lines over the steps of a training, one for each run and key."""
-
-    title: str
-    y: tuple[str, ...]
-    x: str = _STEP
-
-
-@dataclass(frozen=True)
-class Points:
-    """A point for each run: ``y`` of its summary against ``x`` of its summary, or of its configuration (``config:...``)."""
-
-    title: str
-    x: str
-    y: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Columns ``x`` and ``y`` of a logged table; ``line`` is the column that tells its lines apart (else points)."""
-
-    title: str
-    table: str
-    x: str
-    y: str
-    line: str = ""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A logged table as it is."""
-
-    table: str
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Logged pictures."""
-
-    keys: tuple[str, ...]
-
-
-Panel = Curves | Points | Chart | Rows | Pictures
-
-
-@dataclass(frozen=True)
-class Part:
-    """A section: its panels show the runs of one command, ``source``."""
-
-    name: str
-    source: str
-    panels: tuple[Panel, ...]
-    open: bool = True
-
-
-COLUMNS = ("summary:wer/rate", "summary:cer/rate", "summary:speed/rtfx", "summary:par/masked_tokens")
-"""Columns pinned in the list of runs."""
-
-
-def parts() -> list[Part]:
-    """The sections of the workspace; every key is one that the command named by ``source`` logs."""
-    return [
-        Part(
-            "Training",
-            "fit",
-            (
-                Curves("Loss, training", ("train/loss",)),
-                Curves("CTC loss, training", ("train/ctc",)),
-                Curves("Attention loss, training", ("train/attention",)),
-                Curves("Loss, development", ("dev/loss",)),
-                Curves("WER (greedy), development", ("dev/wer",)),
-                Curves("CER (greedy), development", ("dev/cer",)),
-                Curves("Decoder accuracy", ("train/accuracy", "dev/accuracy")),
-                Curves("Learning rate", ("train/lr",)),
-                Curves("Throughput (seconds of audio per second)", ("train/audio_seconds_per_second",)),
-            ),
-        ),
-        Part("Predictions", "predict", (*_runs("config:decoder.options."), Rows("utterances"))),
-        Part("Sweep, a run per point (--wandb_layout group)", "sweep group", _runs("config:")),
-        Part("Sweep, one table", "sweep", (Rows("points"),), open=False),
-        Part(
-            "Report: charts",
-            "report",
-            (
-                Chart("WER against RTFx", "tables/wer_rtfx", "rtfx", "wer"),
-                Chart("WER against threshold", "tables/threshold", "threshold", "wer", "setting"),
-                Chart("Masked share against threshold", "tables/threshold", "threshold", "masked_share", "setting"),
-                Chart(
-                    "Search seconds per second of audio against max_mask_parallel (-1: all)",
-                    "tables/parallelism",
-                    "max_mask_parallel",
-                    "search_seconds_per_audio_second",
-                    "setting",
-                ),
-                Chart("Latency (s) against duration (s)", "tables/latency", "duration", "seconds"),
-                Chart("Accuracy against confidence", "tables/reliability", "confidence", "accuracy", "name"),
-            ),
-        ),
-        Part(
-            "Report: tables and pictures",
-            "report",
-            (
-                Rows("tables/summary"),
-                Pictures(tuple(f"pictures/{name}" for name in ("wer_rtfx", "threshold", "parallelism"))),
-                Pictures(tuple(f"pictures/{name}" for name in ("phases", "latency", "reliability", "caught"))),
-            ),
-            open=False,
-        ),
-    ]
-
-
-def _runs(options: str) -> tuple[Panel, ...]:
-    """A point per prediction; ``options`` is where its configuration holds the decoder's options."""
-    # W&B cannot divide two summary values in a scatter plot; the share itself is in the report's tables.
-    return (
-        Points("WER against RTFx", "speed/rtfx", "wer/rate"),
-        Points("WER against threshold", f"{options}threshold", "wer/rate"),
-        Points("Masked tokens against threshold", f"{options}threshold", "par/masked_tokens"),
-        Points(
-            "Search seconds against max_mask_parallel (-1: all)", f"{options}max_mask_parallel", "speed/search_seconds"
-        ),
-        Points("Latency, median (s) against RTFx", "speed/rtfx", "speed/latency_p50"),
-        Points("Latency, 90th percentile (s) against RTFx", "speed/rtfx", "speed/latency_p90"),
-    )
-
-
-def build(entity: str, project: str, name: str, sections: Sequence[Part]) -> Any:
-    """A ``wandb_workspaces.workspaces.Workspace`` of ``sections``; needs neither network nor key.
+def build(entity: str, project: str, name: str, sections: Sequence[Section] = SECTIONS) -> Any:
+    """Make a ``wandb_workspaces.workspaces.Workspace`` of ``sections``; needs neither network nor key.
 
     Raises:
         UserError: ``wandb-workspaces`` is not installed, or the name is one that W&B does not take.
     """
     ws, wr = _packages()
-    made = [
-        ws.Section(name=part.name, panels=[_panel(panel, wr) for panel in part.panels], is_open=part.open)
-        for part in sections
+    built = [
+        ws.Section(name=section.name, panels=[_panel(panel, wr) for panel in section.panels], is_open=section.open)
+        for section in sections
     ]
     try:
         return ws.Workspace(
             entity=entity,
             project=project,
             name=name,
-            sections=made,
+            sections=built,
             settings=ws.WorkspaceSettings(max_runs=_MANY_RUNS),
             runset_settings=ws.RunsetSettings(pinned_columns=list(COLUMNS)),
         )
@@ -249,13 +118,13 @@ def save_workspace(entity: str | None, project: str, name: str) -> str:
 
     try:
         owner = entity or wandb.Api().default_entity
-        workspace = build(str(owner), project, name, parts())
+        workspace = build(str(owner), project, name)
         workspace.save()
         return str(workspace.url)
     except (wandb.errors.Error, OSError, ValueError) as error:
-        place = "/".join(part for part in (entity, project) if part)
+        path = "/".join(part for part in (entity, project) if part)
         raise UserError(
-            f"W&B did not save the workspace in {place} ({_short(error)}); check the name, the key (`wandb login`) and the network"
+            f"W&B did not save the workspace in {path} ({_short(error)}); check the name, the key (`wandb login`) and the network"
         ) from error
 
 

@@ -11,30 +11,29 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from parlab.commands.bench.sizes import SIZES
+from parlab.commands.bench.sizes import SIZES, size_config
 from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora
+from parlab.text.targets import Targets
 
-HOW = LoRA(rank=16, alpha=32, targets=("linear_q", "linear_k", "linear_v", "linear_out", "w_1", "w_2"))
+ADAPTERS = LoRA(rank=16, alpha=32, targets=("linear_q", "linear_k", "linear_v", "linear_out", "w_1", "w_2"))
 SECONDS, TOKENS = 30, 100  # an utterance: the window, and a long transcript
 
 
 def network(size: str, blocks: int | None = None) -> HybridModel:
     """A model of a size, or one with fewer blocks."""
-    vocabulary, conf = SIZES[size]
+    config = size_config(size)
     if blocks is not None:
-        conf = {k: {**v, "num_blocks": blocks} if isinstance(v, dict) else v for k, v in conf.items()}
-    tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(vocabulary - 3)), "<sos/eos>"]
-    front = {"fs": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160}
-    fixed = {"token_list": tokens, "token_type": "word", "frontend_conf": front, "normalize": "utterance_mvn"}
-    return build_model({**fixed, "decoder": "transformer", "model_conf": {"ctc_weight": 0.3}, **conf})
+        for part in ("encoder_conf", "decoder_conf"):
+            config[part] = {**config[part], "num_blocks": blocks}
+    return build_model(config)
 
 
 def activations(size: str, blocks: int) -> int:
     """Bytes that the backward pass of one utterance needs, in bf16-mixed."""
     model = network(size, blocks)
-    add_lora(model, HOW)
+    add_lora(model, ADAPTERS)
     kept: dict[int, int] = {}
     weights = {p.data_ptr() for p in model.parameters()}
 
@@ -43,9 +42,9 @@ def activations(size: str, blocks: int) -> int:
             kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    text = torch.randint(2, 1000, (1, TOKENS))
+    targets = Targets(torch.randint(2, 1000, (1, TOKENS)), torch.tensor([TOKENS]))
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t), torch.autocast("cpu", torch.bfloat16):
-        model.loss(torch.randn(1, SECONDS * 16000), torch.tensor([SECONDS * 16000]), text, torch.tensor([TOKENS]))
+        model.loss(torch.randn(1, SECONDS * 16000), torch.tensor([SECONDS * 16000]), targets)
     return sum(kept.values())
 
 
@@ -70,11 +69,11 @@ def main() -> None:
         with torch.device("meta"):
             model = network(size)
         total = sum(p.numel() for p in model.parameters())
-        ends = set(HOW.targets)
+        ends = set(ADAPTERS.targets)
         layers = [
             m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n.rsplit(".", 1)[-1] in ends
         ]
-        trained = sum(HOW.rank * (m.in_features + m.out_features) for m in layers)
+        trained = sum(ADAPTERS.rank * (m.in_features + m.out_features) for m in layers)
         one, two = activations(size, 1), activations(size, 2)
         gc.collect()
         each = one + (blocks - 1) * (two - one)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from parlab.commands.fit.construct import make_network, read_tokenizer
+from parlab.commands.fit.construct import NetworkOptions, make_network, read_tokenizer
 from parlab.commands.fit.datamodule import ASRData
 from parlab.errors import UserError
 from parlab.model.folder import write_model
@@ -25,7 +25,7 @@ def data(noise_corpus: tuple[Path, Path]) -> ASRData:
 
 
 def make(data: ASRData, folder: Path, init: str | None = None, network: Any = None, tokenizer: Any = None) -> Any:
-    return make_network(init, network or {}, tokenizer, data, folder, ONE_RANK)
+    return make_network(NetworkOptions(init, network or {}, tokenizer), data, folder, ONE_RANK)
 
 
 def test_statistics_are_those_of_the_training_data(data: ASRData, network: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from parlab.commands.fit.datamodule import ASRData, EpochSampler
-from parlab.data.batches import Augmentation, TrainingSampler
+from parlab.data.sampling import Augmentation, TrainingSampler
 from parlab.errors import UserError
 from parlab.text.tokenizer import Tokenizer
 
@@ -51,8 +51,8 @@ def test_durations_and_normalisation(noise_corpus: tuple[Path, Path]) -> None:
 
 def test_epochs_differ_but_have_one_length(noise_corpus: tuple[Path, Path]) -> None:
     utterances, _ = make(noise_corpus).train_utterances()
-    how = Augmentation(speeds=(0.8, 1.0, 1.2))
-    sampler = EpochSampler(TrainingSampler(utterances, 10.0, how), trainer())
+    augmentation = Augmentation(speeds=(0.8, 1.0, 1.2))
+    sampler = EpochSampler(TrainingSampler(utterances, 10.0, augmentation), trainer())
     epochs = []
     for epoch in range(4):
         sampler.set_epoch(epoch)

@@ -18,10 +18,9 @@ import soundfile
 
 import parlab
 from parlab.cli import main
-from parlab.commands.predict.command import predict
 from parlab.decode import PAR
 from parlab.errors import UserError
-from tests.helpers import SENTENCES, command, environment, lines, manifest, noise, timeless
+from tests.helpers import SENTENCES, command, environment, lines, manifest, noise, predict, timeless
 
 
 def run(model: Path, data: Path, out: Path, *more: str) -> int:
@@ -200,7 +199,7 @@ def test_a_restart_does_the_rest(model: Path, data: Path, tmp_path: Path) -> Non
     assert timeless(out) == timeless(tmp_path / "whole")
     assert again is not None
     assert whole is not None
-    assert again["wer"] == whole["wer"]
+    assert again.wer == whole.wer
 
 
 def test_failures_are_tried_again(model: Path, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from parlab.commands.predict.command import predict
 from parlab.decode import PAR
-from tests.helpers import command, environment, manifest, noise, timeless
+from tests.helpers import command, environment, manifest, noise, predict, timeless
 
 COUNT = 160  # utterances; enough that the kill comes in their midst
 PATIENCE = 60.0  # seconds that the rest of the job gets to end by itself, before it is killed as a cluster would

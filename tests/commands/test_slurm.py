@@ -12,7 +12,7 @@ import yaml
 
 from parlab.cli import main
 from parlab.decode import PAR
-from parlab.options.arguments import name_decoders
+from parlab.options.decoders import name_decoders
 
 
 def test_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -40,13 +40,13 @@ def test_wrong_calls(command: list[str], capsys: pytest.CaptureFixture[str]) -> 
 
 def test_wandb_sweep_drives_predict() -> None:
     """The shipped W&B sweep names options that ``predict`` and its decoder have."""
-    from parlab.commands.predict.command import make_parser
+    from parlab.commands.predict.options import PredictOptions
 
     config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "wandb_sweep.yaml").read_text())
     chosen = [f"--{name}={entry['values'][0]}" for name, entry in config["parameters"].items()]
     at = config["command"].index("predict")
     command = [part.replace("${envvar:WANDB_RUN_ID}", "abc") for part in config["command"]]
     argv = [part for part in command[at + 1 :] if part != "${args}"] + chosen
-    parsed = make_parser().parse_args(name_decoders(argv))
+    parsed = PredictOptions.parser().parse_args(name_decoders(argv))
     assert parsed.decoder.class_path.endswith("PAR")
     assert PAR(**vars(parsed.decoder.init_args)).threshold == 0.7

@@ -12,14 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlab.data.audio import load_audio
-from parlab.data.batches import (
-    AudioCache,
-    Augmentation,
-    Item,
-    TrainingSampler,
-    TrainingSet,
-    prediction_batches,
-)
+from parlab.data.examples import AudioCache, Item, TrainingSet
+from parlab.data.plan import prediction_batches
+from parlab.data.sampling import Augmentation, Order, TrainingSampler
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.text.tokenizer import Tokenizer
@@ -57,8 +52,8 @@ def test_collate(utterances: list[Utterance]) -> None:
     assert batch.speech_lengths.tolist() == [8000, 24000, 16000]
     assert torch.equal(batch.speech[0, :8000], load_audio(utterances[0].audio, 16000))
     assert not batch.speech[0, 8000:].any()
-    assert batch.text.tolist() == [[3, -1, -1], [5, 3, 4], [4, 2, 5]]
-    assert batch.text_lengths.tolist() == [1, 3, 3]
+    assert batch.targets.text.tolist() == [[3, -1, -1], [5, 3, 4], [4, 2, 5]]
+    assert batch.targets.text_lengths.tolist() == [1, 3, 3]
     assert batch.ids == ["u0", "u2", "u1"] and batch.references == ["A", "CAB", "B C"]
     assert batch.seconds == 3.0
 
@@ -87,7 +82,7 @@ def test_the_cache_reads_once_and_changes_nothing(utterances: list[Utterance], t
     (tmp_path / "away.wav").rename(utterance.audio)
     for _ in range(2):  # without a cache the values are the same, so that a resumed run sees what an unbroken run sees
         assert np.array_equal(none.load(utterance), first)
-    assert cache.held == 2 * len(first) and none.held == 0 and not none.store
+    assert cache.stored_bytes == 2 * len(first) and none.stored_bytes == 0 and not none.store
 
 
 def test_truncated_training_audio(utterances: list[Utterance]) -> None:
@@ -113,7 +108,7 @@ def test_buckets_waste_little_padding() -> None:
         return 1 - sum(i.seconds for b in batches for i in b) / padded
 
     in_buckets = list(TrainingSampler(many(400), 60.0))
-    unsorted = list(TrainingSampler(many(400), 60.0, buckets=1))
+    unsorted = list(TrainingSampler(many(400), 60.0, order=Order(buckets=1)))
     assert waste(in_buckets) < 0.15 < waste(unsorted)
 
 
@@ -123,8 +118,8 @@ def test_a_longer_utterance_than_the_limit_is_kept() -> None:
 
 
 def test_seed_and_epoch_decide_everything() -> None:
-    how = Augmentation((0.9, 1.0, 1.1), 0.5, 8.0, 6.0)
-    one, same, other = (TrainingSampler(many(), 60.0, how, seed=seed) for seed in (1, 1, 2))
+    augmentation = Augmentation((0.9, 1.0, 1.1), 0.5, 8.0, 6.0)
+    one, same, other = (TrainingSampler(many(), 60.0, augmentation, order=Order(seed=seed)) for seed in (1, 1, 2))
     first = list(one)
     assert first == list(same) != list(other)
     assert list(one) == first  # a second time in the same epoch
@@ -137,8 +132,8 @@ def test_seed_and_epoch_decide_everything() -> None:
 
 def test_augmentation() -> None:
     utterances = many()
-    how = Augmentation((0.9, 1.1), 0.5, 8.0, 6.0)
-    items = [item for batch in TrainingSampler(utterances, 60.0, how) for item in batch]
+    augmentation = Augmentation((0.9, 1.1), 0.5, 8.0, 6.0)
+    items = [item for batch in TrainingSampler(utterances, 60.0, augmentation) for item in batch]
     assert sorted(i for item in items for i in item.parts) == list(range(200))
     assert {item.speed for item in items} == {0.9, 1.1}
     assert all(10 ** (-0.3) <= item.gain <= 10**0.3 for item in items) and len({item.gain for item in items}) > 100
@@ -150,7 +145,7 @@ def test_augmentation() -> None:
         assert len(item.parts) == 1 or whole <= 8.0
 
 
-def test_weights_are_how_often() -> None:
+def test_weights_are_occurrences_in_an_epoch() -> None:
     sampler = TrainingSampler(many(100), 60.0, weights=[2.0] * 20 + [0.5] * 80)
     halves = []
     for epoch in range(20):
@@ -162,7 +157,7 @@ def test_weights_are_how_often() -> None:
 
 
 def test_without_shuffling_the_order_is_the_datas() -> None:
-    sampler = TrainingSampler(of_seconds(1.0, 2.0, 3.0), 60.0, shuffle=False)
+    sampler = TrainingSampler(of_seconds(1.0, 2.0, 3.0), 60.0, order=Order(shuffle=False))
     assert [item.parts for item in sampler.items()] == [(0,), (1,), (2,)]
 
 
@@ -215,7 +210,7 @@ def test_real_speech(shared_data: Path) -> None:
     total = 0.0
     for items in sampler:
         batch = data[items]
-        assert torch.isfinite(batch.speech).all() and (batch.text_lengths > 0).all()
+        assert torch.isfinite(batch.speech).all() and (batch.targets.text_lengths > 0).all()
         assert batch.speech_lengths.tolist() == pytest.approx([i.seconds * 16000 for i in items], abs=200)
         total += batch.seconds
     assert total == pytest.approx(0.09 * 3600, rel=0.2)

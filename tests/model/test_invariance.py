@@ -7,6 +7,7 @@ import torch
 
 from parlab.model.families.espnet import load
 from parlab.model.families.espnet_build import build_model
+from parlab.text.targets import Targets
 from tests.models import tiny_config, tiny_model
 
 LENGTHS = [16000, 9000, 12345, 8320]
@@ -79,7 +80,7 @@ def test_statistics_do_not_change_while_training() -> None:
     model.normalize.mean.uniform_(-1, 1)
     before = model.normalize.mean.clone(), model.normalize.std.clone()
     with torch.autocast("cpu", torch.bfloat16):
-        model.loss(*speech(), torch.tensor([[3, 4]] * 4), torch.tensor([2] * 4)).total.backward()
+        model.loss(*speech(), Targets(torch.tensor([[3, 4]] * 4), torch.tensor([2] * 4))).total.backward()
     assert torch.equal(before[0], model.normalize.mean)
     assert torch.equal(before[1], model.normalize.std)
     assert model.normalize.mean.dtype == torch.float32

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from parlab.data.batches import Item, TrainingSet, pad
+from parlab.data.examples import Item, TrainingSet
 from parlab.data.s2t_targets import plain, s2t_targets, transcription
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora, merge_lora, without_lora
+from parlab.text.padding import pad_tokens
+from parlab.text.targets import Targets
 from parlab.text.tokenizer import Tokenizer
 from tests.s2t import espnets_own, s2t_config, s2t_model, s2t_tokenizer
 
@@ -59,6 +61,10 @@ def test_targets(model: HybridModel, tokenizer: Tokenizer) -> None:
         s2t_targets(utterance("x", lang="eg"), tokenizer, s2t)
 
 
+def pad(rows: Any) -> torch.Tensor:
+    return pad_tokens(rows, padding=-1)[0]
+
+
 def example(tokenizer: Tokenizer, model: HybridModel) -> Any:
     """Speech, and targets with and without previous text, CTC text and times."""
     assert model.s2t is not None
@@ -93,7 +99,7 @@ def test_losses_are_espnets(model: HybridModel, tokenizer: Tokenizer) -> None:
         spoken,
         (spoken >= 0).sum(1),
     )
-    ours = model.loss(speech, lengths, text, (text >= 0).sum(1), previous, heard)
+    ours = model.loss(speech, lengths, Targets(text, (text >= 0).sum(1), previous, heard))
     assert ours.ctc is not None and ours.attention is not None
     assert float(ours.attention) == pytest.approx(float(stats["loss_att"]), rel=1e-4)
     assert float(ours.ctc) == pytest.approx(float(stats["loss_ctc"]), rel=1e-4)
@@ -102,9 +108,8 @@ def test_losses_are_espnets(model: HybridModel, tokenizer: Tokenizer) -> None:
 
 def test_a_batch_without_any_ctc_text(model: HybridModel, tokenizer: Tokenizer) -> None:
     _, speech, text, previous, heard = example(tokenizer, model)
-    losses = model.loss(
-        speech, torch.tensor([2 * RATE] * 3), text, (text >= 0).sum(1), previous, torch.full_like(heard, -1)
-    )
+    unheard = Targets(text, (text >= 0).sum(1), previous, torch.full_like(heard, -1))
+    losses = model.loss(speech, torch.tensor([2 * RATE] * 3), unheard)
     assert losses.ctc is not None
     assert float(losses.ctc) == 0.0
     assert torch.isfinite(losses.total)
@@ -112,7 +117,7 @@ def test_a_batch_without_any_ctc_text(model: HybridModel, tokenizer: Tokenizer) 
 
 def test_draws_decide_what_is_used(model: HybridModel, tokenizer: Tokenizer) -> None:
     data = TrainingSet([utterance("<0.10> the cat<0.90>", text_prev="a dog")], tokenizer, RATE, model.s2t)
-    found = {draw: data._targets(Item((0,), 1.0, 1.0, 1.0, draw)) for draw in (0.0, 0.3, 0.6, 0.9)}
+    found = {draw: data.s2t_targets(Item((0,), 1.0, 1.0, 1.0, draw)) for draw in (0.0, 0.3, 0.6, 0.9)}
     times = {draw: any(model.s2t.is_time(t) for t in f.text) for draw, f in found.items()}  # type: ignore[union-attr]
     assert times == {0.0: True, 0.3: False, 0.6: True, 0.9: False}
     assert {draw: f.previous is not None for draw, f in found.items()} == {0.0: True, 0.3: True, 0.6: False, 0.9: False}

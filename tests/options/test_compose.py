@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from parlab.commands.fit.command import FitCLI, _parse
+from parlab.commands.fit.command import FitCLI, make_cli
 from parlab.errors import UserError
 from parlab.options.compose import expand, read
 
@@ -84,7 +84,7 @@ def test_interpolation_survives_an_override(tmp_path: Path) -> None:
     )
     out = tmp_path / "b"
     options = ["--trainer.default_root_dir", str(out), "--checkpoint.monitor", "dev/loss", "--wandb", "off"]
-    config = _parse(FitCLI, ["--config", file, *options]).config
+    config = make_cli(FitCLI, ["--config", file, *options]).config
     assert config.project == f"{out}/p"
     assert config.trainer.callbacks[0].init_args.dirpath == f"{out}/extra"
     assert config.early_stopping.monitor == "dev/loss"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from parlab.commands.fit.command import FitCLI, _parse
+from parlab.commands.fit.command import FitCLI, make_cli
 from parlab.data.audio import load_audio
 from parlab.decode import DECODERS
 from parlab.model.families.espnet_build import build_model
@@ -34,12 +34,12 @@ def parse(tmp_path: Path, monkeypatch: Any) -> Any:
     """Parse and instantiate a fit of this repository's files, on the CPU of this machine."""
     monkeypatch.chdir(ROOT)
     here = ["--wandb", "off", "--trainer.accelerator", "cpu", "--trainer.default_root_dir", str(tmp_path)]
-    return lambda *argv: _parse(FitCLI, [*argv, *here])
+    return lambda *argv: make_cli(FitCLI, [*argv, *here])
 
 
 @pytest.mark.parametrize("path", [p for p in files("model") if p.name != "parts.yaml"], ids=name)
 def test_models_can_be_built(path: Path, parse: Any) -> None:
-    network = parse("--config", str(path)).model.network
+    network = parse("--config", str(path)).model.options.network
     model = build_model({**network, "token_list": TOKENS})
     assert model.encoder is not None and model.decoder is not None and model.ctc is not None
 
@@ -51,9 +51,9 @@ def test_data_and_trainers_fit_a_model(path: Path, parse: Any) -> None:
 
 @pytest.mark.parametrize("path", files("decoder"), ids=name)
 def test_decoders_can_be_made(path: Path) -> None:
-    from parlab.commands.predict.command import make_parser
+    from parlab.commands.predict.options import PredictOptions
 
-    parser = make_parser()
+    parser = PredictOptions.parser()
     options = parser.read([*expand(["--config", str(path)]), "--model", "m", "--data", "d", "--out", "o"])
     decoder = parser.instantiate_classes(options).decoder
     wanted = yaml.safe_load(path.read_text())["decoder"].get("init_args", {})
@@ -64,8 +64,8 @@ def test_decoders_can_be_made(path: Path) -> None:
 def test_recipes_can_be_parsed(path: Path, parse: Any) -> None:
     cli = parse("--config", str(path))
     assert read(path).trainer.default_root_dir.startswith("runs/")
-    if cli.model.network and cli.model.init is None:  # with init the rest of the network is the model's
-        network = build_model({**cli.model.network, "token_list": TOKENS})
+    if cli.model.options.network and cli.model.options.init is None:  # with init the rest of the network is the model's
+        network = build_model({**cli.model.options.network, "token_list": TOKENS})
         assert sum(p.numel() for p in network.parameters()) > 1e6
 
 

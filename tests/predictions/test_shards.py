@@ -6,41 +6,44 @@ import errno
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from parlab.data.sources import Utterance
+from parlab.data.utterance import Utterance
 from parlab.errors import UserError
-from parlab.predictions.records import read_jsonl, write_json, write_jsonl
-from parlab.predictions.writer import PredictionWriter, claim_directory, forget, read_shards, unfinished
-from parlab.recognition.prediction import Predicted
+from parlab.metrics.speed import Timing
+from parlab.predictions.files import read_jsonl, write_json, write_jsonl
+from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.shards import ShardEntry, ShardWriter, claim_directory, forget, read_shards, unfinished
 from parlab.text.tokenizer import Tokenizer
-from parlab.types import Hypothesis
+from parlab.types import Failure, Hypothesis
 
 RECORDS = [{"id": "a", "text": "x\u2028y\u0085z"}, {"id": "b", "text": "tschüß"}]
-TRAINER: Any = SimpleNamespace(global_rank=0)
-MODULE: Any = SimpleNamespace(tokenizer=Tokenizer(["<blank>", "<unk>", "<space>", "a", "<sos/eos>"], "char"))
+TOKENIZER = Tokenizer(["<blank>", "<unk>", "<space>", "a", "<sos/eos>"], "char")
+Batch = tuple[list[ShardEntry], list[Failure]]
 
 
-def predicted(*names: str, failed: tuple[str, ...] = ()) -> Predicted:
-    timing = {"load": 0.1, "encode": 0.2, "ctc": 0.1, "search": 0.3, "latency": 0.6}
-    return Predicted(
-        [Utterance(n, Path(f"{n}.wav"), "ä a") for n in names],
-        [Hypothesis((3,), -1.0, (0.5,), text="a") for _ in names],
-        [1.0] * len(names),
-        [timing] * len(names),
-        [(n, "broken") for n in failed],
-    )
+def predicted(*names: str, failed: tuple[str, ...] = ()) -> Batch:
+    timing = Timing(0.1, 0.2, 0.1, 0.3, 0.6)
+    entries = [
+        ShardEntry(
+            UtteranceRecord.of(
+                Utterance(n, Path(f"{n}.wav"), "ä a"), Hypothesis((3,), -1.0, (0.5,), text="a"), TOKENIZER, 1.0, 0.6
+            ),
+            timing,
+        )
+        for n in names
+    ]
+    return entries, [Failure(n, "broken") for n in failed]
 
 
-def write(folder: Path, *batches: Predicted) -> None:
-    writer = PredictionWriter(folder)
-    writer.on_predict_start(TRAINER, MODULE)
-    for i, batch in enumerate(batches):
-        writer.on_predict_batch_end(TRAINER, MODULE, batch, None, i)
-    writer.on_predict_end(TRAINER, MODULE)
+def write(folder: Path, *batches: Batch) -> None:
+    writer = ShardWriter(folder, 0)
+    writer.open()
+    for batch in batches:
+        writer.append(*batch)
+    writer.close()
 
 
 def test_line_separators_inside_a_text_are_text(tmp_path: Path) -> None:
@@ -79,14 +82,14 @@ def test_a_batch_that_misses_one_is_done_anew_as_a_whole(tmp_path: Path) -> None
     forget(tmp_path, set("cdef"))
     assert unfinished(tmp_path, plan) == set("cdef")  # another rank finds the same before and after
     records, failed = read_shards(tmp_path)
-    assert [r["id"] for r in records] == ["a", "b"]
+    assert [entry.record.id for entry in records] == ["a", "b"]
     assert failed == []
 
 
 def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, predicted("a"))
-    writer = PredictionWriter(tmp_path)
-    writer.on_predict_start(TRAINER, MODULE)
+    writer = ShardWriter(tmp_path, 0)
+    writer.open()
 
     class Full:
         """Takes half of what it is given, then nothing: what a disk does that fills up."""
@@ -103,13 +106,13 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
         def close(self) -> None:
             self.out.close()
 
-    writer._out = Full(writer._out)
+    writer._out = Full(writer._out)  # type: ignore[assignment]
     with pytest.raises(UserError, match="No space left on device"):
-        writer.on_predict_batch_end(TRAINER, MODULE, predicted("b"), None, 1)
-    writer.on_exception(TRAINER, MODULE, OSError())
-    assert [r["id"] for r in read_shards(tmp_path)[0]] == ["a"]
+        writer.append(*predicted("b"))
+    writer.close()
+    assert [entry.record.id for entry in read_shards(tmp_path)[0]] == ["a"]
     write(tmp_path, predicted("b"))
-    assert [r["id"] for r in read_shards(tmp_path)[0]] == ["a", "b"]
+    assert [entry.record.id for entry in read_shards(tmp_path)[0]] == ["a", "b"]
 
     def fail(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

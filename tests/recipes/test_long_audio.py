@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from parlab.commands.predict.command import predict
 from parlab.data.audio import load_audio
 from parlab.data.sources import read_data
 from parlab.decode import PAR, Greedy
-from parlab.predictions.pieces import Cutting
+from tests.helpers import predict
 
 MODEL = Path(__file__).parents[2] / "recipes" / "an4" / "model"
 PIECE_SECONDS = 8.0  # its decoder was trained on utterances of at most 6.3 s: in pieces of 12 s it errs by itself, away from the seams
@@ -31,9 +30,9 @@ def test_nothing_is_lost_or_doubled_at_the_seams(decoder, gap: float, shared_dat
     soundfile.write(tmp_path / "long.flac", np.concatenate(waves), 16000)
     entry = {"id": "long", "audio_filepath": "long.flac", "text": " ".join(u.text or "" for u in utterances)}
     (tmp_path / "long.jsonl").write_text(json.dumps(entry) + "\n")
-    long = predict(
-        str(MODEL), str(tmp_path / "long.jsonl"), decoder, tmp_path / "long", cutting=Cutting(True, PIECE_SECONDS)
-    )
+    pieces = {"long_audio": True, "piece_seconds": PIECE_SECONDS}
+    long = predict(MODEL, tmp_path / "long.jsonl", decoder, tmp_path / "long", **pieces)
     assert parts is not None and long is not None
-    assert long["wer"]["total"] == parts["wer"]["total"]
-    assert abs(long["wer"]["rate"] - parts["wer"]["rate"]) <= 0.01
+    assert long.wer is not None and parts.wer is not None
+    assert long.wer.total == parts.wer.total
+    assert abs(long.wer.rate - parts.wer.rate) <= 0.01

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ import soundfile
 import parlab
 from parlab.cli import main
 from parlab.data.utterance import Utterance
+from parlab.metrics.speed import Timing
 from parlab.model.folder import write_model
-from parlab.predictions.pieces import join_pieces
+from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.joining import join_pieces
+from parlab.predictions.shards import ShardEntry
 from parlab.predictions.subtitles import Timed, cues, words_of
 from parlab.text.tokenizer import Tokenizer
 from tests.models import tiny_model
@@ -158,12 +162,11 @@ def test_prompts_are_for_s2t_models(folder: Path, tmp_path: Path, capsys: pytest
 
 def test_segments_of_pieces_are_those_of_the_whole_draft() -> None:
     """Counted in draft tokens: a fill may be longer or shorter than what it replaced."""
-    timing = {"latency": 1.0}
 
-    def piece(name: str, tokens: list[int], segments: list[dict[str, Any]]) -> dict[str, Any]:
+    def piece(name: str, tokens: list[int], segments: list[dict[str, Any]]) -> ShardEntry:
         text = [str(t) for t in tokens]
-        same = {"duration": 2.0, "score": -1.0, "seconds": 0.5, "counts": {"tokens": 3}, "timing": timing}
-        return {
+        same = {"duration": 2.0, "score": -1.0, "seconds": 0.5, "counts": {"tokens": 3}}
+        line = {
             "id": name,
             "text": " ".join(text),
             "tokens": tokens,
@@ -172,27 +175,29 @@ def test_segments_of_pieces_are_those_of_the_whole_draft() -> None:
             "segments": segments,
             **same,
         }
+        return ShardEntry(UtteranceRecord.from_json(line), Timing(latency=1.0))
 
     filled = piece("a#0000", [1, 7, 8, 3], [{"start": 1, "end": 2, "draft": [2], "fill": [7, 8]}])
     emptied = piece("a#0001", [5], [{"start": 1, "end": 3, "draft": [4, 4], "fill": []}])
     parts = [
         Utterance(f"a#000{i}", Path("a.wav"), start=2.0 * i, duration=2.0, extra={"part_of": "a"}) for i in range(2)
     ]
-    whole = join_pieces([emptied, filled], [Utterance("a", Path("a.wav"), "one two")], parts)[0]
-    assert whole["tokens"] == [1, 7, 8, 3, 5]
-    assert [(s["start"], s["end"]) for s in whole["segments"]] == [(1, 2), (4, 6)]  # the draft was 1 2 3 | 5 4 4
-    assert whole["counts"] == {"tokens": 6}
-    assert (whole["ref"], whole["duration"], whole["score"]) == ("one two", 4.0, -2.0)
+    whole = join_pieces([emptied, filled], [Utterance("a", Path("a.wav"), "one two")], parts)[0].record
+    assert whole.tokens == (1, 7, 8, 3, 5)
+    assert [(s.start, s.end) for s in whole.segments] == [(1, 2), (4, 6)]  # the draft was 1 2 3 | 5 4 4
+    assert whole.counts == {"tokens": 6}
+    assert (whole.ref, whole.duration, whole.score) == ("one two", 4.0, -2.0)
 
 
 def test_words_and_cues() -> None:
-    record = {
-        "token_text": ["\u2581HE", "LLO", "\u2581YOU", "<eng>", "\u2581THERE"],
-        "token_times": [(0.1, 0.2), (0.3, 0.4), (0.5, 0.9), (1.0, 1.0), (2.0, 2.4)],
-        "text": "HELLO YOU THERE",
-        "duration": 3.0,
-    }
+    record = UtteranceRecord(
+        id="a",
+        text="HELLO YOU THERE",
+        token_text=("\u2581HE", "LLO", "\u2581YOU", "<eng>", "\u2581THERE"),
+        token_times=((0.1, 0.2), (0.3, 0.4), (0.5, 0.9), (1.0, 1.0), (2.0, 2.4)),
+        duration=3.0,
+    )
     assert words_of(record) == [Timed(0.1, 0.4, "HELLO"), Timed(0.5, 0.9, "YOU"), Timed(2.0, 2.4, "THERE")]
     assert cues(record) == [Timed(0.1, 0.9, "HELLO YOU"), Timed(2.0, 2.4, "THERE")]
-    assert cues({**record, "token_times": []}) == [Timed(0.0, 3.0, "HELLO YOU THERE")]
-    assert cues({**record, "times": [[0.0, 1.0, "HELLO"]]}) == [Timed(0.0, 1.0, "HELLO")]
+    assert cues(replace(record, token_times=())) == [Timed(0.0, 3.0, "HELLO YOU THERE")]
+    assert cues(replace(record, times=((0.0, 1.0, "HELLO"),))) == [Timed(0.0, 1.0, "HELLO")]

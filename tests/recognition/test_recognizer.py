@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,15 +16,15 @@ import pytest
 import soundfile
 import torch
 
-from parlab.commands.predict import command as predict_module
-from parlab.commands.predict.command import predict
-from parlab.data.sources import Utterance
+from parlab.commands.predict import run as predict_module
+from parlab.data.utterance import Utterance
 from parlab.decode import PAR, Greedy
 from parlab.errors import UserError
 from parlab.model.folder import write_model
-from parlab.recognition import prediction
-from parlab.recognition.prediction import PredictionSet
+from parlab.recognition.batches import AudioBatches
+from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
+from tests.helpers import environment, predict, timeless
 from tests.models import tiny_model
 
 COUNT = 24
@@ -54,23 +53,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder / "data.jsonl")
 
 
-def timeless(out: Path) -> list[dict[str, Any]]:
-    lines = (out / "hypotheses.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
 def failing_above(limit: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Make batches of more than ``limit`` run out of memory; returns the sizes that were tried."""
     sizes: list[int] = []
-    real = prediction.decode_waves
+    real = Recognizer.encode
 
-    def decode(net: Any, decoder: Any, waves: Any, *more: Any) -> Any:
+    def encode(self: Any, waves: Any, *more: Any) -> Any:
         sizes.append(len(waves))
         if len(waves) > limit:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
-        return real(net, decoder, waves, *more)
+        return real(self, waves, *more)
 
-    monkeypatch.setattr(prediction, "decode_waves", decode)
+    monkeypatch.setattr(Recognizer, "encode", encode)
     return sizes
 
 
@@ -88,26 +82,26 @@ def test_too_little_memory_halves_the_batch(
 def test_what_fits_no_memory_costs_that_utterance_only(
     model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = prediction.decode_waves
+    real = Recognizer.encode
 
-    def decode(net: Any, decoder: Any, waves: Any, *more: Any) -> Any:
+    def encode(self: Any, waves: Any, *more: Any) -> Any:
         if max(len(w) for w in waves) > 25000:  # two utterances of 1.6 s
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-        return real(net, decoder, waves, *more)
+        return real(self, waves, *more)
 
-    monkeypatch.setattr(prediction, "decode_waves", decode)
+    monkeypatch.setattr(Recognizer, "encode", encode)
     metrics = predict(model, data, Greedy(), tmp_path / "p", batch_size=8)
     assert metrics is not None
-    assert [f["id"] for f in metrics["failed"]] == ["u11", "u23"]
-    assert "memory does not suffice for its 2 s" in metrics["failed"][0]["reason"]
+    assert [f.id for f in metrics.failed] == ["u11", "u23"]
+    assert "memory does not suffice for its 2 s" in metrics.failed[0].reason
     assert len(timeless(tmp_path / "p")) == COUNT - 2
 
 
 def test_a_defect_is_no_lack_of_memory(model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(*_: Any) -> Any:
+    def encode(*_: Any) -> Any:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(prediction, "decode_waves", decode)
+    monkeypatch.setattr(Recognizer, "encode", encode)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         predict(model, data, Greedy(), tmp_path / "p")
 
@@ -121,7 +115,7 @@ def test_parts_of_a_recording(tmp_path: Path) -> None:
         Utterance("a", tmp_path / "r.wav", duration=1.0),
         Utterance("b", tmp_path / "r.wav", duration=1.5, start=1.0),
     ]
-    loaded = PredictionSet([parts], rate, 2, max_seconds=2.0)[0]
+    loaded = AudioBatches([parts], rate, 2, max_seconds=2.0)[0]
     assert loaded.failed == []
     np.testing.assert_array_equal(loaded.waves[0], samples[:rate])
     np.testing.assert_array_equal(loaded.waves[1], samples[rate : int(2.5 * rate)])
@@ -136,11 +130,11 @@ def test_audio_shorter_than_its_manifest_says(tmp_path: Path) -> None:
         Utterance("cut", tmp_path / "cut.wav", duration=2.0),
         Utterance("rounded", tmp_path / "r.wav", duration=2.4),
     ]
-    loaded = PredictionSet([parts], 16000, 2, None)[0]
+    loaded = AudioBatches([parts], 16000, 2, None)[0]
     assert [u.id for u in loaded.utterances] == ["rounded"]
-    ((name, reason),) = loaded.failed
-    assert name == "cut"
-    assert "truncated" in reason
+    (failure,) = loaded.failed
+    assert failure.id == "cut"
+    assert "truncated" in failure.reason
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
@@ -149,12 +143,13 @@ def test_precision_is_used_and_recorded(precision: str, model: str, data: str, t
     half = predict(model, data, Greedy(), tmp_path / "half", limit=4, precision=precision, device="cpu")
     assert full is not None
     assert half is not None
-    assert half["config"]["precision"] == half["speed"]["precision"] == precision
-    assert full["speed"]["precision"] == "32-true"
+    assert half.speed is not None and full.speed is not None
+    assert half.config["precision"] == half.speed.precision == precision
+    assert full.speed.precision == "32-true"
     scores = [[r["score"] for r in timeless(tmp_path / name)] for name in ("full", "half")]
     assert scores[0] != scores[1]
     assert scores[0] == pytest.approx(scores[1], rel=0.2)  # the same computation in another precision
-    assert half["hashes"] == full["hashes"]
+    assert half.hashes == full.hashes
 
 
 def test_a_restart_repeats_whole_batches(model: str, data: str, tmp_path: Path) -> None:
@@ -190,7 +185,7 @@ def test_nothing_left_to_do_keeps_the_figures(model: str, data: str, tmp_path: P
     again = predict(model, data, SOME, tmp_path / "p", batch_size=7)
     assert first is not None
     assert again is not None
-    assert again["speed"] == first["speed"]
+    assert again.speed == first.speed
 
 
 def test_a_lost_utterance_is_noticed(model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,10 +222,6 @@ def test_wrong_settings_are_told_before_the_work(
 def command(model: str, data: str, out: Path, *more: str) -> list[str]:
     base = [sys.executable, "-m", "parlab", "predict", "--model", model, "--data", data, "--out", str(out)]
     return [*base, "--decoder", "par", "--decoder.threshold", "0.6", "--wandb", "off", "--progress", "false", *more]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import soundfile
 
 from parlab.data.sources import read_data
 from parlab.errors import UserError
-from parlab.synth.corpus import Recipe, main, speakers_of, write_corpus
+from parlab.synth.corpus import Amount, Recipe, main, speakers_of, write_corpus
 from parlab.synth.effects import augment
 from parlab.synth.espeak import VARIANTS
 
@@ -23,16 +23,16 @@ def _digests(manifest: Path) -> dict[str, str]:
 
 def test_same_arguments_same_corpus(tmp_path: Path) -> None:
     recipe = Recipe(seed=3, speakers=7)
-    one = write_corpus(recipe, tmp_path / "one", count=9)
-    two = write_corpus(recipe, tmp_path / "two", count=9, workers=2)
+    one = write_corpus(recipe, tmp_path / "one", Amount(count=9))
+    two = write_corpus(recipe, tmp_path / "two", Amount(count=9), workers=2)
     assert one.read_bytes() == two.read_bytes()
     assert _digests(one) == _digests(two)
-    assert _digests(one) != _digests(write_corpus(Recipe(seed=4, speakers=7), tmp_path / "three", count=9))
+    assert _digests(one) != _digests(write_corpus(Recipe(seed=4, speakers=7), tmp_path / "three", Amount(count=9)))
 
 
 def test_manifest_agrees_with_the_files(tmp_path: Path) -> None:
     shares: list[float] = []
-    manifest = write_corpus(Recipe("demo", speakers=5), tmp_path, hours=0.01, progress=shares.append)
+    manifest = write_corpus(Recipe("demo", speakers=5), tmp_path, Amount(hours=0.01), progress=shares.append)
     found = read_data(manifest)
     assert sum(u.duration or 0 for u in found) == pytest.approx(36, abs=15)
     assert shares[-1] == 1.0
@@ -70,4 +70,4 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_neither_hours_nor_count(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected one of them"):
-        write_corpus(Recipe(), tmp_path)
+        write_corpus(Recipe(), tmp_path, Amount())

@@ -14,8 +14,9 @@ from parlab.commands.bench.output import print_table, save
 from parlab.commands.bench.rows import Row, case_rows
 from parlab.commands.bench.sizes import random_recognizer
 from parlab.commands.bench.speech import speech_rows
-from parlab.options.arguments import Parser, quiet_libraries
 from parlab.options.devices import device_for
+from parlab.options.libraries import quiet_libraries
+from parlab.options.parser import Parser
 from parlab.recognition.recognizer import Recognizer
 
 

@@ -62,12 +62,11 @@ SIZES: dict[str, tuple[int, dict[str, Any]]] = {
 }
 
 
-def random_recognizer(size: str, device: torch.device, seed: int = 0) -> Recognizer:
-    """A model of ``SIZES`` with random weights (the same on every device), in evaluation mode."""
-    torch.manual_seed(seed)
+def size_config(size: str) -> dict[str, Any]:
+    """ESPnet's configuration of a model of ``SIZES``."""
     vocabulary, conf = SIZES[size]
     tokens = ["<blank>", "<unk>", *(f"t{i}" for i in range(vocabulary - 3)), "<sos/eos>"]
-    config = {
+    return {
         "token_list": tokens,
         "token_type": "word",
         "frontend_conf": {"fs": 16000, "n_fft": 512, "win_length": 400, "hop_length": 160},
@@ -76,5 +75,11 @@ def random_recognizer(size: str, device: torch.device, seed: int = 0) -> Recogni
         "model_conf": {"ctc_weight": 0.3},
         **conf,
     }
+
+
+def random_recognizer(size: str, device: torch.device, seed: int = 0) -> Recognizer:
+    """A model of ``SIZES`` with random weights (the same on every device), in evaluation mode."""
+    torch.manual_seed(seed)
+    config = size_config(size)
     model = build_model(config).eval().requires_grad_(False).to(device)
-    return Recognizer(model, Tokenizer(tokens, "word"), device)
+    return Recognizer(model, Tokenizer(config["token_list"], "word"), device)

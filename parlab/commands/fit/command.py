@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, RichProgressBar
@@ -16,19 +15,11 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from parlab.commands.fit.callbacks import BestCheckpoints, CleanStop, EpochLine, ExportModel
-from parlab.options.arguments import Parser, name_decoders, quiet_libraries
+from parlab.options.arguments import Parser, quiet_libraries
 from parlab.options.compose import expand
-from parlab.tracking.runs import MODES, resolve_mode, start_run
+from parlab.tracking.runs import MODES, RunOptions, resolve_mode, start_run
 
 NO_EARLY_STOPPING = 1_000_000
-
-
-class FitParser(Parser):
-    """Names the nearest option also for a misspelt key of a file."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        wrong = re.search(r"Group '([\w.]+)' does not accept option '([\w.]+)'", message)
-        super().error(f"Key '{wrong[1]}.{wrong[2]}' is not expected" if wrong else message, ex)
 
 
 class FitCLI(LightningCLI):
@@ -93,7 +84,8 @@ class FitCLI(LightningCLI):
             folder.mkdir(parents=True, exist_ok=True)
             run: Any = None  # the other ranks log nothing
             if not getattr(rank_zero_only, "rank", 0):
-                run = start_run(self.config.wandb, self.config.project, folder, job_type="fit", name=folder.name)
+                options = RunOptions(self.config.wandb, self.config.project, folder)
+                run = start_run(options, job_type="fit", name=folder.name)
             loggers.append(WandbLogger(experiment=run, save_dir=folder, project=self.config.project))
             for name in ("dev/wer", "dev/cer", "dev/loss") if run is not None else ():
                 run.define_metric(name, step_metric="trainer/global_step", summary="min")
@@ -107,7 +99,7 @@ class ValidateCLI(FitCLI):
 
 
 def checkpoint_folder(run_folder: str) -> str:
-    """Where a run keeps its checkpoints."""
+    """The folder of a run's checkpoints."""
     return str(Path(run_folder) / "checkpoints")
 
 
@@ -127,7 +119,7 @@ class SaveRunConfig(SaveConfigCallback):
 
 def fit(argv: Sequence[str]) -> int:
     """Train or fine-tune; 0, or 128 + the signal that ended it early."""
-    cli = _parse(FitCLI, argv)
+    cli = make_cli(FitCLI, argv)
     try:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     finally:
@@ -141,17 +133,12 @@ def fit(argv: Sequence[str]) -> int:
 
 def validate(argv: Sequence[str]) -> int:
     """Losses and greedy WER on the development data."""
-    cli = _parse(ValidateCLI, argv)
+    cli = make_cli(ValidateCLI, argv)
     cli.trainer.validate(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
     return 0
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run ``fit`` or ``validate``; ``argv`` starts with its name."""
-    return validate(argv[1:]) if argv[:1] == ["validate"] else fit(argv[1:])
-
-
-def _parse(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
+def make_cli(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
     """Parse and instantiate, without running."""
     from parlab.commands.fit.datamodule import ASRData
     from parlab.commands.fit.module import ASRModule
@@ -163,9 +150,9 @@ def _parse(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
         return kind(
             ASRModule,
             ASRData,
-            args=name_decoders(expand(argv)),
+            args=expand(argv),
             run=False,
-            parser_class=FitParser,
+            parser_class=Parser,
             parser_kwargs={
                 "parser_mode": "omegaconf+",
                 "prog": f"python -m parlab {kind.command}",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from parlab.data.audio import load_audio
+from parlab.data.utterance import Utterance
 from parlab.errors import UserError, nearest
 from parlab.model.families.espnet_build import build_model
 from parlab.model.features import GlobalMVN
@@ -23,29 +25,65 @@ _TOKENIZER_OPTIONS = ("token_type", "vocab_size", "symbols", "path")
 _PER_TOKEN = ("decoder.embed.0.", "decoder.output_layer.", "ctc.ctc_lo.", "encoder.conditioning_layer.")
 
 
+class TrainingData(Protocol):
+    """The data module, asked for training texts and audio only where they are needed."""
+
+    def training_texts(self) -> list[str]:
+        """References of the training data."""
+        ...
+
+    def train_utterances(self) -> tuple[list[Utterance], list[float]]:
+        """Training utterances and the weight of each."""
+        ...
+
+
+class Ranks(Protocol):
+    """The processes of a training (Lightning's strategy)."""
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process is the first."""
+        ...
+
+    def barrier(self, name: str | None = None) -> None:
+        """Wait for all processes."""
+        ...
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """What a training starts from.
+
+    Attributes:
+        init: a model to fine-tune, or None.
+        network: ESPnet's configuration, or the entries of it that replace those of ``init``; dictionaries are merged.
+        tokenizer: of ``make_tokenizer``; None keeps that of ``init``.
+    """
+
+    init: str | None
+    network: Mapping[str, Any]
+    tokenizer: Mapping[str, Any] | None
+
+
 def make_network(
-    init: str | None,
-    network: Mapping[str, Any],
-    tokenizer_options: Mapping[str, Any] | None,
-    data: Any,
-    folder: Path,
-    strategy: Any,
+    options: NetworkOptions, data: TrainingData, folder: Path, ranks: Ranks
 ) -> tuple[HybridModel, Tokenizer]:
     """Make the network and its tokenizer, the same on every rank.
 
-    ``network`` replaces entries of the config of ``init``; dictionaries are merged. Weights whose name and
-    shape stay are taken over; with another token list the embedding and the output layers are new.
+    Weights of ``init`` whose name and shape stay are taken over; with another token list the embedding and the output
+    layers are new.
 
     Args:
-        data: the data module; asked for training texts and audio only where they are needed.
         folder: where a new tokenizer is written, or found when a run goes on.
-        strategy: Lightning's, for ``is_global_zero`` and ``barrier``.
+
+    Raises:
+        UserError: the configuration names no encoder, or does not fit.
     """
-    old, tokenizer = read_model(init) if init else (None, None)
-    if tokenizer is None or tokenizer_options:
-        tokenizer = make_tokenizer(dict(tokenizer_options or {}), data, folder, strategy)
+    old, tokenizer = read_model(options.init) if options.init else (None, None)
+    if tokenizer is None or options.tokenizer:
+        tokenizer = make_tokenizer(dict(options.tokenizer or {}), data, folder, ranks)
     config: dict[str, Any] = dict(old.config) if old is not None else {}
-    for key, value in network.items():
+    for key, value in options.network.items():
         both = isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
         config[key] = {**config[key], **value} if both else value
     if not config.get("encoder"):
@@ -75,7 +113,7 @@ def take_over(model: HybridModel, old: HybridModel) -> list[str]:
     return [name for name in own if name not in kept]
 
 
-def make_tokenizer(options: dict[str, Any], data: Any, folder: Path, strategy: Any) -> Tokenizer:
+def make_tokenizer(options: dict[str, Any], data: TrainingData, folder: Path, ranks: Ranks) -> Tokenizer:
     """Read the tokenizer that ``path`` names, or make one from the training texts on rank 0 and read it on all.
 
     Raises:
@@ -94,10 +132,10 @@ def make_tokenizer(options: dict[str, Any], data: Any, folder: Path, strategy: A
     # A run that goes on keeps its tokenizer; another run in the same folder makes its own.
     made_from = folder / "options.json"
     description = json.dumps({"token_type": kind, **options}, sort_keys=True)
-    if strategy.is_global_zero and not (made_from.is_file() and made_from.read_text(encoding="utf-8") == description):
+    if ranks.is_global_zero and not (made_from.is_file() and made_from.read_text(encoding="utf-8") == description):
         build_tokenizer(data.training_texts(), kind, folder, **options)
         made_from.write_text(description, encoding="utf-8")
-    strategy.barrier("tokenizer")
+    ranks.barrier("tokenizer")
     return read_tokenizer(folder, kind)
 
 
@@ -115,7 +153,7 @@ def _has_statistics(config: Mapping[str, Any]) -> bool:
 
 
 @torch.no_grad()
-def fill_statistics(model: HybridModel, data: Any) -> None:
+def fill_statistics(model: HybridModel, data: TrainingData) -> None:
     """Mean and standard deviation of the features, over a fixed sample of the training data."""
     assert isinstance(model.normalize, GlobalMVN) and model.frontend is not None
     utterances, _ = data.train_utterances()

@@ -9,18 +9,15 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
-from parlab.data.batches import (
-    Augmentation,
-    Item,
-    TrainingSampler,
-    TrainingSet,
-    check_training_data,
-    prediction_batches,
-    with_durations,
-)
+from parlab.data.checks import check_training_data, with_durations
+from parlab.data.examples import Item, TrainingSet
+from parlab.data.plan import prediction_batches
 from parlab.data.s2t_targets import plain
-from parlab.data.sources import Utterance, read_data
+from parlab.data.sampling import Augmentation, Order, TrainingSampler
+from parlab.data.sources import read_data
+from parlab.data.utterance import Utterance
 from parlab.errors import UserError
+from parlab.model.hybrid import HybridModel
 from parlab.text.normalizer import normalizer
 from parlab.text.s2t import S2TSymbols
 from parlab.text.tokenizer import Tokenizer
@@ -30,8 +27,8 @@ class ASRData(LightningDataModule):
     """Utterances for ``fit`` and ``validate``.
 
     Args:
-        train: training data, anything that ``read_data`` takes, or a mapping from it to its weight: how often each
-            of its utterances occurs in an epoch (0.5: every second epoch).
+        train: training data, anything that ``read_data`` takes, or a mapping from it to its weight: occurrences
+            of each of its utterances in an epoch (0.5: every second epoch).
         dev: development data, one or several.
         batch_seconds: audio of a training batch at most.
         dev_batch_size: utterances of a development batch.
@@ -43,6 +40,7 @@ class ASRData(LightningDataModule):
         seed: of order and augmentation.
     """
 
+    # 11 parameters: LightningCLI makes an option of each.
     def __init__(
         self,
         train: str | list[str] | dict[str, float] | None = None,
@@ -64,11 +62,15 @@ class ASRData(LightningDataModule):
         self.augmentation = augmentation
         self.text = normalizer(normalize)
         self.limit, self.workers, self.seed = limit, workers, seed
-        self.tokenizer: Tokenizer | None = None  # given by the module once it is known
+        self.tokenizer: Tokenizer | None = None  # known once the network is made
         self.sample_rate = 16000
-        self.s2t: S2TSymbols | None = None  # likewise, where the model is an S2T model
+        self.s2t: S2TSymbols | None = None
         self._train: tuple[list[Utterance], list[float]] | None = None
         self._dev: list[Utterance] | None = None
+
+    def adapt_to(self, model: HybridModel, tokenizer: Tokenizer) -> None:
+        """Make the batches fit a model; must come before the loaders."""
+        self.tokenizer, self.sample_rate, self.s2t = tokenizer, model.sample_rate, model.s2t
 
     def train_utterances(self) -> tuple[list[Utterance], list[float]]:
         """Training utterances and the weight of each."""
@@ -105,7 +107,7 @@ class ASRData(LightningDataModule):
         return [u.text or "" for u in self.train_utterances()[0]]
 
     def _tokenizer(self, utterances: Sequence[Utterance]) -> Tokenizer:
-        assert self.tokenizer is not None, "the module sets the tokenizer before the loaders are made"
+        assert self.tokenizer is not None, "adapt_to comes before the loaders"
         spelled = utterances if self.s2t is None else [replace(u, text=plain(u.text or "")) for u in utterances]
         check_training_data(spelled, self.tokenizer, 0.0, 1e9)
         return self.tokenizer
@@ -116,9 +118,9 @@ class ASRData(LightningDataModule):
         shown = utterances
         if self.s2t is not None:
             check_s2t_augmentation(self.augmentation, utterances)
-            window = self.s2t.window_seconds  # what the model sees of each, and so what a batch holds
+            window = self.s2t.window_seconds  # the model sees so much of each, and a batch is made of that
             shown = [replace(u, duration=window or u.duration) for u in utterances]
-        sampler = TrainingSampler(shown, self.batch_seconds, self.augmentation, weights, seed=self.seed)
+        sampler = TrainingSampler(shown, self.batch_seconds, self.augmentation, weights, Order(seed=self.seed))
         data = TrainingSet(utterances, self._tokenizer(utterances), self.sample_rate, self.s2t)
         return DataLoader(
             data,
@@ -141,21 +143,21 @@ class ASRData(LightningDataModule):
         # Every rank needs a batch, or it would leave out the validation and the others would wait for it.
         size = min(self.dev_batch_size, len(utterances) // world)
         batches = prediction_batches(utterances, size, 300.0, rank, world)
-        plain = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
-        return DataLoader(data, sampler=plain, batch_size=None, num_workers=0)  # type: ignore[arg-type]
+        batched = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
+        return DataLoader(data, sampler=batched, batch_size=None, num_workers=0)  # type: ignore[arg-type]
 
 
-def check_s2t_augmentation(how: Augmentation, utterances: Sequence[Utterance]) -> None:
+def check_s2t_augmentation(augmentation: Augmentation, utterances: Sequence[Utterance]) -> None:
     """Refuse augmentation that the texts of an S2T model do not follow.
 
     Raises:
         UserError: utterances would be joined, or time symbols would be moved.
     """
-    if how.join_probability > 0:
+    if augmentation.join_probability > 0:
         raise UserError(
             "data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0"
         )
-    if any(speed != 1.0 for speed in how.speeds) and any(
+    if any(speed != 1.0 for speed in augmentation.speeds) and any(
         plain(u.text or "") != (u.text or "").strip() for u in utterances
     ):
         raise UserError(

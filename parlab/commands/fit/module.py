@@ -1,4 +1,4 @@
-"""The LightningModule: thin, around a plain network."""
+"""The LightningModule of a training: thin, around a plain network."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from parlab.commands.fit.construct import make_network
+from parlab.commands.fit.construct import NetworkOptions, make_network
 from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, thaw
-from parlab.data.batches import Batch
-from parlab.decode import Decoder, Greedy
-from parlab.decode.prompts import Prompting
+from parlab.commands.fit.validation import DevScores, by_name
+from parlab.data.examples import Batch
+from parlab.decode import Greedy
 from parlab.errors import UserError
-from parlab.metrics.wer import corpus_errors
-from parlab.model.folder import CHECKPOINT_KEY, checkpoint_entry, read_model
+from parlab.model.checkpoint import CHECKPOINT_KEY, checkpoint_entry
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora
 from parlab.model.losses import Losses, joint_loss
-from parlab.recognition.prediction import Loaded, Predicted, predict_batch
+from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,6 @@ class ASRModule(LightningModule):
             that exists; with ``init`` the model's own is kept unless this is given, which makes new output layers.
         optim: optimiser, schedule, freezing.
         lora: low-rank adapters to train in place of the weights.
-        decoder: what the predict step decodes with; greedy CTC if none is given.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class ASRModule(LightningModule):
         tokenizer: dict[str, Any] | None = None,
         optim: Optimization = Optimization(),
         lora: LoRA = LoRA(),
-        decoder: Decoder | None = None,
     ):
         super().__init__()
         if init is None and not network:
@@ -61,37 +58,25 @@ class ASRModule(LightningModule):
                 "there is no model to train, expected model.init (a model to fine-tune) or model.network (one from "
                 "scratch); give one"
             )
-        self.init, self.network, self.tokenizer_options = init, network or {}, tokenizer
+        self.options = NetworkOptions(init, network or {}, tokenizer)
         self.optim, self.lora = optim, lora
         self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
         self.tokenizer: Tokenizer | None = None
-        self.decoder: Decoder = decoder or Greedy()
-        self.prompting = Prompting()  # what is asked of an S2T model
-        self.warm = False  # whether the predict step has been warmed up
         self.nonfinite = 0
         self._good_batches = 0  # since the last optimiser step
-        self._window: tuple[float, float] = (
-            0.0,
-            0.0,
-        )  # seconds spent in training, seconds of audio, since the last log
+        self._window = (0.0, 0.0)  # seconds spent in training, seconds of audio, since the last log
         self._mark = 0.0
-        self._dev: dict[str, Any] = {}
+        self._dev = DevScores()
 
     # ---- making the network ---------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Build or read the network and its tokenizer, once."""
-        if stage == "predict":
-            if self.net is None:
-                self.net, self.tokenizer = read_model(str(self.init))
-            return
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.net is None:
             folder = Path(self.trainer.default_root_dir) / "tokenizer"
             strategy = self.trainer.strategy
-            self.net, self.tokenizer = make_network(
-                self.init, self.network, self.tokenizer_options, data, folder, strategy
-            )
+            self.net, self.tokenizer = make_network(self.options, data, folder, strategy)
             if self.lora.rank > 0:
                 add_lora(self.net, self.lora)
                 thaw(self.net, self.lora.train)
@@ -99,7 +84,8 @@ class ASRModule(LightningModule):
             if stage == "fit" and self.trainer.is_global_zero:
                 print(describe(self.net), flush=True)
         if data is not None:
-            data.tokenizer, data.sample_rate, data.s2t = self.tokenizer, self.net.sample_rate, self.net.s2t
+            assert self.tokenizer is not None
+            data.adapt_to(self.net, self.tokenizer)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.net is not None and self.tokenizer is not None
@@ -131,10 +117,10 @@ class ASRModule(LightningModule):
         total = self.trainer.estimated_stepping_batches
         return self.global_step / total if total not in (float("inf"), -1) else 0.0
 
-    def _over_ranks(self, value: Tensor, how: str) -> Tensor:
+    def _over_ranks(self, value: Tensor, operation: str) -> Tensor:
         if self.trainer.world_size == 1:
             return value
-        return self.trainer.strategy.reduce(value, reduce_op=how)  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(value, reduce_op=operation)  # type: ignore[return-value]
 
     def on_train_epoch_start(self) -> None:
         # The running statistics of a frozen batch norm must stand still too.
@@ -146,10 +132,10 @@ class ASRModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._mark = time.monotonic()
-        # Dropout and SpecAugment depend on the place in the training alone, so that a run that was interrupted goes
-        # on exactly as an unbroken one, on any number of ranks.
-        place = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank)
-        seed = int(np.random.SeedSequence(place).generate_state(1)[0])
+        # Dropout and SpecAugment depend on the position in the training alone, so that a run that was interrupted
+        # goes on exactly as an unbroken one, on any number of ranks.
+        position = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank)
+        seed = int(np.random.SeedSequence(position).generate_state(1)[0])
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 (ESPnet's SpecAugment uses the global generator)
         random.seed(seed)
@@ -161,9 +147,7 @@ class ASRModule(LightningModule):
             group["lr"] = self.optim.lr * group["scale"] * factor
         norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         statistics = [(b, b.clone()) for m in norms for b in (m.running_mean, m.running_var) if b is not None]
-        losses = self.net.loss(
-            batch.speech, batch.speech_lengths, batch.text, batch.text_lengths, batch.previous, batch.ctc
-        )
+        losses = self.net.loss(batch.speech, batch.speech_lengths, batch.targets)
         if not bool(self._over_ranks(torch.isfinite(losses.total.detach()).float(), "mean") == 1.0):
             self._count_nonfinite()
             for buffer, before in statistics:
@@ -211,44 +195,23 @@ class ASRModule(LightningModule):
     # ---- validation -----------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._dev = {"refs": [], "hyps": [], "sums": {}, "count": 0}
+        self._dev = DevScores()
 
     def validation_step(self, batch: Batch, index: int) -> None:
         assert self.net is not None and self.tokenizer is not None
-        states, frames = self.net.encode(batch.speech, batch.speech_lengths)
-        losses = joint_loss(self.net, states, frames, [], batch.text, batch.text_lengths, batch.previous, batch.ctc)
-        for name, value in by_name(losses).items():
-            self._dev["sums"][name] = self._dev["sums"].get(name, 0.0) + float(value) * len(batch.ids)
-        self._dev["count"] += len(batch.ids)
+        encoded = Recognizer(self.net, self.tokenizer, self.device).encode_padded(batch.speech, batch.speech_lengths)
+        losses = joint_loss(self.net, encoded.states, encoded.frames, [], batch.targets)
+        self._dev.add_losses(losses, len(batch.ids))
         if self.net.ctc is not None:
-            for hypothesis in Greedy().decode(self.net, states, frames):
-                self._dev["hyps"].append(self.tokenizer.decode(hypothesis.tokens))
-            self._dev["refs"] += batch.references
+            hypotheses = Greedy().decode(self.net, encoded)
+            self._dev.add_texts(batch.references, [self.tokenizer.decode(h.tokens) for h in hypotheses])
 
     def on_validation_epoch_end(self) -> None:
-        found = corpus_errors(self._dev["refs"], self._dev["hyps"])
-        numbers = [found["wer"].errors, found["wer"].total, found["cer"].errors, found["cer"].total, self._dev["count"]]
-        numbers += list(self._dev["sums"].values())
-        pooled = self._over_ranks(torch.tensor(numbers, dtype=torch.float32, device=self.device), "sum").tolist()
-        for name, total in zip(self._dev["sums"], pooled[5:], strict=True):
-            self.log(f"dev/{name}", total / max(pooled[4], 1))
-        if self.net is not None and self.net.ctc is not None:
-            self.log("dev/wer", pooled[0] / max(pooled[1], 1), prog_bar=True)
-            self.log("dev/cer", pooled[2] / max(pooled[3], 1))
-
-    # ---- prediction -----------------------------------------------------------------------------
-
-    def predict_step(self, batch: Loaded, index: int) -> Predicted:
-        return predict_batch(self, batch)
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch.to(device) if isinstance(batch, Batch) else batch  # a prediction batch moves inside the timed step
-
-
-def by_name(losses: Losses) -> dict[str, Tensor]:
-    """Losses (and the decoder's accuracy) that the model has, by the names they are logged under."""
-    values = {"loss": losses.total, "ctc": losses.ctc, "attention": losses.attention, "accuracy": losses.accuracy}
-    return {name: value for name, value in values.items() if value is not None}
+        assert self.net is not None
+        totals = torch.tensor(self._dev.totals(), dtype=torch.float32, device=self.device)
+        for name, value in self._dev.results(self._over_ranks(totals, "sum").tolist()).items():
+            if self.net.ctc is not None or name not in {"dev/wer", "dev/cer"}:
+                self.log(name, value, prog_bar=name == "dev/wer")
 
 
 def describe(net: HybridModel) -> str:

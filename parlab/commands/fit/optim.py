@@ -26,9 +26,9 @@ class Optimization:
         warmup_steps: linear warm-up, in optimiser steps.
         decay: after the warm-up ``inverse_sqrt`` (of steps), ``cosine`` or ``linear`` to ``final`` of the peak, or
             ``constant``.
-        schedule: what ``cosine`` and ``linear`` run over: ``time`` (the share of ``trainer.max_time`` that has
+        schedule: range of ``cosine`` and ``linear``: ``time`` (the share of ``trainer.max_time`` that has
             passed), ``steps`` (of ``max_steps`` or ``max_epochs``), or ``auto`` (time where there is a limit of time).
-        final: what is left of the peak at the end of ``cosine`` and ``linear``.
+        final: share of the peak that is left at the end of ``cosine`` and ``linear``.
         freeze: patterns of parameter names that are not trained, as ``encoder.embed.*``.
         lr_scale: pattern to factor of the learning rate; the first that matches counts.
         nonfinite_limit: batches with a loss that is not finite after which the training stops.
@@ -108,26 +108,26 @@ def thaw(net: nn.Module, patterns: Sequence[str]) -> None:
             parameters[name].requires_grad_(True)
 
 
-def make_optimizer(net: nn.Module, how: Optimization) -> torch.optim.AdamW:
+def make_optimizer(net: nn.Module, options: Optimization) -> torch.optim.AdamW:
     """AdamW over the parameters that are not frozen, grouped by learning rate and weight decay.
 
     Each group's ``scale`` multiplies the scheduled learning rate.
     """
     names = [name for name, _ in net.named_parameters()]
     scales: dict[str, float] = {}
-    for pattern, scale in (how.lr_scale or {}).items():
+    for pattern, scale in (options.lr_scale or {}).items():
         for name in matching(pattern, names):
             scales.setdefault(name, float(scale))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            key = (scales.get(name, 1.0), how.weight_decay if parameter.dim() > 1 else 0.0)
+            key = (scales.get(name, 1.0), options.weight_decay if parameter.dim() > 1 else 0.0)
             groups.setdefault(key, []).append(parameter)
     return torch.optim.AdamW(
         [
-            {"params": parameters, "lr": how.lr * scale, "weight_decay": decay, "scale": scale}
+            {"params": parameters, "lr": options.lr * scale, "weight_decay": decay, "scale": scale}
             for (scale, decay), parameters in groups.items()
         ],
-        lr=how.lr,
-        betas=(float(how.betas[0]), float(how.betas[1])),
+        lr=options.lr,
+        betas=(float(options.betas[0]), float(options.betas[1])),
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from parlab.commands.predict.command import predict
+from parlab.commands.predict.options import PredictOptions
+from parlab.commands.predict.run import predict
 from parlab.errors import UserError
-from parlab.options.arguments import Parser, make_decoder, quiet_libraries
-from parlab.predictions.pieces import Cutting
+from parlab.options.libraries import quiet_libraries
+from parlab.options.parser import Parser
+from parlab.predictions.hypotheses import read_hypotheses
+from parlab.predictions.metrics import Metrics, has_metrics, read_metrics
 from parlab.predictions.provenance import versions
-from parlab.predictions.records import read_jsonl
 
 
 def main(argv: Sequence[str]) -> int:
@@ -25,63 +26,56 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--model", type=str | None, default=None, help="the model, where it has moved")
     parser.add_argument("--data", type=str | None, default=None, help="the data, where they have moved")
-    o = parser.parse_args(list(argv))
-    old = Path(o.directory).resolve()
+    asked = parser.parse_args(list(argv))
+    old = Path(asked.directory).resolve()
     before = read_metrics(old)
-    config = before["config"]
-    if "decoder" not in config:
-        raise UserError(f"{old} is a point of a sweep, expected what `predict` wrote; run `predict` with its options")
-    decoder = make_decoder(config["decoder"]["name"], **config["decoder"]["options"])
-    out = Path(o.out) if o.out else old.with_name(old.name + "-rerun")
-    if (out / "metrics.json").is_file():  # it would be kept, and compared with nothing new
+    out = Path(asked.out) if asked.out else old.with_name(old.name + "-rerun")
+    if has_metrics(out):  # it would be kept, and compared with nothing new
         raise UserError(f"{out} holds results already, expected a new folder; remove it or name another with --out")
-    long_audio = config.get("long_audio") or {}
-    cutting = Cutting(**{**long_audio, "subtitles": tuple(long_audio.get("subtitles", ()))})
-    after = predict(
-        model=o.model or config["model"],
-        data=o.data or config["data"],
-        decoder=decoder,
-        out=out,
-        batch_size=config["batch_size"],
-        batch_seconds=config["batch_seconds"],
-        max_seconds=config["max_seconds"],
-        normalizer_name=config["normalizer"]["name"],
-        limit=config["limit"],
-        cutting=cutting,
-        prompt=config.get("prompt"),
-        seed=config["seed"],
-        trainer={"precision": config["precision"]},
-    )
+    after = predict(repeated(before, old, out, model=asked.model, data=asked.data))
     assert after is not None
-    for what in ("model", "data"):
-        if before["hashes"][what] != after["hashes"][what]:
-            print(f"the {what} has changed since: its hash differs")
-    for name, version in versions().items():
-        if before["versions"].get(name) != version:
-            print(f"{name}: was {before['versions'].get(name)}, is {version}")
+    for line in changes(before, after):
+        print(line)
     different = differing(old, out)
     if different:
-        print(f"the text differs in {len(different)} of {before['utterances']} utterances: {', '.join(different[:5])}")
+        print(f"the text differs in {len(different)} of {before.utterances} utterances: {', '.join(different[:5])}")
         return 1
-    print(f"the text of all {before['utterances']} utterances is the same")
+    print(f"the text of all {before.utterances} utterances is the same")
     return 0
 
 
-def read_metrics(directory: Path) -> dict[str, Any]:
-    """``metrics.json`` of a prediction.
+def repeated(before: Metrics, old: Path, out: Path, **moved: Any) -> PredictOptions:
+    """The options of a prediction again, for another folder; ``moved`` names the model or the data anew.
 
     Raises:
-        UserError: there is none.
+        UserError: the folder ``old`` records none.
     """
-    try:
-        return json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    if before.options is None:
         raise UserError(
-            f"{directory} holds no prediction (metrics.json is missing or broken); name another folder"
-        ) from error
+            f"{old} records no options of `predict` (it may be a point of a sweep), expected what `predict` wrote; run "
+            "`predict` with its options"
+        )
+    changed = {name: value for name, value in moved.items() if value is not None}
+    quiet = {"wandb": "off", "progress": False, "device": None, "precision": before.config["precision"]}
+    return PredictOptions.from_json(before.options, out=str(out), **quiet, **changed)
+
+
+def changes(before: Metrics, after: Metrics) -> list[str]:
+    """What has changed around a prediction, a sentence each."""
+    found = [
+        f"the {what} has changed since: its hash differs"
+        for what in ("model", "data")
+        if getattr(before.hashes, what) != getattr(after.hashes, what)
+    ]
+    found += [
+        f"{name}: was {before.versions.get(name)}, is {version}"
+        for name, version in versions().items()
+        if before.versions.get(name) != version
+    ]
+    return found
 
 
 def differing(a: Path, b: Path) -> list[str]:
     """Ids whose text differs between two predictions, or that only one of them has."""
-    texts = [{r["id"]: r["text"] for r in read_jsonl(d / "hypotheses.jsonl")} for d in (a, b)]
-    return sorted(name for name in texts[0].keys() | texts[1].keys() if texts[0].get(name) != texts[1].get(name))
+    one, other = ({r.id: r.text for r in read_hypotheses(folder)} for folder in (a, b))
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

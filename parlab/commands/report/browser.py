@@ -4,64 +4,63 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from parlab.commands.report.drafts import Draft, token_errors
+from parlab.commands.report.drafts import BOUNDARY, SPACE, Draft, Drafts, wrong_tokens
 from parlab.metrics.wer import alignment
-from parlab.predictions.loaded import Prediction
+from parlab.predictions.files import Json
+from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.prediction import Prediction
 
 EMBED_BYTES = 200_000
 
 
-def utterances(prediction: Prediction, own: Mapping[str, Draft], page: Path, audio: str) -> list[dict[str, Any]]:
-    """Each utterance: tokens with confidence and error, segments, the draft, the aligned words, its audio if it is there."""
-    counts = {r["id"]: c for r, c in zip(prediction.scored, prediction.word_counts, strict=True)}
+def utterances(p: Prediction, drafts: Drafts, page: Path, audio: str) -> list[dict[str, Json]]:
+    """Describe each utterance of a prediction for the script of ``page.html``.
+
+    Keys: ``t`` tokens as (text, confidence, wrong), ``s`` segments, ``g`` the draft as (text, confidence, masked), ``d``
+    duration in seconds, ``r`` pairs of aligned words, ``e`` errors, ``n`` words of the reference, ``a`` the audio.
+    """
+    counts = {r.id: c for r, c in zip(p.scored, p.word_counts, strict=True)}
     rows = []
-    for r in prediction.records:
-        reference = prediction.normalized(r["ref"]) if r.get("ref") is not None else None
-        text = r["token_text"]
-        wrong = [False] * len(text)
-        if reference is not None:
-            wrong = token_errors(text, reference, prediction.normalized, prediction.words_are_tokens)
-        row: dict[str, Any] = {
-            "id": r["id"],
-            "t": [
-                [_shown(t), None if c is None else round(c, 3), int(w)]
-                for t, c, w in zip(text, r["token_confidence"], wrong, strict=True)
-            ],
-            "s": _segments(r),
-        }
-        if r["segments"] and r["id"] in own:
-            d = own[r["id"]]
-            sure = [None if c is None else round(c, 3) for c in d.confidence]
-            row["g"] = [[_shown(t), c, int(m)] for t, c, m in zip(d.text, sure, d.masked, strict=True)]
-        if r.get("duration") is not None:
-            row["d"] = round(r["duration"], 2)
-        if reference is not None:
-            row["r"] = alignment(reference.split(), prediction.normalized(r["text"]).split())
-            row["e"], row["n"] = counts[r["id"]].errors, counts[r["id"]].total
-        source = _audio(r.get("audio"), page, audio)
+    for r in p.records:
+        wrong = [False] * len(r.token_text) if r.ref is None else wrong_tokens(p, r, r.token_text)
+        tokens = zip(r.token_text, r.token_confidence, wrong, strict=True)
+        row: dict[str, Json] = {"id": r.id, "t": [_token(*t) for t in tokens], "s": _segments(r)}
+        if r.segments and r.id in drafts:
+            row["g"] = _draft(drafts[r.id])
+        if r.duration is not None:
+            row["d"] = round(r.duration, 2)
+        if r.ref is not None:
+            row["r"] = alignment(p.reference(r).split(), p.normalized(r.text).split())
+            row["e"], row["n"] = counts[r.id].errors, counts[r.id].total
+        source = _audio(r.audio, page, audio)
         if source:
             row["a"] = source
         rows.append(row)
     return rows
 
 
+def _token(text: str, confidence: float | None, mark: bool) -> list[Json]:
+    return [_shown(text), None if confidence is None else round(confidence, 3), int(mark)]
+
+
+def _draft(draft: Draft) -> list[Json]:
+    return [_token(*t) for t in zip(draft.text, draft.confidence, draft.masked, strict=True)]
+
+
 def _shown(token: str) -> str:
-    return token.replace("\u2581", " ").replace("<space>", " ")
+    return token.replace(BOUNDARY, " ").replace(SPACE, " ")
 
 
-def _segments(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Segments by their place in the result: first token, number of tokens, and the draft that they replaced."""
-    out, shift = [], 0
-    for s in record["segments"]:
-        out.append(
-            {"i": s["start"] + shift, "n": len(s["fill"]), "draft": "".join(_shown(t) for t in s.get("draft_text", ()))}
-        )
-        shift += len(s["fill"]) - len(s["draft"])
-    return out
+def _segments(record: UtteranceRecord) -> list[Json]:
+    """Segments in the result: index of the first token, number of tokens, and the draft that they replaced."""
+    segments: list[Json] = []
+    shift = 0  # tokens of the result less tokens of the draft, so far
+    for s in record.segments:
+        segments.append({"i": s.start + shift, "n": len(s.fill), "draft": "".join(map(_shown, s.draft_text))})
+        shift += len(s.fill) - len(s.draft)
+    return segments
 
 
 def _audio(path: str | None, page: Path, audio: str) -> str | None:

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from parlab.commands.report.page import write_report
-from parlab.options.arguments import Parser
-from parlab.predictions.loaded import read_sources
-from parlab.predictions.records import write_jsonl
-from parlab.tracking.runs import MODES, log_report
+from parlab.commands.report.contents import Report, read_report
+from parlab.commands.report.page import TITLE, check_audio, write_page
+from parlab.commands.report.tables import summary
+from parlab.options.parser import Parser
+from parlab.predictions.files import write_jsonl
+from parlab.predictions.prediction import Prediction
+from parlab.tracking.runs import MODES, RunOptions, log_report
 from parlab.tracking.workspace import save_workspace, split_project
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run ``report``."""
+def make_parser() -> Parser:
+    """The options of ``report``."""
     parser = Parser.of("report", "Write a self-contained HTML page from predictions or a sweep.")
     parser.add_argument("folders", nargs="*", type=str, help="folders that `predict --out` or `sweep --out` wrote")
     parser.add_argument("--out", type=str, default="report.html", help="the page; pictures and tables go beside it")
-    parser.add_argument("--title", type=str, default="parlab report", help="title of the page")
+    parser.add_argument("--title", type=str, default=TITLE, help="title of the page")
     parser.add_argument("--audio", type=str, default="link", help="'link' to audio files, 'embed' small ones, or 'off'")
     parser.add_argument(
         "--leaderboard", type=str | None, default=None, help="export the first prediction as a JSONL manifest"
@@ -28,34 +30,52 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--workspace", type=str | None, default=None, help="save a W&B workspace in [ENTITY/]PROJECT; needs a key"
     )
-    o = parser.parse_args(list(argv))
-    folders = [Path(f) for f in o.folders or []]
-    if o.workspace is not None:
-        print(f"saved the workspace {save_workspace(*split_project(o.workspace), o.title)}")
-        if not folders:  # the workspace alone was asked for
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``report``.
+
+    Raises:
+        UserError: a folder holds no prediction, an option has an impossible value, or W&B refuses the workspace.
+    """
+    options = make_parser().parse_args(list(argv))
+    folders = [Path(f) for f in options.folders or []]
+    if options.workspace is not None:
+        print(f"saved the workspace {save_workspace(*split_project(options.workspace), options.title)}")
+        if not folders:  # only the workspace was asked for
             return 0
-    page = write_report(folders, Path(o.out), o.title, o.audio)
+    check_audio(options.audio)
+    report = read_report(folders)
+    page = write_page(report, Path(options.out), options.title, options.audio)
     print(f"wrote {page} and pictures and tables in {page.with_suffix('')}_files")
-    if o.leaderboard:
-        export_leaderboard(folders, Path(o.leaderboard))
-        print(f"wrote {o.leaderboard}")
-    log_report(page.parent, folders, o.wandb, o.project)
+    if options.leaderboard:
+        export_leaderboard(report.predictions[0], Path(options.leaderboard))
+        print(f"wrote {options.leaderboard}")
+    _log(report, RunOptions(options.wandb, options.project, page.parent))
     return 0
 
 
-def export_leaderboard(folders: Sequence[Path], out: Path) -> None:
-    """The Open ASR Leaderboard's manifest: ``audio_filepath``, ``duration``, ``time``, ``text``, ``pred_text``."""
-    first = read_sources(folders)[0]
+def _log(report: Report, options: RunOptions) -> None:
+    """Log the pictures and tables to W&B."""
+    pictures = {name: (picture.figure, picture.caption) for name, picture in report.pictures.items()}
+    tables = {"summary": summary(report.predictions)}
+    tables |= {name: picture.table for name, picture in report.pictures.items()}
+    log_report(options, pictures, tables)
+
+
+def export_leaderboard(p: Prediction, out: Path) -> None:
+    """Write the Open ASR Leaderboard's manifest: ``audio_filepath``, ``duration``, ``time``, ``text``, ``pred_text``."""
     write_jsonl(
         out,
         [
             {
-                "audio_filepath": r.get("audio", r["id"]),
-                "duration": r["duration"],
-                "time": r["seconds"],
-                "text": first.normalized(r["ref"]) if r.get("ref") is not None else "",
-                "pred_text": first.normalized(r["text"]),
+                "audio_filepath": r.id if r.audio is None else r.audio,
+                "duration": r.duration,
+                "time": r.seconds,
+                "text": p.reference(r),
+                "pred_text": p.normalized(r.text),
             }
-            for r in first.records
+            for r in p.records
         ],
     )

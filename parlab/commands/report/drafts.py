@@ -1,13 +1,13 @@
-"""Drafts and their errors: which tokens CTC wrote, how sure it was, which were masked, which stand in wrong words."""
+"""Drafts and their errors: tokens that CTC wrote, their confidences and masks, and which stand in wrong words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from parlab.metrics.wer import GAP, alignment, word_errors
-from parlab.predictions.loaded import Prediction
+from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.prediction import Prediction
 
 BOUNDARY = "\u2581"  # sentencepiece's mark at the start of a word
 SPACE = "<space>"
@@ -22,54 +22,55 @@ class Draft:
     masked: tuple[bool, ...]
 
 
-def drafts(predictions: Sequence[Prediction]) -> list[dict[str, Draft]]:
-    """The drafts of each prediction, by id; empty for decoders that have none.
+Drafts = dict[str, Draft]
+"""Drafts of a prediction by the utterance's id; empty for decoders that have none."""
 
-    The confidence of a masked token is gone from a PAR record unless the writer kept it (``draft_confidence``): then a
-    greedy prediction of the same model and the same draft tells it.
+
+def read_drafts(predictions: Sequence[Prediction]) -> list[Drafts]:
+    """The drafts of each prediction.
+
+    A PAR record has no confidence of the tokens that were masked. It is taken from a greedy prediction of the same model
+    with the same draft, where there is one.
     """
-    found = [{r["id"]: d for r in p.records if (d := draft_of(r, p.decoder)) is not None} for p in predictions]
+    found = [{r.id: d for r in p.records if (d := draft_of(r, p.decoder)) is not None} for p in predictions]
     greedy: dict[tuple[str, str], Draft] = {}
-    for p, own in zip(predictions, found, strict=True):
+    for p, drafts in zip(predictions, found, strict=True):
         if p.decoder == "greedy":
-            greedy |= {(p.hashes.get("model", ""), i): d for i, d in own.items()}
-    for p, own in zip(predictions, found, strict=True):
-        for i, draft in own.items():
-            sure = greedy.get((p.hashes.get("model", ""), i))
-            if sure is not None and None in draft.confidence and sure.text == draft.text:
-                own[i] = replace(draft, confidence=sure.confidence)
+            greedy |= {(p.metrics.hashes.model, i): d for i, d in drafts.items()}
+    for p, drafts in zip(predictions, found, strict=True):
+        for i, draft in drafts.items():
+            known = greedy.get((p.metrics.hashes.model, i))
+            if known is not None and None in draft.confidence and known.text == draft.text:
+                drafts[i] = replace(draft, confidence=known.confidence)
     return found
 
 
-def draft_of(record: dict[str, Any], decoder: str) -> Draft | None:
-    """The draft as the record tells it: kept tokens, and what each segment replaced."""
-    if decoder not in {"greedy", "par"} and "draft_text" not in record:
+def draft_of(record: UtteranceRecord, decoder: str) -> Draft | None:
+    """Rebuild the draft from the kept tokens and from what each segment replaced; None for decoders without a draft."""
+    if decoder not in {"greedy", "par"}:
         return None
     text: list[str] = []
     confidence: list[float | None] = []
     masked: list[bool] = []
-    place = 0
-    for segment in record["segments"]:
-        kept = segment["start"] - len(text)
-        text += record["token_text"][place : place + kept]
-        confidence += record["token_confidence"][place : place + kept]
+    index = 0  # of the next token of the result
+    for segment in record.segments:
+        kept = segment.start - len(text)
+        text += record.token_text[index : index + kept]
+        confidence += record.token_confidence[index : index + kept]
         masked += [False] * kept
-        replaced = segment.get("draft_text") or [f"#{i}" for i in segment["draft"]]
+        replaced = segment.draft_text or tuple(f"#{i}" for i in segment.draft)
         text += replaced
         confidence += [None] * len(replaced)
         masked += [True] * len(replaced)
-        place += kept + len(segment["fill"])
-    text += record["token_text"][place:]
-    confidence += record["token_confidence"][place:]
+        index += kept + len(segment.fill)
+    text += record.token_text[index:]
+    confidence += record.token_confidence[index:]
     masked += [False] * (len(text) - len(masked))
-    told = record.get("draft_confidence")
-    if told is not None and len(told) == len(text):
-        confidence = list(told)
     return Draft(tuple(text), tuple(confidence), tuple(masked))
 
 
 def words_of(tokens: Sequence[str], words_are_tokens: bool = False) -> list[tuple[str, list[int]]]:
-    """Words, each with the places of its tokens; tokens are pieces (``\u2581``), characters (``<space>``) or words."""
+    """Words, each with the indices of its tokens; tokens are pieces (``\u2581``), characters (``<space>``) or words."""
     if words_are_tokens:
         return [(t, [i]) for i, t in enumerate(tokens)]
     words: list[tuple[str, list[int]]] = [("", [])]
@@ -79,9 +80,9 @@ def words_of(tokens: Sequence[str], words_are_tokens: bool = False) -> list[tupl
             continue
         if token.startswith(BOUNDARY):
             words.append(("", []))
-        word, places = words[-1]
-        words[-1] = (word + token.replace(BOUNDARY, ""), [*places, i])
-    return [(word, places) for word, places in words if word]
+        word, indices = words[-1]
+        words[-1] = (word + token.replace(BOUNDARY, ""), [*indices, i])
+    return [(word, indices) for word, indices in words if word]
 
 
 def token_errors(
@@ -96,35 +97,33 @@ def token_errors(
     no token, and are not seen here.
     """
     spoken: list[str] = []
-    owner: list[list[int]] = []
-    for word, places in words_of(tokens, words_are_tokens):
+    tokens_of: list[list[int]] = []  # of each spoken word
+    for word, indices in words_of(tokens, words_are_tokens):
         for part in normalize(word).split():
             spoken.append(part)
-            owner.append(places)
+            tokens_of.append(indices)
     wrong = [False] * len(tokens)
-    place = 0
+    index = 0  # of the spoken word
     for r, h in alignment(reference.split(), spoken):
         if h == GAP:
             continue
         if r != h:
-            for i in owner[place]:
+            for i in tokens_of[index]:
                 wrong[i] = True
-        place += 1
+        index += 1
     return wrong
 
 
-def spoken(tokens: Sequence[str], words_are_tokens: bool = False) -> str:
-    """Tokens as text."""
-    return " ".join(word for word, _ in words_of(tokens, words_are_tokens))
+def wrong_tokens(p: Prediction, record: UtteranceRecord, tokens: Sequence[str]) -> list[bool]:
+    """Whether each of ``tokens``, the result's or the draft's, stands in a wrong word of a scored utterance."""
+    return token_errors(tokens, p.reference(record), p.normalized, p.words_are_tokens)
 
 
-def draft_errors(prediction: Prediction, own: dict[str, Draft]) -> dict[str, int]:
-    """Word errors of each scored utterance's draft, by id."""
-    return {
-        r["id"]: word_errors(
-            prediction.normalized(r["ref"]),
-            prediction.normalized(spoken(own[r["id"]].text, prediction.words_are_tokens)),
-        ).errors
-        for r in prediction.scored
-        if r["id"] in own
-    }
+def draft_errors(p: Prediction, drafts: Drafts) -> int:
+    """Word errors of all drafts of scored utterances."""
+    errors = 0
+    for r in p.scored:
+        if r.id in drafts:
+            words = " ".join(word for word, _ in words_of(drafts[r.id].text, p.words_are_tokens))
+            errors += word_errors(p.reference(r), p.normalized(words)).errors
+    return errors

@@ -1,68 +1,86 @@
-"""The pictures, drawn with matplotlib from the tables of ``data`` and ``confidence``."""
+"""The pictures, drawn with matplotlib from the rows of ``tables`` and ``confidence``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
-from parlab.commands.report import confidence, data
-from parlab.commands.report.drafts import drafts
-from parlab.predictions.loaded import Prediction
+from parlab.commands.report import confidence, tables
+from parlab.commands.report.confidence import CaughtErrors, ConfidenceBin
+from parlab.commands.report.drafts import Drafts
+from parlab.commands.report.tables import LatencyPoint, ParallelismPoint, PhaseTimes, SpeedPoint, ThresholdPoint
+from parlab.metrics.palette import COLORS
+from parlab.metrics.tables import Table
+from parlab.predictions.prediction import Prediction
 
-# Okabe and Ito's colours, told apart by people of all colour vision.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLORS = COLORS * 9  # of many lines
 _FEW_TOKENS = 10  # a bin with fewer says nothing
 _FEW, _MANY = 8, 24  # predictions that can be named beside their points; bars that can be read
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A7A00", "#444444")
+Row = TypeVar("Row")
 
 
-def figures(predictions: Sequence[Prediction]) -> dict[str, tuple[Any, data.Table, str]]:
-    """Pictures that the predictions have data for: name -> (figure, its table, a sentence that explains it)."""
-    caught = confidence.caught_errors(predictions, drafts(predictions))
-    made = (
-        (
-            "wer_rtfx",
-            data.speed_accuracy(predictions),
+@dataclass(frozen=True)
+class Picture:
+    """A figure, the table that it was drawn from, and a sentence that explains it."""
+
+    figure: Figure
+    table: Table
+    caption: str
+
+
+def draw_pictures(predictions: Sequence[Prediction], drafts: Sequence[Drafts]) -> dict[str, Picture]:
+    """The pictures that the predictions and their ``drafts`` have data for, by name."""
+    pictures = {
+        "wer_rtfx": _picture(
+            tables.speed_accuracy(predictions),
             _pareto,
             "Error rate (95 % intervals) against speed; the line joins the settings that none beats in both.",
         ),
-        (
-            "threshold",
-            data.by_threshold(predictions),
+        "threshold": _picture(
+            tables.by_threshold(predictions),
             _threshold,
             "WER and the share of masked tokens against the threshold.",
+            axis="threshold",
         ),
-        (
-            "parallelism",
-            data.by_parallelism(predictions),
+        "parallelism": _picture(
+            tables.by_parallelism(predictions),
             _parallelism,
             "Search time, and memory of the search, against max_mask_parallel; the results are the same.",
+            axis="max_mask_parallel",
         ),
-        ("phases", data.phases(predictions), _phases, "Where the time goes: front end and encoder, CTC, search."),
-        (
-            "latency",
-            data.latency_by_duration(predictions),
+        "phases": _picture(
+            tables.phases(predictions), _phases, "Where the time goes: front end and encoder, CTC, search."
+        ),
+        "latency": _picture(
+            tables.latency_by_duration(predictions),
             _latency,
             "Decoding time of each utterance against its duration; in a batch, its share of the batch's time.",
         ),
-        (
-            "reliability",
+        "reliability": _picture(
             confidence.reliability(different_results(predictions)),
             _reliability,
             "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it).",
         ),
-        (
-            "caught",
-            caught,
+        "caught": _picture(
+            confidence.caught_errors(predictions, drafts),
             _caught,
             "Wrong draft tokens that masks catch, against all tokens that they cost; beside the points, the threshold.",
         ),
-    )
-    out = {}
-    for name, table, draw, caption in made:
-        axis = {"threshold": "threshold", "parallelism": "max_mask_parallel"}.get(name, "")
-        if len({row[axis] for row in table}) > 1 if axis else len(table) > 1:
-            out[name] = (draw(table), table, caption)
-    return out
+    }
+    return {name: picture for name, picture in pictures.items() if picture is not None}
+
+
+def _picture(
+    rows: Sequence[Row], draw: Callable[[Sequence[Row]], Figure], caption: str, axis: str = ""
+) -> Picture | None:
+    """Draw ``rows`` where they show anything: more than one row, or more than one value of the field ``axis``."""
+    values = {getattr(row, axis) for row in rows} if axis else range(len(rows))
+    return Picture(draw(rows), [dict(vars(row)) for row in rows], caption) if len(values) > 1 else None
 
 
 def different_results(predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -70,11 +88,11 @@ def different_results(predictions: Sequence[Prediction]) -> list[Prediction]:
     seen: dict[str, Prediction] = {}
     for p in predictions:
         options = {k: v for k, v in p.options.items() if k != "max_mask_parallel"}
-        seen.setdefault(f"{p.decoder} {options} {p.hashes.get('model')}", p)
+        seen.setdefault(f"{p.decoder} {options} {p.metrics.hashes.model}", p)
     return list(seen.values())
 
 
-def _axes(xlabel: str, ylabel: str) -> tuple[Any, Any]:
+def _axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), dpi=140, layout="constrained")
@@ -86,90 +104,80 @@ def _axes(xlabel: str, ylabel: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _groups(table: data.Table, key: str) -> list[tuple[str, data.Table]]:
-    names = list(dict.fromkeys(row[key] for row in table))
-    return [(name, [row for row in table if row[key] == name]) for name in names]
+def _groups(rows: Sequence[Row], key: Callable[[Row], str]) -> list[tuple[str, list[Row]]]:
+    """Rows of equal ``key`` together, in the order of their first."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.items())
 
 
-def _pareto(table: data.Table) -> Any:
+def _percent(shares: Sequence[float]) -> list[float]:
+    return [100 * share for share in shares]
+
+
+def _pareto(points: Sequence[SpeedPoint]) -> Figure:
     figure, axes = _axes("RTFx (seconds of audio per second)", "WER (%)")
-    for color, (decoder, rows) in zip(COLORS * 9, _groups(table, "decoder"), strict=False):
-        axes.scatter([r["rtfx"] for r in rows], [100 * r["wer"] for r in rows], color=color, label=decoder, zorder=3)
-        if len(table) <= _FEW:
-            wer, low, high = ([100 * r[key] for r in rows] for key in ("wer", "wer_low", "wer_high"))
-            below, above = ([max(b - a, 0) for a, b in zip(x, y, strict=True)] for x, y in ((low, wer), (wer, high)))
-            axes.errorbar(
-                [r["rtfx"] for r in rows], wer, [below, above], fmt="none", ecolor=color, alpha=0.35, capsize=2, lw=1
-            )
-    front = sorted((r for r in table if r["front"]), key=lambda r: r["rtfx"])
-    axes.plot([r["rtfx"] for r in front], [100 * r["wer"] for r in front], color="#888888", lw=1, zorder=2)
-    if len(table) <= _FEW:
-        for r in table:
-            axes.annotate(r["name"], (r["rtfx"], 100 * r["wer"]), xytext=(5, 5), textcoords="offset points", fontsize=8)
+    for color, (decoder, group) in zip(_COLORS, _groups(points, lambda p: p.decoder), strict=False):
+        rtfx, wer = [p.rtfx for p in group], _percent([p.wer for p in group])
+        axes.scatter(rtfx, wer, color=color, label=decoder, zorder=3)
+        if len(points) <= _FEW:
+            below = [max(100 * (p.wer - p.wer_low), 0) for p in group]
+            above = [max(100 * (p.wer_high - p.wer), 0) for p in group]
+            axes.errorbar(rtfx, wer, [below, above], fmt="none", ecolor=color, alpha=0.35, capsize=2, lw=1)
+    front = sorted((p for p in points if p.front), key=lambda p: p.rtfx)
+    axes.plot([p.rtfx for p in front], _percent([p.wer for p in front]), color="#888888", lw=1, zorder=2)
+    if len(points) <= _FEW:
+        for p in points:
+            axes.annotate(p.name, (p.rtfx, 100 * p.wer), xytext=(5, 5), textcoords="offset points", fontsize=8)
     axes.legend(frameon=False)
     return figure
 
 
-def _threshold(table: data.Table) -> Any:
+def _threshold(points: Sequence[ThresholdPoint]) -> Figure:
     figure, axes = _axes("threshold", "WER (%)")
     share = axes.twinx()
     share.set_ylabel("masked tokens (%)")
     share.spines["top"].set_visible(False)
-    ticks = sorted({row["threshold"] for row in table})
-    place = {t: i for i, t in enumerate(ticks)}  # evenly spaced: thresholds crowd towards 1
-    for color, (setting, rows) in zip(COLORS * 9, _groups(table, "setting"), strict=False):
-        means = {t: [r["wer"] for r in rows if r["threshold"] == t] for t in ticks}
-        xs = [place[t] for t in ticks if means[t]]
-        axes.plot(
-            xs,
-            [100 * sum(means[t]) / len(means[t]) for t in ticks if means[t]],
-            "o-",
-            color=color,
-            label=setting,
-            lw=1.4,
-            ms=4,
-        )
-    masked = {t: [r["masked_share"] for r in table if r["threshold"] == t] for t in ticks}
-    share.bar(
-        range(len(ticks)), [100 * sum(v) / len(v) for v in masked.values()], color="#999999", alpha=0.25, width=0.6
-    )
+    ticks = sorted({p.threshold for p in points})  # drawn evenly spaced: thresholds crowd towards 1
+    for color, (setting, group) in zip(_COLORS, _groups(points, lambda p: p.setting), strict=False):
+        rates = {i: [p.wer for p in group if p.threshold == t] for i, t in enumerate(ticks)}
+        means = {i: 100 * sum(values) / len(values) for i, values in rates.items() if values}
+        axes.plot(list(means), list(means.values()), "o-", color=color, label=setting, lw=1.4, ms=4)
+    masked = [[p.masked_share for p in points if p.threshold == t] for t in ticks]
+    heights = [100 * sum(shares) / len(shares) for shares in masked]
+    share.bar(range(len(ticks)), heights, color="#999999", alpha=0.25, width=0.6)
     axes.set_xticks(range(len(ticks)), [str(t) for t in ticks])
     axes.legend(frameon=False, fontsize=7, ncols=2)
     return figure
 
 
-def _parallelism(table: data.Table) -> Any:
+def _parallelism(points: Sequence[ParallelismPoint]) -> Figure:
     figure, axes = _axes("max_mask_parallel", "search time (ms per second of audio)")
-    ticks = sorted({r["max_mask_parallel"] for r in table}, key=lambda v: v % 10**9)
-    for color, (setting, rows) in zip(COLORS * 9, _groups(table, "setting"), strict=False):
-        xs = [ticks.index(r["max_mask_parallel"]) for r in rows]
-        axes.plot(
-            xs,
-            [1000 * r["search_seconds_per_audio_second"] for r in rows],
-            "o-",
-            color=color,
-            label=setting,
-            lw=1.2,
-            ms=4,
-        )
+    ticks = list(dict.fromkeys(p.max_mask_parallel for p in sorted(points, key=lambda p: p.order)))
+    groups = _groups(points, lambda p: p.setting)
+    for color, (setting, group) in zip(_COLORS, groups, strict=False):
+        xs = [ticks.index(p.max_mask_parallel) for p in group]
+        times = [1000 * p.search_seconds_per_audio_second for p in group]
+        axes.plot(xs, times, "o-", color=color, label=setting, lw=1.2, ms=4)
     axes.set_xticks(range(len(ticks)), ["all" if t < 0 else str(t) for t in ticks])
-    peak = [max(r["search_memory_bytes"] or 0 for r in table if r["max_mask_parallel"] == t) / 2**20 for t in ticks]
+    peak = [max(p.search_memory_bytes or 0 for p in points if p.max_mask_parallel == t) / 2**20 for t in ticks]
     if max(peak) > 0:
         memory = axes.twinx()
         memory.set_ylabel("peak memory of the search (MiB)")
         memory.bar(range(len(ticks)), peak, color="#999999", alpha=0.2, width=0.6)
-    if len(_groups(table, "setting")) <= 12:
+    if len(groups) <= 12:
         axes.legend(frameon=False, fontsize=6, ncols=2)
     return figure
 
 
-def _phases(table: data.Table) -> Any:
-    shown = table[:_MANY]
+def _phases(rows: Sequence[PhaseTimes]) -> Figure:
+    shown = rows[:_MANY]
     figure, axes = _axes("time (ms per second of audio)", "")
-    left = [0.0] * len(shown)
+    names, left = [row.name for row in shown], [0.0] * len(shown)
     for color, phase in zip(COLORS, ("encode", "ctc", "search"), strict=False):
-        widths = [row[f"{phase}_ms"] for row in shown]
-        axes.barh([row["name"] for row in shown], widths, left=left, color=color, label=phase, height=0.6)
+        widths: list[float] = [getattr(row, f"{phase}_ms") for row in shown]
+        axes.barh(names, widths, left=left, color=color, label=phase, height=0.6)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8 if len(shown) <= _FEW else 5)
@@ -177,39 +185,35 @@ def _phases(table: data.Table) -> Any:
     return figure
 
 
-def _latency(table: data.Table) -> Any:
+def _latency(points: Sequence[LatencyPoint]) -> Figure:
     figure, axes = _axes("duration (s)", "decoding time (s)")
-    for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
-        axes.scatter(
-            [r["duration"] for r in rows], [r["seconds"] for r in rows], s=10, color=color, label=name, alpha=0.7
-        )
+    for color, (name, group) in zip(COLORS, _groups(points, lambda p: p.name), strict=False):
+        durations, seconds = [p.duration for p in group], [p.seconds for p in group]
+        axes.scatter(durations, seconds, s=10, color=color, label=name, alpha=0.7)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _reliability(table: data.Table) -> Any:
+def _reliability(bins: Sequence[ConfidenceBin]) -> Figure:
     figure, axes = _axes("confidence", "share of tokens in right words")
     axes.plot([0, 1], [0, 1], color="#888888", lw=1, ls="--")
-    for color, (name, rows) in zip(COLORS * 9, _groups(table, "name")[:8], strict=False):
-        label = f"{name} (ECE {rows[0]['ece']:.3f})"
-        rows = [r for r in rows if r["tokens"] >= _FEW_TOKENS]
-        axes.plot(
-            [r["confidence"] for r in rows], [r["accuracy"] for r in rows], "o-", color=color, label=label, lw=1.4, ms=4
-        )
+    for color, (name, group) in zip(COLORS, _groups(bins, lambda b: b.name), strict=False):
+        shown = [b for b in group if b.tokens >= _FEW_TOKENS]
+        xs, ys = [b.confidence for b in shown], [b.accuracy for b in shown]
+        axes.plot(xs, ys, "o-", color=color, label=f"{name} (ECE {group[0].ece:.3f})", lw=1.4, ms=4)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _caught(table: data.Table) -> Any:
+def _caught(points: Sequence[CaughtErrors]) -> Figure:
     figure, axes = _axes("masked tokens (%)", "wrong tokens caught (%)")
-    curves = [(name, rows) for name, rows in _groups(table, "name") if rows[0]["kind"] == "threshold"]
-    points = [(name, rows) for name, rows in _groups(table, "name") if rows[0]["kind"] == "masks"]
-    for style, groups in (("o-", curves), ("D", points)):
-        for color, (name, rows) in zip(COLORS * 9, groups, strict=False):
-            xs, ys = [100 * r["masked_share"] for r in rows], [100 * r["errors_caught"] for r in rows]
+    for style, kind in (("o-", "threshold"), ("D", "masks")):
+        groups = _groups([p for p in points if p.kind == kind], lambda p: p.name)
+        for color, (name, group) in zip(_COLORS, groups, strict=False):
+            xs, ys = _percent([p.masked_share for p in group]), _percent([p.errors_caught for p in group])
             label = name if len(groups) <= _FEW else None
-            axes.plot(xs, ys, style, color=color, label=label, lw=1.4, ms=4 if style == "o-" else 6)
-            for r, x, y in zip(rows, xs, ys, strict=True):
-                axes.annotate(f"{r['threshold']:g}", (x, y), xytext=(4, -9), textcoords="offset points", fontsize=7)
+            axes.plot(xs, ys, style, color=color, label=label, lw=1.4, ms=4 if kind == "threshold" else 6)
+            for p, x, y in zip(group, xs, ys, strict=True):
+                axes.annotate(f"{p.threshold:g}", (x, y), xytext=(4, -9), textcoords="offset points", fontsize=7)
     axes.legend(frameon=False, fontsize=8)
     return figure

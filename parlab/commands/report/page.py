@@ -3,87 +3,97 @@
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from parlab.commands.report.browser import utterances
-from parlab.commands.report.data import Table, summary
-from parlab.commands.report.drafts import drafts
-from parlab.commands.report.figures import figures
+from parlab.commands.report.contents import Report, read_report
+from parlab.commands.report.figures import Picture
+from parlab.commands.report.tables import summary
 from parlab.errors import UserError, nearest
-from parlab.predictions.loaded import Prediction, read_sources
+from parlab.metrics.tables import Cell, Table, write_csv
+from parlab.predictions.prediction import Prediction
 
+AUDIO = ("link", "embed", "off")
+TITLE = "parlab report"
 _BROWSED = 12  # predictions whose utterances go into the page; a sweep has too many for one file
 _ASSETS = Path(__file__).parent
 
 
-def write_report(sources: Sequence[Path], out: Path, title: str = "parlab report", audio: str = "link") -> Path:
-    """Write ``out`` (a page), and beside it ``<out>_files`` with a PNG and a CSV of each picture.
+def check_audio(audio: str) -> None:
+    """Refuse an unknown way to give the audio.
 
-    Args:
-        sources: folders that ``predict`` or ``sweep`` wrote.
-        audio: ``link`` to the files, ``embed`` small ones, or ``off``.
+    Raises:
+        UserError: it is none of ``AUDIO``.
+    """
+    if audio not in AUDIO:
+        raise UserError(f"the audio option is '{audio}', expected link, embed or off{nearest(audio, AUDIO)}")
+
+
+def write_report(folders: Sequence[Path], out: Path, title: str = TITLE, audio: str = "link") -> Path:
+    """Write a report on folders that ``predict`` or ``sweep`` wrote; the arguments are those of ``write_page``.
 
     Raises:
         UserError: a folder holds no prediction, or ``audio`` is something else.
     """
-    if audio not in {"link", "embed", "off"}:
-        raise UserError(
-            f"the audio option is '{audio}', expected link, embed or off{nearest(audio, ['link', 'embed', 'off'])}"
-        )
-    predictions = read_sources(sources)
+    check_audio(audio)
+    return write_page(read_report(folders), out, title, audio)
+
+
+def write_page(report: Report, out: Path, title: str = TITLE, audio: str = "link") -> Path:
+    """Write ``out`` (a page), and beside it ``<out>_files`` with a PNG and a CSV of each picture.
+
+    Args:
+        audio: ``link`` to the files, ``embed`` small ones, or ``off``.
+    """
     files = out.with_suffix("").with_name(out.stem + "_files")
     files.mkdir(parents=True, exist_ok=True)
-    own = drafts(predictions)
-    main_table = summary(predictions, own)
+    main_table = summary(report.predictions, report.drafts)
     write_csv(files / "summary.csv", main_table)
-    pictures = []
-    for name, (figure, table, caption) in figures(predictions).items():
-        figure.savefig(files / f"{name}.png")
-        write_csv(files / f"{name}.csv", table)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        data = base64.b64encode(buffer.getvalue()).decode()
-        pictures.append(
-            f'<figure><img alt="{html.escape(caption)}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-        )
-    browsed = {p.name: utterances(p, d, out, audio) for p, d in list(zip(predictions, own, strict=True))[:_BROWSED]}
-    first = predictions[0].metrics
-    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
+    for name, picture in report.pictures.items():
+        picture.figure.savefig(files / f"{name}.png")
+        write_csv(files / f"{name}.csv", picture.table)
+    browsed = {
+        p.name: utterances(p, drafts, out, audio)
+        for p, drafts in list(zip(report.predictions, report.drafts, strict=True))[:_BROWSED]
+    }
     parts = {
         "TITLE": html.escape(title),
-        "SUBTITLE": html.escape(_about(predictions[0], len(predictions))),
+        "SUBTITLE": html.escape(_about(report.predictions)),
         "TABLE": _html_table(main_table),
-        "PICTURES": "\n".join(pictures),
-        # "</" would end the script element, whatever it stands in.
+        "PICTURES": "\n".join(map(_html_picture, report.pictures.values())),
+        # "</" would end the script element, wherever it stands.
         "DATA": json.dumps(browsed, ensure_ascii=False).replace("</", "<\\/"),
-        "VERSIONS": html.escape(", ".join(f"{k} {v}" for k, v in first.get("versions", {}).items() if v)),
+        "VERSIONS": html.escape(_versions(report.predictions[0])),
     }
+    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
     for key, value in parts.items():
         page = page.replace(f"@@{key}@@", value)
     out.write_text(page, encoding="utf-8")
     return out
 
 
-def _about(first: Prediction, count: int) -> str:
-    m = first.metrics
-    named = "".join(f"; {key} {m[key]}" for key in ("model", "data") if key in m)
-    return f"{count} predictions, {len(first.records)} utterances{named}"
+def _about(predictions: Sequence[Prediction]) -> str:
+    first = predictions[0]
+    known = {"model": first.metrics.model, "data": first.metrics.data}
+    named = "".join(f"; {name} {value}" for name, value in known.items() if value is not None)
+    return f"{len(predictions)} predictions, {len(first.records)} utterances{named}"
 
 
-def write_csv(path: Path, table: Table) -> None:
-    """Write a table; the columns are those of all rows."""
-    columns = list(dict.fromkeys(name for row in table for name in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(table)
+def _versions(p: Prediction) -> str:
+    return ", ".join(f"{name} {version}" for name, version in p.metrics.versions.items() if version)
+
+
+def _html_picture(picture: Picture) -> str:
+    buffer = io.BytesIO()
+    picture.figure.savefig(buffer, format="png")
+    data, caption = base64.b64encode(buffer.getvalue()).decode(), html.escape(picture.caption)
+    return (
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+    )
 
 
 _HEADS = {
@@ -106,20 +116,18 @@ _HEADS = {
 }
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Cell) -> str:
     if value is None:
         return ""
+    if isinstance(value, str):
+        return value
     if name in {"wer", "wer_low", "wer_high", "draft_wer", "cer", "masked_share"}:
         return f"{value:.2%}"
     if name == "peak_memory_bytes":
         return f"{value / 2**20:.0f}"
-    return (
-        f"{value:.3g}"
-        if isinstance(value, float) and value < 100
-        else f"{value:.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _html_table(table: Table) -> str:

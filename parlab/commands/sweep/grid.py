@@ -13,7 +13,7 @@ import yaml
 
 from parlab.decode import Decoder
 from parlab.errors import UserError
-from parlab.options.arguments import check_options, decoder_class, make_decoder
+from parlab.options.decoders import check_options, decoder_class, make_decoder
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,16 @@ def make_points(
     Raises:
         UserError: an unknown decoder or option, a value it refuses, or no point at all.
     """
-    cls = decoder_class(decoder)
     values = {name: list(v) if isinstance(v, (list, tuple)) else [v] for name, v in grid.items()}
-    check_options(cls, list(values))
+    check_options(decoder_class(decoder), list(values))
     chosen: list[dict[str, Any]] = [dict(p) for p in points]
     if not chosen:
         chosen = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
-    for options in chosen:
-        check_options(cls, list(options))
-    if sample is not None and sample < len(chosen):
-        chosen = random.Random(seed).sample(chosen, sample)
-    if not chosen:
-        raise UserError("the sweep has no points, expected options with values; write --decoder.threshold 0.5,0.9")
     made = [Point(point_name(options), options, make_decoder(decoder, **options)) for options in chosen]
+    if sample is not None and sample < len(made):
+        made = random.Random(seed).sample(made, sample)
+    if not made:
+        raise UserError("the sweep has no points, expected options with values; write --decoder.threshold 0.5,0.9")
     if len({p.name for p in made}) != len(made):
         raise UserError("two points of the sweep have the same options; remove one")
     return made

@@ -6,7 +6,7 @@ draft serves all segments of all utterances: it gives their first step and their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -50,6 +50,13 @@ class PAR(Decoder):
     """
 
     name: ClassVar[str] = "par"
+    ESPNET: ClassVar[Mapping[str, Any]] = {
+        "threshold": 0.99,
+        "max_seq_len": 5,
+        "ctc_weight": 0.0,
+        "length_normalize": False,
+        "nbest": 1,
+    }
 
     threshold: float = 0.9
     beam_size: int = 10
@@ -78,11 +85,11 @@ class PAR(Decoder):
             UserError: one of ``options`` has another value there.
         """
         for name, value in options.items():
-            if name in ESPNET and value != ESPNET[name]:
+            if name in cls.ESPNET and value != cls.ESPNET[name]:
                 raise UserError(
-                    f"the option {name} is {value!r}, but ESPnet's reference has {ESPNET[name]!r}; leave out one of the two"
+                    f"the option {name} is {value!r}, but ESPnet's reference has {cls.ESPNET[name]!r}; leave out one of the two"
                 )
-        return cls(**{**options, **ESPNET})
+        return cls(**{**options, **cls.ESPNET})
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
         fusion(self.lm, self.lm_weight, model, device)
@@ -106,16 +113,6 @@ class PAR(Decoder):
         chunks = [segments.chunk(i, i + size) for i in range(0, len(segments), size)]
         fills = [fill for chunk in chunks for fill in search.fill(chunk)]
         return assemble(greedy, segments, fills)
-
-
-ESPNET: dict[str, Any] = {
-    "threshold": 0.99,
-    "max_seq_len": 5,
-    "ctc_weight": 0.0,
-    "length_normalize": False,
-    "nbest": 1,
-}
-"""Options of ``PAR.espnet()``."""
 
 
 def _check(options: PAR) -> None:

@@ -1,1 +1,1 @@
-"""One file per toolkit whose models are read; the only files that import it."""
+"""The toolkits whose models are read. For each: a file that alone imports it, one that builds models, one for folders."""

@@ -1,8 +1,7 @@
 """The one door to ESPnet: every import of it in parlab happens here.
 
 Only leaf modules are imported, because ``espnet2.tasks`` and ``espnet2.bin`` drag in torchaudio and
-take ten seconds (design.md, section 6). ESPnet's master moved ``espnet.nets`` to
-``espnet2.legacy.nets``; both places are tried.
+take ten seconds. ESPnet's master moved ``espnet.nets`` to ``espnet2.legacy.nets``; both names are tried.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ RARER = {
 
 
 def load(module: str, name: str) -> Any:
-    """Import ``name`` from an ESPnet module, from its old or its new place, without its chatter."""
+    """Import ``name`` from an ESPnet module, under its old or its new name, without its chatter."""
     warning_filters = warnings.filters[:]
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # the flash-attention line

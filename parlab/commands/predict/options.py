@@ -1,0 +1,141 @@
+"""The options of ``predict``: they build its parser, are its argument, and are recorded for ``rerun``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from parlab.decode import Decoder, Greedy
+from parlab.errors import UserError
+from parlab.options.decoders import decoder_from, make_decoder
+from parlab.options.parser import Parser
+from parlab.predictions.files import Json
+from parlab.predictions.provenance import describe_decoder
+from parlab.predictions.subtitles import check_format
+from parlab.recognition.long_audio import LongAudio
+from parlab.recognition.prompting import PromptOptions
+
+_LIMITS = ("batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")  # all above 0, where they are given
+_OWN = ("decoder", "trainer")  # options that the parser gets by other ways
+_ELSEWHERE = (
+    "out",
+    "trainer",
+    "wandb",
+    "project",
+    "progress",
+    "workers",
+)  # they change no result, and are not recorded
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What ``predict`` decodes, how, and where the results go.
+
+    Attributes:
+        model: ESPnet folder, run folder, checkpoint or hub id
+        data: manifest, Kaldi folder, cuts or audio
+        out: folder for the results; a restart goes on there
+        decoder: a decoder with its options
+        batch_size: utterances decoded together
+        batch_seconds: padded seconds decoded together
+        max_seconds: longest audio that is decoded in one piece
+        long_audio: cut longer recordings at pauses, and join the results
+        piece_seconds: longest piece; the model's window, else 20
+        subtitles: also write DIR/transcripts/ID.FORMAT: srt, vtt, json
+        language: S2T: language, as eng, or auto
+        task: S2T: asr, or a translation as st_deu
+        timestamps: S2T: let ar (without CTC) write times
+        text_prompt: S2T: text that comes before
+        normalizer: text normaliser for WER and CER
+        limit: decode only so many utterances
+        device: cpu, cuda, cuda:1, ...; the best by default
+        precision: 32-true, bf16-true, bf16-mixed, 16-mixed, ...
+        workers: processes that load audio
+        seed: seed of every random generator
+        wandb: W&B: auto, online, offline, off
+        project: W&B project
+        progress: show a progress bar
+        trainer: options of Lightning's Trainer
+
+    Raises:
+        UserError: a limit leaves nothing to do, or a subtitle format is unknown.
+    """
+
+    model: str
+    data: str | list[str]
+    out: str
+    decoder: Decoder = field(default_factory=Greedy)
+    batch_size: int = 8
+    batch_seconds: float = 240.0
+    max_seconds: float | None = 120.0
+    long_audio: bool = False
+    piece_seconds: float | None = None
+    subtitles: list[str] = field(default_factory=list)
+    language: str | None = None
+    task: str = "asr"
+    timestamps: bool = False
+    text_prompt: str = ""
+    normalizer: str = "none"
+    limit: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    workers: int = 0
+    seed: int = 0
+    wandb: str = "auto"
+    project: str = "parlab"
+    progress: bool = True
+    trainer: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in _LIMITS:
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"the option {name} is {value}, expected more than 0; correct it")
+        for form in self.subtitles:
+            check_format(form)
+
+    @property
+    def cutting(self) -> LongAudio:
+        """What is done with long recordings."""
+        return LongAudio(self.long_audio, self.piece_seconds)
+
+    @property
+    def prompt(self) -> PromptOptions:
+        """What is asked of an S2T model."""
+        return PromptOptions(**{f.name: getattr(self, f.name) for f in fields(PromptOptions)})
+
+    @staticmethod
+    def parser() -> Parser:
+        """The parser of the command line."""
+        from lightning.pytorch import Trainer
+
+        parser = Parser.of("predict", "Decode data with a model; write DIR/hypotheses.jsonl and DIR/metrics.json.")
+        parser.add_argument("--config", action="config", help="read options from a YAML file")
+        parser.add_subclass_arguments(Decoder, "decoder", required=False, help="greedy, ar, par, ...")
+        parser.add_class_arguments(PredictOptions, skip=set(_OWN))
+        parser.add_lightning_class_args(Trainer, "trainer")
+        switched_off = ("logger", "enable_checkpointing", "enable_model_summary", "use_distributed_sampler")
+        parser.set_defaults({"trainer.devices": 1, **{f"trainer.{name}": False for name in switched_off}})
+        return parser
+
+    @staticmethod
+    def parsed(options: Any) -> PredictOptions:
+        """The options of a parsed command line."""
+        given = {f.name: options[f.name] for f in fields(PredictOptions) if f.name not in _OWN}
+        return PredictOptions(**given, decoder=decoder_from(options.decoder) or Greedy(), trainer=vars(options.trainer))
+
+    def to_json(self) -> dict[str, Json]:
+        """What is recorded: all that may change a result."""
+        recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ELSEWHERE}
+        return {**recorded, "decoder": vars(describe_decoder(self.decoder))}
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any], **changes: Any) -> PredictOptions:
+        """The recorded options, with ``changes``; ``out`` is one of them.
+
+        Raises:
+            UserError: an option does not exist any more.
+        """
+        decoder = make_decoder(entry["decoder"]["name"], **entry["decoder"]["options"])
+        return PredictOptions(**{**entry, "decoder": decoder, **changes})

@@ -1,0 +1,212 @@
+"""``--decoder``: decoders by their lower-case names, with options that are checked before any work."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from parlab.decode import DECODERS, PAR, Decoder
+from parlab.errors import UserError, nearest
+
+REFERENCE = "reference"  # not an option of PAR, but a name for several of its options
+
+
+# ---- by name, with options as Python values -------------------------------------------------------
+
+
+def decoder_class(name: str) -> type[Decoder]:
+    """The decoder called ``name``.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in DECODERS:
+        raise UserError(f"there is no decoder '{name}', expected one of {', '.join(DECODERS)}{nearest(name, DECODERS)}")
+    return DECODERS[name]
+
+
+def check_options(decoder: type[Decoder], names: Sequence[str]) -> None:
+    """Refuse options that a decoder does not have.
+
+    Raises:
+        UserError: naming the nearest one.
+    """
+    known = [field.name for field in dataclasses.fields(decoder)]  # type: ignore[arg-type]
+    for name in names:
+        if name not in known and not (name == REFERENCE and decoder is PAR):
+            raise UserError(
+                f"the decoder '{decoder.name}' has no option '{name}'{nearest(name, known)} "
+                f"(it has {', '.join(known) or 'none'})"
+            )
+
+
+def make_decoder(name: str, **options: Any) -> Decoder:
+    """A decoder by name with options by keyword, checked; ``reference="espnet"`` is ``PAR.espnet()``.
+
+    Raises:
+        UserError: an unknown decoder or option, or a value that it refuses.
+    """
+    decoder = decoder_class(name)
+    check_options(decoder, list(options))
+    reference = options.pop(REFERENCE, None)
+    values = typed_options(decoder, options)
+    return PAR.espnet(**values) if _wants_espnet(reference) else decoder(**values)
+
+
+def _wants_espnet(reference: Any) -> bool:
+    if reference not in {None, "espnet"}:
+        raise UserError(f"the option reference is {reference!r}, expected 'espnet' or nothing; correct it")
+    return reference == "espnet"
+
+
+@cache
+def _typed_parser(decoder: type[Decoder]) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(decoder)
+    return parser
+
+
+def typed_options(decoder: type[Decoder], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the types that the options have; YAML reads 1e-3 as a text, for one.
+
+    Raises:
+        UserError: a value has another type.
+    """
+    try:
+        parsed = _typed_parser(decoder).parse_object(dict(options))
+        return {name: parsed[name] for name in options}
+    except ArgumentError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        given = ", ".join(f"{k}={v!r}" for k, v in options.items())
+        raise UserError(f"the decoder '{decoder.name}' cannot have {given} ({reason}); correct the value") from error
+
+
+def decoder_from(parsed: Any) -> Decoder | None:
+    """The decoder of a parsed ``decoder`` option (its class path and options), or None where it was not given."""
+    if parsed is None:
+        return None
+    options = vars(parsed.init_args) if "init_args" in parsed else {}
+    return _by_class()[parsed.class_path.rsplit(".", 1)[-1]](**options)
+
+
+# ---- on the command line and in files -------------------------------------------------------------
+
+
+def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> list[str]:
+    """Map ``--decoder par`` to its class, after checking the name, its options and their values.
+
+    Args:
+        chosen: the decoder that a file named.
+
+    Raises:
+        UserError: an unknown decoder or option, a value of another type, or options that contradict a reference.
+    """
+    out: list[str] = []
+    given: dict[str, str] = {}
+    queue = list(argv)
+    while queue:
+        argument = queue.pop(0)
+        name, equals, value = argument.partition("=")
+        if name == "--decoder" and (equals or queue):
+            value = value if equals else queue.pop(0)
+            if value in DECODERS or (not value.endswith((".yaml", ".yml", ".json")) and "." not in value):
+                chosen = decoder_class(value)
+                value = _path(chosen)
+            out += [f"{name}={value}"] if equals else [name, value]
+        elif chosen is not None and name.startswith("--decoder.") and name != "--decoder.help":
+            option = name.removeprefix("--decoder.")
+            check_options(chosen, [option])
+            if not equals and not queue:
+                out.append(argument)
+                continue
+            value = value if equals else queue.pop(0)
+            given[option] = value
+            if option != REFERENCE:
+                check_value(chosen, option, value)
+                out += [argument] if equals else [name, value]
+        else:
+            out.append(argument)
+    if chosen is not None and _wants_espnet(yaml.safe_load(given.pop(REFERENCE, "null"))):
+        values = typed_options(chosen, {k: yaml.safe_load(v) for k, v in given.items()})
+        wanted = dataclasses.asdict(PAR.espnet(**values))
+        out += [f"--decoder.{name}={json.dumps(wanted[name])}" for name in PAR.ESPNET if name not in given]
+    return out
+
+
+def name_decoders_in_files(argv: Sequence[str]) -> tuple[list[str], type[Decoder] | None]:
+    """Let ``decoder: par``, or ``class_path: par``, stand in a ``--config`` file; check its options.
+
+    Returns:
+        the arguments, and the decoder that the last file named, if any did.
+    """
+    out = list(argv)
+    chosen: type[Decoder] | None = None
+    for index, argument in enumerate(out):
+        if argument.startswith("--config="):
+            value, found = _name_in_file(argument.removeprefix("--config="))
+            out[index] = f"--config={value}"
+        elif index and out[index - 1] == "--config":
+            out[index], found = _name_in_file(argument)
+        else:
+            continue
+        chosen = found or chosen
+    return out, chosen
+
+
+def _name_in_file(file: str) -> tuple[str, type[Decoder] | None]:
+    """The file's content as YAML text where its decoder goes by its name, else the file as it is; and its decoder."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return file, None  # the parser says what is wrong
+    entry = content.get("decoder") if isinstance(content, dict) else None
+    entry = {"class_path": entry} if isinstance(entry, str) and not entry.endswith((".yaml", ".yml")) else entry
+    if not isinstance(entry, dict) or not isinstance(entry.get("class_path"), str):
+        return file, None
+    path = entry["class_path"]
+    chosen = _by_class().get(path.rsplit(".", 1)[-1]) if "." in path else decoder_class(path)
+    if chosen is None:
+        return file, None
+    options = dict(entry.get("init_args") or {})
+    check_options(chosen, list(options))
+    reference = options.pop(REFERENCE, None)
+    for name, value in options.items():
+        check_value(chosen, name, value if isinstance(value, str) else json.dumps(value))
+    if _wants_espnet(reference):
+        options |= {name: getattr(PAR.espnet(**options), name) for name in PAR.ESPNET}
+    if "." in path and reference is None:
+        return file, chosen
+    return json.dumps({**content, "decoder": {"class_path": _path(chosen), "init_args": options}}), chosen
+
+
+def check_value(decoder: type[Decoder], name: str, value: str) -> None:
+    """Refuse a value, written as on a command line, that is not of its option's type; interpolations pass.
+
+    Raises:
+        UserError: the decoder has no such option, or the value is of another type.
+    """
+    check_options(decoder, [name])
+    wanted = get_type_hints(decoder)[name]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=wanted)
+    try:
+        if not value.startswith("${"):
+            parser.parse_args([f"--value={value}"])
+    except ArgumentError as error:
+        kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("None", "null")
+        raise UserError(f"the option decoder.{name} is '{value}', expected {kind}; correct it") from error
+
+
+def _path(decoder: type[Decoder]) -> str:
+    return f"{decoder.__module__}.{decoder.__name__}"
+
+
+def _by_class() -> dict[str, type[Decoder]]:
+    return {cls.__name__: cls for cls in DECODERS.values()}
