@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from parlab.errors import UserError, nearest
-from parlab.options.arguments import Parser
+from parlab.options.parser import Parser
 
 RUNNABLE = ("fit", "predict", "validate")
 

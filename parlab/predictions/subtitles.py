@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parlab.errors import UserError, nearest
-from parlab.predictions.files import write_json, writing
+from parlab.predictions.files import Json, write_json, writing
 from parlab.predictions.hypotheses import Piece, UtteranceRecord
 
 FORMATS = ("srt", "vtt", "json")
@@ -91,8 +91,8 @@ def write_subtitles(folder: Path, records: Sequence[UtteranceRecord], formats: S
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             if form == "json":
-                words = [{"word": w.text, "start": w.start, "end": w.end} for w in words_of(record)]
-                shown = [{"start": c.start, "end": c.end, "text": c.text} for c in cues(record)]
+                words: list[Json] = [{"word": w.text, "start": w.start, "end": w.end} for w in words_of(record)]
+                shown: list[Json] = [{"start": c.start, "end": c.end, "text": c.text} for c in cues(record)]
                 about = {"id": record.id, "text": record.text, "duration": record.duration}
                 write_json(path, {**about, "cues": shown, "words": words})
             else:

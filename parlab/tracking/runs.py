@@ -163,14 +163,23 @@ class SweptPoint:
     metrics: Metrics
 
 
+def check_layout(layout: str) -> None:
+    """Refuse an unknown layout of a sweep's runs.
+
+    Raises:
+        UserError: naming the layouts.
+    """
+    if layout not in {"table", "group"}:
+        raise UserError(f"the W&B layout is '{layout}', expected 'table' or 'group'; correct it")
+
+
 def log_sweep(options: RunOptions, points: Sequence[SweptPoint], layout: str) -> None:
     """Log a sweep: one run with a table of its points, or (``layout`` "group") a run per point in one group.
 
     Raises:
         UserError: an unknown layout or mode.
     """
-    if layout not in {"table", "group"}:
-        raise UserError(f"the W&B layout is '{layout}', expected 'table' or 'group'; correct it")
+    check_layout(layout)
     if resolve_mode(options.mode) == "off":
         return
     if layout == "group":

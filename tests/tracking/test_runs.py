@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from parlab.errors import UserError
-from parlab.predictions.records import write_jsonl
+from parlab.predictions.files import write_jsonl
 from parlab.text.normalizer import normalizer
 from parlab.tracking import runs as tracking
 from parlab.tracking.runs import flatten, log_prediction, marked_text, resolve_mode

@@ -8,7 +8,7 @@ from pathlib import Path
 from parlab.commands.compare.comparison import MARGIN, compare
 from parlab.commands.compare.text import markdown, print_comparison
 from parlab.metrics.significance import REPLICATES
-from parlab.options.arguments import Parser
+from parlab.options.parser import Parser
 from parlab.predictions.files import write_json
 from parlab.predictions.prediction import read_predictions
 

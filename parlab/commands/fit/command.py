@@ -15,8 +15,9 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from parlab.commands.fit.callbacks import BestCheckpoints, CleanStop, EpochLine, ExportModel
-from parlab.options.arguments import Parser, quiet_libraries
 from parlab.options.compose import expand
+from parlab.options.libraries import quiet_libraries
+from parlab.options.parser import Parser
 from parlab.tracking.runs import MODES, RunOptions, resolve_mode, start_run
 
 NO_EARLY_STOPPING = 1_000_000

@@ -15,10 +15,10 @@ from parlab.commands.sweep.speed import time_points
 from parlab.commands.sweep.study import Study
 from parlab.options.devices import make_fabric
 from parlab.options.libraries import quiet_libraries
-from parlab.predictions.files import write_json
+from parlab.predictions.files import Json, write_json
 from parlab.predictions.metrics import Metrics
 from parlab.predictions.shards import claim_directory
-from parlab.tracking.runs import RunOptions, log_sweep
+from parlab.tracking.runs import RunOptions, SweptPoint, log_sweep
 
 
 def main(argv: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     study = Study.of(options, fabric.device, fabric.global_rank)
     if fabric.is_global_zero:
         claim_directory(study.out, study.identity())
-        listed = [{"name": p.name, "options": dict(p.options)} for p in points]
+        listed: list[Json] = [{"name": p.name, "options": dict(p.options)} for p in points]
         write_json(
             study.out / "sweep.json", {"decoder": options.decoder, "config": options.to_json(), "points": listed}
         )
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     found = [(point, study.read(point)) for point in points]
     tracker = RunOptions(options.wandb, options.project, study.out)
-    log_sweep(tracker, [(point.name, point.options, metrics) for point, metrics in found], options.wandb_layout)
+    log_sweep(tracker, [SweptPoint(p.name, p.options, metrics) for p, metrics in found], options.wandb_layout)
     print_points(options.out, found)
     return 1 if found[0][1].failed else 0
 

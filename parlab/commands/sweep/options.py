@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parlab.commands.sweep.grid import split_values
-from parlab.errors import UserError
 from parlab.options.parser import Parser
 from parlab.predictions.files import Json
-from parlab.tracking.runs import LAYOUTS
+from parlab.tracking.runs import check_layout
 
 _ELSEWHERE = ("out", "devices", "accelerator", "wandb", "project")  # they change no result, and are not recorded
 
@@ -73,10 +72,7 @@ class SweepOptions:
     project: str = "parlab"
 
     def __post_init__(self) -> None:
-        if self.wandb_layout not in LAYOUTS:
-            raise UserError(
-                f"the W&B layout is '{self.wandb_layout}', expected {' or '.join(repr(x) for x in LAYOUTS)}; correct it"
-            )
+        check_layout(self.wandb_layout)
 
     @staticmethod
     def read(argv: Sequence[str]) -> SweepOptions:
