@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import inspect
 import io
 import itertools
+import pkgutil
 import re
 import sys
 import types
@@ -164,14 +164,25 @@ def test_windows_and_stops_of_hand_written_posteriors() -> None:
 )
 def test_interfaces_exist(line: str) -> None:
     """``module.name(parameters) -> result`` with the parameters' names, or ``module.name``."""
-    path, _, parameters = line.split(" #")[0].split(" ->")[0].strip().rstrip(")").partition("(")
-    parts = path.split(".")
-    size = next(n for n in range(len(parts), 0, -1) if importlib.util.find_spec(".".join(parts[:n])) is not None)
-    found: Any = importlib.import_module(".".join(parts[:size]))
-    for part in parts[size:]:
-        found = inspect.getattr_static(found, part) if inspect.isclass(found) else getattr(found, part)
-    if "(" not in line:
-        return
-    function = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
-    own = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
-    assert [name.strip().split(":")[0] for name in parameters.split(",") if name.strip()] == own
+    path, bracket, parameters = line.split(" #")[0].split(" ->")[0].strip().rstrip(")").partition("(")
+    found = pkgutil.resolve_name(path)
+    if bracket:
+        own = [name for name in inspect.signature(found).parameters if name != "self"]
+        assert [name.strip() for name in parameters.split(",")] == own
+
+
+# ---- docs/dashboards.md -------------------------------------------------------------------------
+
+
+def test_columns_of_dashboards() -> None:
+    """The table of utterances and the summary of ``predict`` have the columns and keys that the page names."""
+    code = (ROOT / "parlab" / "tracking" / "runs.py").read_text(encoding="utf-8")
+    page = (DOCS / "dashboards.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| `predict`"))
+    summary, _, table = row.partition("table `utterances`: ")
+    columns = re.search(r'columns=\[("id".*?)\]', code)
+    assert columns is not None
+    named = [name for name in re.findall(r"`([^`]+)`", table) if "->" not in name]
+    assert named == re.findall(r'"(\w+)"', columns.group(1))
+    for key in re.findall(r"`(\w+)(?:/\*)?`", summary.split("summary: ")[1]):
+        assert f'"{key}"' in code

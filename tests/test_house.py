@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -94,6 +94,11 @@ def own_imports(module: str) -> list[tuple[int, str]]:
     return [(line, name) for line, name in imports(module) if name.startswith("parlab.")]
 
 
+def listed(found: Iterable[str]) -> str:
+    """The message of a failure: all that was found, a line each."""
+    return "\n".join(["", *sorted(found)])
+
+
 # ---- floors and rooms ---------------------------------------------------------------------------
 
 
@@ -124,7 +129,7 @@ def test_no_circles() -> None:
 
 def test_only_families_import_foreign_toolkits() -> None:
     users = {m for m in MODULES for _, name in imports(m) if name.split(".")[0] in TOOLKITS}
-    assert {m for m in users if not m.startswith(f"{FAMILIES}.")} == set()
+    assert not (found := {m for m in users if not m.startswith(f"{FAMILIES}.")}), listed(found)
 
 
 def test_this_test_sees_what_importlib_is_given() -> None:
@@ -142,7 +147,7 @@ def test_no_command_imports_another() -> None:
         for line, name in own_imports(module)
         if room(module) and room(name) and room(module) != room(name)
     ]
-    assert found == []
+    assert not found, listed(found)
 
 
 def test_no_strategy_imports_another() -> None:
@@ -154,7 +159,7 @@ def test_no_strategy_imports_another() -> None:
         for line, name in own_imports(module)
         if name.startswith(room)
     ]
-    assert found == []
+    assert not found, listed(found)
 
 
 # ---- sizes --------------------------------------------------------------------------------------
@@ -162,12 +167,12 @@ def test_no_strategy_imports_another() -> None:
 
 def test_files_of_a_room() -> None:
     counts = {str(r.relative_to(ROOT)): len([p for p in r.glob("*.py") if p.name != "__init__.py"]) for r in ROOMS}
-    assert {room: count for room, count in counts.items() if count > FILES_A_ROOM} == {}
+    assert not (found := [f"{n}: {count}" for n, count in counts.items() if count > FILES_A_ROOM]), listed(found)
 
 
 def test_lines_of_a_file() -> None:
     counts = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
-    assert {module: count for module, count in counts.items() if count > LINES_A_FILE} == {}
+    assert not (found := [f"{n}: {count}" for n, count in counts.items() if count > LINES_A_FILE]), listed(found)
 
 
 def functions(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -176,7 +181,7 @@ def functions(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 def test_lines_of_a_function() -> None:
     counts = {f"{m}:{f.name}": (f.end_lineno or 0) - f.lineno + 1 for m in MODULES for f in functions(m)}
-    assert {name: count for name, count in counts.items() if count > LINES_A_FUNCTION} == {}
+    assert not (found := [f"{n}: {count}" for n, count in counts.items() if count > LINES_A_FUNCTION]), listed(found)
 
 
 def test_parameters_of_a_function() -> None:
@@ -192,7 +197,7 @@ def test_parameters_of_a_function() -> None:
             explained = count <= 8 and re.search(rf"# {count} parameters: \w", head)
             if count > PARAMETERS and not explained:
                 many[f"{module}:{function.name}"] = count
-    assert many == {}
+    assert not many, listed(f"{name}: {count}" for name, count in many.items())
 
 
 # ---- what is named exists -----------------------------------------------------------------------
@@ -203,11 +208,10 @@ NAMED = re.compile(rf"(?<![\w/.\-])(?:{'|'.join(FOLDERS)})/[\w./{{}},\-]*\.(?:py
 TICKED = re.compile(r"(?<!`)`([\w./{},\-]+(?:\.py|\.md|/))`(?!`)")
 
 
-def tracked(*patterns: str) -> list[Path]:
-    """Files of the repository, new ones too."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    return [path for line in listed if (path := ROOT / line).is_file()]
+def files(*suffixes: str) -> list[Path]:
+    """Files of the repository's folders, and of its root."""
+    found = [*ROOT.glob("*"), *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*")))]
+    return [path for path in found if path.suffix in suffixes and path.is_file()]
 
 
 def prose(path: Path) -> str:
@@ -230,7 +234,7 @@ def spelled(name: str) -> list[str]:
 def test_named_files_exist() -> None:
     """In comments, docstrings and pages; a page may name files of parlab from there, and its neighbours."""
     missing = []
-    for path in tracked("*.py", "*.md"):
+    for path in files(".py", ".md"):
         text = prose(path)
         names = {(name, ROOT) for found in NAMED.findall(text) for name in spelled(found)}
         if path.suffix == ".md":
@@ -241,14 +245,13 @@ def test_named_files_exist() -> None:
             for name, folder in sorted(names, key=str)
             if not any((base / name).exists() for base in (ROOT, ROOT / "parlab", folder))
         ]
-    assert missing == []
+    assert not missing, listed(missing)
 
 
 def test_no_page_outside_the_repository_is_cited() -> None:
     page = "design" + ".md"
-    assert [
-        str(p.relative_to(ROOT)) for p in tracked("*.py", "*.md", "*.yaml", "*.toml", "*.html") if page in p.read_text()
-    ] == []
+    found = [str(p.relative_to(ROOT)) for p in files(".py", ".md", ".yaml", ".toml", ".html") if page in p.read_text()]
+    assert not found, listed(found)
 
 
 def test_one_reader_of_predictions() -> None:
@@ -262,7 +265,7 @@ def test_one_reader_of_predictions() -> None:
         readers = {ast.unparse(n.func) for n in nodes if isinstance(n, ast.Call)}
         if names and readers & {"json.load", "json.loads", "read_jsonl", "read_lines"}:
             found.append(module)
-    assert found == []
+    assert not found, listed(found)
 
 
 # ---- quick to import ----------------------------------------------------------------------------
