@@ -23,7 +23,7 @@ def save(options: BenchOptions, rows: Sequence[Row], device: torch.device) -> No
     """Write ``bench.json``, ``bench.csv`` and ``bench.png``."""
     out = Path(options.out)
     table = table_of(rows)
-    machine = {"device": device_name(device), "platform": platform.platform(), "threads": torch.get_num_threads()}
+    machine: Json = {"device": device_name(device), "platform": platform.platform(), "threads": torch.get_num_threads()}
     content: Json = {"options": asdict(options), "machine": machine, "versions": versions(), "rows": table}
     write_json(out / "bench.json", content)
     write_csv(out / "bench.csv", table)
