@@ -161,9 +161,14 @@ def name_decoders_in_files(argv: Sequence[str]) -> tuple[list[str], type[Decoder
 
 
 def _name_in_file(file: str) -> tuple[str, type[Decoder] | None]:
-    """The file's content as YAML text where its decoder goes by its name, else the file as it is; and its decoder."""
+    """The content as YAML text where its decoder goes by its name, else the file as it is; and its decoder.
+
+    Args:
+        file: a path, or YAML text.
+    """
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        text = file if "\n" in file else Path(file).read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return file, None  # the parser says what is wrong
     entry = content.get("decoder") if isinstance(content, dict) else None

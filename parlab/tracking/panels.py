@@ -58,7 +58,7 @@ Panel = Curves | Points | Chart | Rows | Pictures
 
 @dataclass(frozen=True)
 class Section:
-    """A section: its panels show the runs of one command, ``source``."""
+    """Panels that show the runs of one command, ``source``."""
 
     name: str
     source: str

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from parlab.commands.fit.command import FitCLI, make_cli
+from parlab.commands.predict.options import PredictOptions
 from parlab.data.audio import load_audio
 from parlab.decode import DECODERS
 from parlab.model.families.espnet_build import build_model
 from parlab.options.compose import expand, read
+from parlab.options.decoders import make_decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("recipes/*/*.yaml"))
@@ -51,13 +53,20 @@ def test_data_and_trainers_fit_a_model(path: Path, parse: Any) -> None:
 
 @pytest.mark.parametrize("path", files("decoder"), ids=name)
 def test_decoders_can_be_made(path: Path) -> None:
-    from parlab.commands.predict.options import PredictOptions
-
     parser = PredictOptions.parser()
     options = parser.read([*expand(["--config", str(path)]), "--model", "m", "--data", "d", "--out", "o"])
     decoder = parser.instantiate_classes(options).decoder
-    wanted = yaml.safe_load(path.read_text())["decoder"].get("init_args", {})
-    assert isinstance(decoder, tuple(DECODERS.values())) and {key: getattr(decoder, key) for key in wanted} == wanted
+    entry = yaml.safe_load(path.read_text())["decoder"]
+    wanted = make_decoder(entry) if isinstance(entry, str) else make_decoder(entry["class_path"], **entry["init_args"])
+    assert decoder == wanted
+
+
+@pytest.mark.parametrize("path", files("decoder"), ids=name)
+def test_files_of_decoders_hold_differences_only(path: Path) -> None:
+    entry = yaml.safe_load(path.read_text())["decoder"]
+    options = {} if isinstance(entry, str) else entry["init_args"]
+    default = DECODERS[entry if isinstance(entry, str) else entry["class_path"]]()
+    assert [k for k, v in options.items() if k != "reference" and getattr(default, k) == v] == []
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=name)

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from parlab.errors import UserError
-from parlab.predictions.files import write_jsonl
+from parlab.metrics.tables import Table
+from parlab.metrics.wer import ErrorCounts
+from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
+from parlab.predictions.metrics import DeviceShare, Metrics, Named, ParCounts, Speed
 from parlab.text.normalizer import normalizer
 from parlab.tracking import runs as tracking
-from parlab.tracking.runs import flatten, log_prediction, marked_text, resolve_mode
+from parlab.tracking.runs import (
+    RunOptions,
+    SweptPoint,
+    flatten,
+    log_prediction,
+    log_report,
+    log_sweep,
+    marked_text,
+    resolve_mode,
+)
 
-RECORD = {
-    "id": "u1",
-    "ref": "a cab",
-    "text": "a cad",
-    "token_text": ["a", "<space>", "c", "a", "d"],
-    "segments": [],
-    "seconds": 0.1,
-}
-METRICS: dict[str, Any] = {
-    "decoder": {"name": "par", "options": {"threshold": 0.9}},
-    "wer": {"rate": 0.5, "errors": 1},
-    "speed": {"rtfx": 12.0, "device": "cpu", "devices": [{"rank": 0}]},
-    "par": {"masked_tokens": 3},
-    "counts": {"decoder_steps": 4},
-    "utterances": 1,
-    "failed": [],
-    "config": {"seed": 0},
-}
+RECORD = UtteranceRecord(
+    id="u1", ref="a cab", text="a cad", token_text=("a", "<space>", "c", "a", "d"), segments=(), seconds=0.1
+)
+METRICS = Metrics(
+    decoder=Named("par", {"threshold": 0.9}),
+    wer=ErrorCounts(substitutions=1, total=2),
+    speed=Speed(rtfx=12.0, device="cpu", devices=(DeviceShare(0, 1, 1.0, 0.1),)),
+    par=ParCounts(masked_tokens=3),
+    counts={"decoder_steps": 4},
+    utterances=1,
+    config={"seed": 0},
+)
 
 
 @pytest.fixture(autouse=True)
@@ -63,16 +71,14 @@ def test_a_key_in_netrc_is_a_key(tmp_path: Path) -> None:
 
 
 def test_fills_are_marked() -> None:
-    """Places of segments count draft tokens; the first fill is longer than its draft, the second is empty."""
-    record = {
-        "token_text": ["a", "b", "c", "<space>", "d"],
-        "segments": [
-            {"start": 1, "end": 2, "draft": [9], "fill": [2, 3], "draft_text": ["x"], "fill_text": ["b", "c"]},
-            {"start": 4, "end": 5, "draft": [8], "fill": [], "draft_text": ["y"], "fill_text": []},
-        ],
-    }
+    """Segments count draft tokens; the first fill is longer than its draft, the second is empty."""
+    segments = (
+        SegmentRecord(start=1, end=2, draft=(9,), fill=(2, 3), draft_text=("x",), fill_text=("b", "c")),
+        SegmentRecord(start=4, end=5, draft=(8,), fill=(), draft_text=("y",), fill_text=()),
+    )
+    record = UtteranceRecord("u", "", token_text=("a", "b", "c", "<space>", "d"), segments=segments)
     assert marked_text(record) == "a [x -> bc]  d [y -> ]"
-    assert marked_text({"token_text": ["\u2581he", "llo", "\u2581you"], "segments": []}) == "hello you"
+    assert marked_text(UtteranceRecord("u", "", token_text=("\u2581he", "llo", "\u2581you"))) == "hello you"
 
 
 def test_numbers_are_flattened() -> None:
@@ -86,8 +92,7 @@ def test_an_offline_run_is_complete_when_it_is_over(
     for i in range(5):
         out = tmp_path / str(i)
         out.mkdir()
-        write_jsonl(out / "hypotheses.jsonl", [RECORD])
-        log_prediction(out, METRICS, "offline", "parlab", normalizer("none"))
+        log_prediction(RunOptions("offline", "parlab", out), METRICS, [RECORD], normalizer("none"))
         (path,) = out.glob("wandb/offline-run-*/*.wandb")
         records = wandb_records(path)
         assert any(record.WhichOneof("record_type") == "exit" for record in records)
@@ -97,8 +102,57 @@ def test_an_offline_run_is_complete_when_it_is_over(
         assert found["decoded"] == "1"
 
 
+def logged(folder: Path, read: Callable[[Path], list[Any]]) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Name, summary and tables (columns and rows) of each offline run below a folder, sorted by name."""
+    runs = []
+    for path in folder.glob("wandb/offline-run-*/*.wandb"):
+        records = read(path)
+        (name,) = {record.run.display_name for record in records if record.WhichOneof("record_type") == "run"}
+        items = [item for record in records for item in record.summary.update]
+        summary = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+        tables = {}
+        for key in (key.removesuffix("/_type") for key, kind in summary.items() if kind == "table-file"):
+            table = json.loads((path.parent / "files" / summary[f"{key}/path"]).read_text())
+            tables[key] = (table["columns"], table["data"])
+        runs.append((name, summary, tables))
+    return sorted(runs, key=lambda run: run[0])
+
+
+def test_a_sweep_is_a_table_or_a_group(tmp_path: Path, wandb_records: Callable[[Path], list[Any]]) -> None:
+    better = replace(METRICS, wer=ErrorCounts(total=2), par=ParCounts())
+    points = [SweptPoint("a", {"threshold": 0.9}, METRICS), SweptPoint("b", {"beam_size": 4}, better)]
+    table, group = (tmp_path / layout for layout in ("table", "group"))
+    for out in (table, group):
+        out.mkdir()
+        log_sweep(RunOptions("offline", "parlab", out), points, out.name)
+    ((name, summary, tables),) = logged(table, wandb_records)
+    columns, rows = tables["points"]
+    assert name == "table"
+    assert (summary["points"], summary["best_wer"]) == (2, 0.0)
+    assert columns[:3] == ["point", "beam_size", "threshold"]
+    assert [row[:3] for row in rows] == [["a", "", "0.9"], ["b", "4", ""]]
+    assert [row[columns.index("wer/rate")] for row in rows] == [0.5, 0.0]
+    assert [(name, summary["par/masked_tokens"]) for name, summary, _ in logged(group, wandb_records)] == [
+        ("a", 3),
+        ("b", 0),
+    ]
+    with pytest.raises(UserError, match="expected 'table' or 'group'"):
+        log_sweep(RunOptions("off", "parlab", tmp_path), points, "tabel")
+
+
+def test_a_report_is_pictures_and_tables(tmp_path: Path, wandb_records: Callable[[Path], list[Any]]) -> None:
+    from matplotlib.figure import Figure
+
+    table: Table = [{"name": "a", "wer": 0.1}, {"name": "b", "rtfx": 2.0}]
+    log_report(RunOptions("offline", "parlab", tmp_path), {"empty": (Figure(), "nothing")}, {"summary": table})
+    ((name, summary, tables),) = logged(tmp_path, wandb_records)
+    assert name == f"report-{tmp_path.name}"
+    assert summary["pictures/empty/caption"] == "nothing"
+    assert tables == {"tables/summary": (["name", "wer", "rtfx"], [["a", 0.1, None], ["b", None, 2.0]])}
+
+
 def test_off_writes_nothing(tmp_path: Path) -> None:
-    log_prediction(tmp_path, METRICS, "off", "parlab", normalizer("none"))
+    log_prediction(RunOptions("off", "parlab", tmp_path), METRICS, [RECORD], normalizer("none"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,5 +165,5 @@ def test_a_server_that_does_not_answer_costs_a_warning(
         raise wandb.errors.CommError("Run initialization has timed out")
 
     monkeypatch.setattr(tracking, "start_run", fail)
-    log_prediction(tmp_path, METRICS, "online", "parlab", normalizer("none"))
+    log_prediction(RunOptions("online", "parlab", tmp_path), METRICS, [RECORD], normalizer("none"))
     assert "warning: W&B does not answer (Run initialization has timed out" in capsys.readouterr().err

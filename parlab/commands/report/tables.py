@@ -120,7 +120,7 @@ def varied_options(predictions: Sequence[Prediction], but: frozenset[str] = _SAM
 
 
 def by_threshold(predictions: Sequence[Prediction]) -> list[ThresholdPoint]:
-    """The points of PAR predictions, line by line."""
+    """WER and masked share of each PAR prediction, sorted by line and threshold."""
     shown = [
         (p, threshold, p.metrics.wer.rate)
         for p in predictions
@@ -132,7 +132,7 @@ def by_threshold(predictions: Sequence[Prediction]) -> list[ThresholdPoint]:
 
 
 def by_parallelism(predictions: Sequence[Prediction]) -> list[ParallelismPoint]:
-    """The points of PAR predictions, line by line."""
+    """Search time and memory of each PAR prediction, sorted by line and parallelism."""
     shown = [
         (p, int(parallel), p.speed.search_seconds / max(p.speed.audio_seconds or 0.0, 1e-9))
         for p in predictions
