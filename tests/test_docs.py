@@ -1,76 +1,188 @@
-"""The code of the documentation runs and does what its page says."""
+"""The code of the documentation runs and does what its page says; the interfaces it lists exist."""
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import io
 import itertools
+import pkgutil
 import re
+import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
 
-from parlab.decode import DECODERS
+from parlab.decode import AR, DECODERS, PAR, Greedy
 from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.scorers.attention import AttentionScorer
+from parlab.decode.draft import greedy_draft
+from parlab.decode.masking import mask_below
+from parlab.decode.prefill import Prefill
+from parlab.decode.segments import find_segments
 from tests.models import encoded, random_posteriors, tiny_model
 
-PAGE = Path(__file__).parent.parent / "docs" / "new_decoder.md"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(page: str, language: str = "python") -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+# ---- docs/new_decoder.md ------------------------------------------------------------------------
 
 
 @pytest.fixture
-def namespace() -> Any:
-    names: dict[str, Any] = {"__name__": "docs"}
+def page() -> Iterator[dict[str, Any]]:
+    """The names that ``new_decoder.md`` defines; ``DECODERS`` is as before afterwards."""
     known = dict(DECODERS)
-    import sys
-    import types
-
     module = types.ModuleType("docs")  # dataclasses look their module up
     sys.modules["docs"] = module
-    exec(compile(blocks()[0] + blocks()[1], str(PAGE), "exec"), module.__dict__)
-    names.update(module.__dict__)
-    yield names
+    decoder, scorer = blocks("new_decoder.md")
+    exec(compile(decoder + scorer, "new_decoder.md", "exec"), module.__dict__)
+    yield module.__dict__
     DECODERS.clear()
     DECODERS.update(known)
     del sys.modules["docs"]
 
 
-def test_the_decoder_of_the_page(namespace: dict[str, Any]) -> None:
+def test_the_decoder_of_the_page(page: dict[str, Any]) -> None:
     model = tiny_model(1, sharpness=6.0)
-    states, lengths = torch.randn(3, 20, 32), torch.tensor([20, 13, 4])
-    log_probs = random_posteriors(1, 3, 20, 21)
-    greedy = DECODERS["greedy"]().decode(model, encoded(model, states, lengths, log_probs))
-    same = DECODERS["agreement"](margin=2.0).decode(model, encoded(model, states, lengths, log_probs))
+    states, frames = torch.randn(3, 20, 32), torch.tensor([20, 13, 4])
+    batch = encoded(model, states, frames, random_posteriors(1, 3, 20, 21))
+    greedy = DECODERS["greedy"]().decode(model, batch)
+    same = DECODERS["agreement"](margin=2.0).decode(model, batch)
     assert [h.tokens for h in same] == [h.tokens for h in greedy]
-    eager = DECODERS["agreement"](margin=-1.0).decode(model, encoded(model, states, lengths, log_probs))
+    eager = DECODERS["agreement"](margin=-1.0).decode(model, batch)
     assert sum(h.counts["changed_tokens"] for h in eager) > 0
-    for h, draft in zip(eager, greedy, strict=True):
+    for i, (h, draft) in enumerate(zip(eager, greedy, strict=True)):
         tokens = torch.tensor([[20, *draft.tokens]])
-        i = greedy.index(draft)
-        logits, _ = model.decoder(
-            states[i : i + 1, : lengths[i]], lengths[i : i + 1], tokens, torch.tensor([tokens.size(1)])
-        )
-        for place, token in enumerate(h.tokens):
-            logits[0, place, list(set(model.special.never) - {20})] = -1e9
-            said = int(logits[0, place].argmax())
-            assert token == (said if said != 20 else draft.tokens[place])
+        size = torch.tensor([tokens.size(1)])
+        logits, _ = model.decoder(states[i : i + 1, : frames[i]], frames[i : i + 1], tokens, size)
+        for position, token in enumerate(h.tokens):
+            logits[0, position, list(set(model.special.never) - {20})] = -1e9
+            best = int(logits[0, position].argmax())
+            assert token == (best if best != 20 else draft.tokens[position])
 
 
-def test_the_scorer_of_the_page(namespace: dict[str, Any]) -> None:
+def test_the_scorer_of_the_page(page: dict[str, Any]) -> None:
     """A heavy penalty leaves no repeated token in the result."""
     model = tiny_model(3, sharpness=1.0)
-    states, lengths = torch.randn(1, 20, 32), torch.tensor([20])
-    rows = model.rows
-    cross = rows.cross_cache(states, lengths)
-    hidden, prefix = rows.prefill(torch.tensor([[20]]), cross)
-    one = torch.tensor([0])
-    attention = AttentionScorer(rows, cross, prefix, one, one + 1, hidden[:, 0])
+    prefill = Prefill.of(model.rows, encoded(model, torch.randn(1, 20, 32), torch.tensor([20])))
+    attention = prefill.scorer(torch.tensor([0]), prefill.prompt_lengths, 1.0)
     groups = Groups(torch.tensor([20]), torch.tensor([15]))
     options = BeamOptions(4, banned=(0, 20), force_all=True)
-    found = beam_search([attention, namespace["Repetition"](1000.0)], groups, options)
+    found = beam_search([attention, page["Repetition"](1000.0)], groups, options)
     tokens = found.tokens[0, 0, : int(found.lengths[0, 0])].tolist()
     assert all(a != b for a, b in itertools.pairwise(tokens))
+
+
+# ---- docs/par.md --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def example() -> tuple[dict[str, Any], list[str]]:
+    """The names that the example of ``par.md`` defines, and what its two blocks print."""
+    names: dict[str, Any] = {}
+    printed = []
+    with contextlib.chdir(ROOT):
+        for block in blocks("par.md"):
+            out = io.StringIO()
+            with contextlib.redirect_stdout(out):
+                exec(compile(block, "par.md", "exec"), names)
+            printed.append(out.getvalue())
+    return names, printed
+
+
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+def test_the_example_prints_what_the_page_says(example: tuple[dict[str, Any], list[str]]) -> None:
+    """Words and whole numbers exactly; decimals within one unit of the last digit."""
+    for got, want in zip(example[1], blocks("par.md", "text"), strict=True):
+        assert re.sub(r" *-?\d+\.\d+", " #", got) == re.sub(r" *-?\d+\.\d+", " #", want)
+        assert numbers(got) == pytest.approx(numbers(want), abs=0.0101)
+
+
+def test_what_the_page_says_of_its_example(example: tuple[dict[str, Any], list[str]]) -> None:
+    names, _ = example
+    asr, batch = names["asr"], names["batch"]
+    text = (DOCS / "par.md").read_text(encoding="utf-8")
+    greedy, ar, ctc = (asr.decode(d, batch)[0] for d in (Greedy(), AR(), PAR(ctc_weight=1.0)))
+    assert f"Greedy CTC has `{asr.named(greedy, 'x').text}`" in text
+    assert asr.named(ar, "x").text == asr.named(names["found"], "x").text
+    assert f"in {ar.counts['decoder_steps']} decoder steps" in text
+    assert ctc.tokens == greedy.tokens  # CTC alone keeps its own tokens
+    assert [s.fill == s.draft for s in names["found"].segments] == [True, False, False]
+
+
+def test_the_picture_shows_the_example(example: tuple[dict[str, Any], list[str]]) -> None:
+    """Every token, score and window that is printed is drawn."""
+    tree = ElementTree.parse(DOCS / "par.svg")
+    drawn = [node.text for node in tree.iter("{http://www.w3.org/2000/svg}text")]
+    draft, scores = (block.splitlines() for block in blocks("par.md", "text"))
+    for line in draft:
+        token, confidence = line.split()[:2]
+        assert token in drawn
+        assert confidence in drawn or not line.endswith("masked")
+    for number in numbers("\n".join(scores)):
+        assert f"{number:.2f}".replace("-", "\u2212") in drawn
+    for first, last in re.findall(r"^frames (\d+)-(\d+)", "\n".join(scores), re.MULTILINE):
+        assert f"{first}\u2013{last}" in drawn
+
+
+def test_windows_and_stops_of_hand_written_posteriors() -> None:
+    """The algorithm's words, on five tokens: a b C D e, the capital ones unsure, a blank on every odd frame."""
+    a, b, c, d, e, blank, eos = 1, 2, 3, 4, 5, 0, 6
+    path = [(a, 0.99), (blank, 0.99), (b, 0.97), (b, 0.99), (blank, 0.99), (c, 0.6), (d, 0.8), (blank, 0.99), (e, 0.95)]
+    log_probs = torch.full((1, len(path), 7), 1e-3)
+    for t, (label, probability) in enumerate(path):
+        log_probs[0, t, label] = probability
+    draft = greedy_draft(log_probs.log(), torch.tensor([len(path)]), blank)
+    assert draft.tokens.tolist() == [[a, b, c, d, e]]
+    assert draft.confidence[0].tolist() == pytest.approx([0.99, 0.99, 0.6, 0.8, 0.95])  # the highest of each run
+    segments = find_segments(draft, mask_below(draft, 0.9))
+    assert (segments.start.tolist(), segments.end.tolist()) == ([2], [4])  # adjacent masks form one segment
+    assert segments.stops(eos).tolist() == [e]
+    assert (segments.first.tolist(), segments.last.tolist()) == ([4], [7])  # from run to run
+    last = find_segments(draft, mask_below(draft, 0.96))
+    assert last.stops(eos).tolist() == [eos]  # <eos> after the last token
+    assert (last.start.tolist(), last.end.tolist(), last.last.tolist()) == ([2], [5], [8])
+
+
+# ---- docs/architecture.md -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in blocks("architecture.md")[0].splitlines() if line.startswith("parlab")]
+)
+def test_interfaces_exist(line: str) -> None:
+    """``module.name(parameters) -> result`` with the parameters' names, or ``module.name``."""
+    path, bracket, parameters = line.split(" #")[0].split(" ->")[0].strip().rstrip(")").partition("(")
+    found = pkgutil.resolve_name(path)
+    if bracket:
+        own = [name for name in inspect.signature(found).parameters if name != "self"]
+        assert [name.strip() for name in parameters.split(",")] == own
+
+
+# ---- docs/dashboards.md -------------------------------------------------------------------------
+
+
+def test_columns_of_dashboards() -> None:
+    """The table of utterances and the summary of ``predict`` have the columns and keys that the page names."""
+    code = (ROOT / "parlab" / "tracking" / "runs.py").read_text(encoding="utf-8")
+    page = (DOCS / "dashboards.md").read_text(encoding="utf-8")
+    row = next(line for line in page.splitlines() if line.startswith("| `predict`"))
+    summary, _, table = row.partition("table `utterances`: ")
+    columns = re.search(r'columns=\[("id".*?)\]', code)
+    assert columns is not None
+    named = [name for name in re.findall(r"`([^`]+)`", table) if "->" not in name]
+    assert named == re.findall(r'"(\w+)"', columns.group(1))
+    for key in re.findall(r"`(\w+)(?:/\*)?`", summary.split("summary: ")[1]):
+        assert f'"{key}"' in code

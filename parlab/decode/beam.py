@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.ended import NEVER, Candidates, Ended
-from parlab.decode.scorers import CandidateScorer, Rows, Scorer, VocabularyScorer
+from parlab.decode.scorers import AnyScorer, CandidateScorer, Rows, VocabularyScorer
 
 _END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
 _END_LENGTHS = 3  # ... for so many lengths in a row
@@ -64,7 +64,7 @@ class BeamOptions:
     pre_beam_ratio: float = 1.5
 
 
-def beam_search(scorers: Sequence[Scorer], groups: Groups, options: BeamOptions) -> Ended:
+def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> Ended:
     """Search all groups at once.
 
     Args:
@@ -85,7 +85,7 @@ def beam_search(scorers: Sequence[Scorer], groups: Groups, options: BeamOptions)
 class _Search:
     """The state of a search: live rows as flat tensors, ended hypotheses as (G, E) tensors."""
 
-    def __init__(self, scorers: Sequence[Scorer], groups: Groups, options: BeamOptions):
+    def __init__(self, scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions):
         self.vocabulary = [s for s in scorers if isinstance(s, VocabularyScorer)]
         self.refining = [s for s in scorers if isinstance(s, CandidateScorer)]
         if not self.vocabulary:
@@ -93,7 +93,7 @@ class _Search:
         self.groups, self.options = groups, options
         # Dropping beaten rows is exact only while scores can but fall and are not averaged.
         self.falling = all(s.falling for s in scorers) and not options.normalize_length
-        self.states: dict[int, Any] = {id(s): s.start() for s in scorers}
+        self.states: dict[int, Any] = {id(s): s.start() for s in scorers}  # each of its scorer's own type
         count, device = len(groups.stop), groups.stop.device
         self.group = torch.arange(count, device=device)
         self.score = torch.zeros(count, device=device)

@@ -35,7 +35,7 @@ class ErrorCounts:
         )
 
     def as_dict(self) -> dict[str, float]:
-        """The entries ``wer`` and ``cer`` of ``metrics.json``."""
+        """Rate and counts, as ``metrics.json`` has them."""
         return {
             "rate": self.rate,
             "errors": self.errors,

@@ -13,7 +13,7 @@ from parlab.commands.bench.options import BenchOptions
 from parlab.commands.bench.rows import Row, table_of
 from parlab.metrics.palette import COLORS
 from parlab.metrics.tables import write_csv
-from parlab.predictions.files import write_json
+from parlab.predictions.files import Json, write_json
 from parlab.predictions.provenance import device_name, versions
 
 _DRAWN = ("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare")
@@ -23,8 +23,8 @@ def save(options: BenchOptions, rows: Sequence[Row], device: torch.device) -> No
     """Write ``bench.json``, ``bench.csv`` and ``bench.png``."""
     out = Path(options.out)
     table = table_of(rows)
-    machine = {"device": device_name(device), "platform": platform.platform(), "threads": torch.get_num_threads()}
-    content = {"options": asdict(options), "machine": machine, "versions": versions(), "rows": table}
+    machine: Json = {"device": device_name(device), "platform": platform.platform(), "threads": torch.get_num_threads()}
+    content: Json = {"options": asdict(options), "machine": machine, "versions": versions(), "rows": table}
     write_json(out / "bench.json", content)
     write_csv(out / "bench.csv", table)
     draw(out / "bench.png", rows)

@@ -63,6 +63,7 @@ def bare_products(model: HybridModel, shape: SearchShape) -> Callable[[], None]:
     One pass over the draft (its tokens, and the projection of the frames), the first step's vocabulary projection, and the
     later steps of all rows through every layer and the vocabulary.
     """
+    # 1. Random weights and inputs of the decoder's shapes.
     decoder: Any = model.decoder
     layer = decoder.decoders[0]
     width, units, blocks = layer.size, layer.feed_forward.w_1.out_features, len(decoder.decoders)
@@ -79,6 +80,7 @@ def bare_products(model: HybridModel, shape: SearchShape) -> Callable[[], None]:
     inputs = {n: (torch.randn(n, width), torch.randn(n, units)) for n in {shape.prefix, shape.rows, shape.segments}}
     memory = torch.randn(shape.frames, width)
 
+    # 2. The products in the order of a search.
     def run() -> None:
         for weight in cross:
             torch.nn.functional.linear(memory, weight)

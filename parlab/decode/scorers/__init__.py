@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -27,34 +27,41 @@ class Rows:
     group: Tensor
 
 
-class Scorer(ABC):
+State = TypeVar("State")
+
+
+class Scorer(ABC, Generic[State]):
     """The interface of both types. ``weight`` multiplies the scores; scores are log-probabilities (<= 0) if ``falling``."""
 
     weight: float
     falling: bool = True
 
     @abstractmethod
-    def start(self) -> Any:
+    def start(self) -> State:
         """State of one row per group, before any token."""
 
     @abstractmethod
-    def advance(self, state: Any, rows: Rows) -> Any:
+    def advance(self, state: State, rows: Rows) -> State:
         """State of the next step's rows."""
 
 
-class VocabularyScorer(Scorer):
+class VocabularyScorer(Scorer[State]):
     """Scores every token. One that only forbids tokens does not ``propose``: it does not rank the others."""
 
     proposes: bool = True
 
     @abstractmethod
-    def score(self, state: Any) -> tuple[Tensor, Tensor]:
+    def score(self, state: State) -> tuple[Tensor, Tensor]:
         """Unnormalised log-probabilities (N, V), and their normaliser (N, 1) to subtract."""
 
 
-class CandidateScorer(Scorer):
+class CandidateScorer(Scorer[State]):
     """Scores candidates only."""
 
     @abstractmethod
-    def score(self, state: Any, candidates: Tensor, stop: Tensor) -> Tensor:
+    def score(self, state: State, candidates: Tensor, stop: Tensor) -> Tensor:
         """Scores (N, C) of appending ``candidates`` (N, C); where one is the row's ``stop`` (N,), of ending."""
+
+
+AnyScorer = Scorer[Any]
+"""A scorer in a list of scorers, each of which has a state of its own type."""

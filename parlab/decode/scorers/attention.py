@@ -31,7 +31,7 @@ class AttentionState:
 
 
 @dataclass(frozen=True)
-class AttentionScorer(VocabularyScorer):
+class AttentionScorer(VocabularyScorer[AttentionState]):
     """Decoder log-probabilities of G groups of rows.
 
     Attributes:

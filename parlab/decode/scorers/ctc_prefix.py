@@ -78,7 +78,7 @@ class PrefixState:
     group: Tensor
 
 
-class CTCPrefixScorer(CandidateScorer):
+class CTCPrefixScorer(CandidateScorer[PrefixState]):
     """Increments of the CTC prefix log-probability within each group's window.
 
     With a ``margin`` above 0, a candidate is looked for only so many frames around the frame where the row's newest token

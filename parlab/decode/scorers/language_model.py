@@ -25,7 +25,7 @@ class LanguageState:
 
 
 @dataclass(frozen=True)
-class LanguageModelScorer(VocabularyScorer):
+class LanguageModelScorer(VocabularyScorer[LanguageState]):
     """Language-model log-probabilities; ``prefixes`` holds each group's tokens so far, start symbol first."""
 
     model: LanguageModel

@@ -11,7 +11,7 @@ from parlab.decode.scorers import CandidateScorer, Rows
 
 
 @dataclass(frozen=True)
-class LengthBonus(CandidateScorer):
+class LengthBonus(CandidateScorer[None]):
     """``weight`` for each token, the stop token included, as ESPnet counts it."""
 
     weight: float

@@ -25,7 +25,7 @@ class TimeState:
 
 
 @dataclass(frozen=True)
-class TimestampRules(VocabularyScorer):
+class TimestampRules(VocabularyScorer[TimeState]):
     """Which tokens may follow.
 
     Attributes:

@@ -13,7 +13,7 @@ from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.fusion import fusion
 from parlab.decode.lengths import length_limit
 from parlab.decode.prefill import Prefill
-from parlab.decode.scorers import Scorer
+from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.length import LengthBonus
 from parlab.decode.scorers.timestamps import TimestampRules
@@ -88,11 +88,11 @@ class AR(Decoder):
                 found[i] = hypothesis
         return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]
 
-    def _scorers(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> list[Scorer]:
+    def _scorers(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> list[AnyScorer]:
         """The decoder, and the scorers that the options and the model ask for."""
         prefill = Prefill.of(model.rows, encoded)
         owner = torch.arange(len(encoded), device=encoded.device)
-        scorers: list[Scorer] = [prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)]
+        scorers: list[AnyScorer] = [prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)]
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         if language is not None:
             scorers.append(language.scorer([(model.special.sos,)] * len(encoded)))
@@ -111,6 +111,7 @@ class AR(Decoder):
         return scorers
 
     def _groups(self, model: HybridModel, encoded: Encoded) -> Groups:
+        """One group per utterance, with its limits of length."""
         frames = encoded.frames
         return Groups(
             stop=torch.full_like(frames, model.special.eos),
@@ -119,6 +120,7 @@ class AR(Decoder):
         )
 
     def _beam(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> BeamOptions:
+        """ESPnet's rules of ending."""
         return BeamOptions(
             beam_size=self.beam_size,
             nbest=self.nbest,

@@ -21,7 +21,7 @@ from parlab.decode.fills import Fill, FillScoring, best_fills, score_drafts
 from parlab.decode.fusion import Fusion, fusion
 from parlab.decode.masking import mask_below
 from parlab.decode.prefill import Prefill
-from parlab.decode.scorers import Scorer
+from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.segments import Segments, find_segments
 from parlab.errors import UserError
@@ -181,16 +181,18 @@ class SegmentSearch:
         return torch.full_like(length, int(self.options.max_seq_len))
 
     def _beam(self, scoring: FillScoring) -> BeamOptions:
+        """As many ended hypotheses as are asked for, or as will be rescored; no special symbols in fills."""
         options, special = self.options, self.model.special
         rescored = scoring.ctc is not None and not scoring.in_search
         nbest = max(options.nbest, options.beam_size) if rescored else options.nbest
         banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
         return BeamOptions(options.beam_size, nbest, banned, options.length_normalize)
 
-    def _scorers(self, segments: Segments, scoring: FillScoring) -> list[Scorer]:
+    def _scorers(self, segments: Segments, scoring: FillScoring) -> list[AnyScorer]:
+        """The decoder, which reads prompt and draft before each segment, and the scorers that the options ask for."""
         weight = 1.0 - scoring.ctc_weight if scoring.in_search else 1.0
         prefix_length = self.prefill.prompt_lengths[segments.owner] + segments.start
-        scorers: list[Scorer] = [self.prefill.scorer(segments.owner, prefix_length, weight)]
+        scorers: list[AnyScorer] = [self.prefill.scorer(segments.owner, prefix_length, weight)]
         if self.language is not None:  # it reads the draft before each segment
             prefixes = [(self.model.special.sos, *before) for before, _ in self._around(segments)]
             scorers.append(self.language.scorer(prefixes))
