@@ -86,7 +86,7 @@ def options_of(name: str) -> dict[str, object]:
 
 
 def test_the_table_of_decoders_names_every_option() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*) \|$", README.split("## Decoders", 1)[1], re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \|([^|]*)\|$", README.split("## Decoders", 1)[1], re.MULTILINE)
     listed = {name: re.findall(r"`(\w+)`", cell) for name, cell in rows if name in DECODERS}
     assert list(listed) == list(DECODERS)
     for name, options in listed.items():

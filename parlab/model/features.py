@@ -6,6 +6,7 @@ depend on its neighbours. Here each utterance is reflected at its own end (issue
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,41 +29,50 @@ def padding_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
 
 
+@dataclass(frozen=True)
+class LogMelOptions:
+    """ESPnet's ``frontend_conf``, by its names and with its defaults.
+
+    Raises:
+        UserError: a part of the front end is switched off that is always on here.
+    """
+
+    fs: int | str = 16000
+    n_fft: int = 512
+    win_length: int | None = None
+    hop_length: int = 128
+    window: str | None = "hann"
+    center: bool = True
+    normalized: bool = False
+    onesided: bool = True
+    n_mels: int = 80
+    fmin: int | None = None
+    fmax: int | None = None
+    htk: bool = False
+    frontend_conf: Any = None  # speech enhancement, refused by build_model when switched on
+    apply_stft: bool = True
+
+    def __post_init__(self) -> None:
+        if not (self.center and self.onesided and self.apply_stft):
+            raise UserError(
+                "the front end has center, onesided or apply_stft switched off; only the default is supported"
+            )
+
+
 class LogMelFrontend(nn.Module):
     """ESPnet's default front end (STFT, power, log-mel) without its need of ``torch_complex``.
 
     State-dict key: ``logmel.melmat``.
     """
 
-    # 14 parameters: those of ESPnet's frontend_conf, by their names.
-    def __init__(
-        self,
-        fs: int | str = 16000,
-        n_fft: int = 512,
-        win_length: int | None = None,
-        hop_length: int = 128,
-        window: str | None = "hann",
-        center: bool = True,
-        normalized: bool = False,
-        onesided: bool = True,
-        n_mels: int = 80,
-        fmin: int | None = None,
-        fmax: int | None = None,
-        htk: bool = False,
-        frontend_conf: Any = None,
-        apply_stft: bool = True,
-    ):
+    def __init__(self, options: LogMelOptions = LogMelOptions()):
         super().__init__()
-        del frontend_conf  # speech enhancement, refused by build_model when switched on
-        if not (center and onesided and apply_stft):
-            raise UserError(
-                "the front end has center, onesided or apply_stft switched off; only the default is supported"
-            )
-        self.sample_rate = parse_rate(fs)
-        self.n_fft, self.hop_length, self.n_mels = n_fft, hop_length, n_mels
-        self.win_length = win_length or n_fft
-        self.window, self.normalized = window, normalized
-        self.logmel = espnet.log_mel(fs=self.sample_rate, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, htk=htk)
+        self.sample_rate = parse_rate(options.fs)
+        self.n_fft, self.hop_length, self.n_mels = options.n_fft, options.hop_length, options.n_mels
+        self.win_length = options.win_length or options.n_fft
+        self.window, self.normalized = options.window, options.normalized
+        bands = {"n_mels": options.n_mels, "fmin": options.fmin, "fmax": options.fmax, "htk": options.htk}
+        self.logmel = espnet.log_mel(fs=self.sample_rate, n_fft=options.n_fft, **bands)
 
     def output_size(self) -> int:
         return self.n_mels

@@ -10,7 +10,7 @@ from torch import nn
 
 from parlab.errors import UserError, nearest
 from parlab.model.families import espnet
-from parlab.model.features import GlobalMVN, LogMelFrontend
+from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions
 from parlab.model.hybrid import HybridModel
 from parlab.model.s2t_ctc import S2TCTCModel
 from parlab.text.s2t import s2t_symbols
@@ -65,7 +65,7 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
             "the model was trained on stored features (input_size is set), expected one that takes waveforms"
         )
     parts: dict[str, nn.Module | None] = {}
-    parts["frontend"] = front = _make("frontend", LogMelFrontend, config.get("frontend_conf"))
+    parts["frontend"] = front = LogMelFrontend(_make("frontend", LogMelOptions, config.get("frontend_conf")))
     parts["specaug"] = _make("specaug", espnet.specaug, config.get("specaug_conf")) if config.get("specaug") else None
     parts["normalize"] = _normalize(config, front.output_size())
     encoder = _make("encoder", encoder_class, config.get("encoder_conf"), input_size=front.output_size())
