@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input, told in one sentence: what was got, what was expected, and the remedy.
+    """Bad input, in one sentence: what was got, what was expected, and the remedy.
 
     The command line prints the message without a traceback and exits with status 2.
     """
