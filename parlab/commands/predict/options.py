@@ -8,6 +8,7 @@ from typing import Any
 
 from parlab.decode import Decoder, Greedy
 from parlab.errors import UserError
+from parlab.options.checks import check_above_zero, check_not_negative
 from parlab.options.decoders import decoder_from, make_decoder
 from parlab.options.parser import Parser
 from parlab.predictions.files import Json
@@ -16,7 +17,16 @@ from parlab.predictions.subtitles import check_format
 from parlab.recognition.long_audio import LongAudio
 from parlab.recognition.prompting import PromptOptions
 
-_LIMITS = ("batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")  # all above 0, where they are given
+# Options of Lightning's Trainer that would lose a part of the work, or have no effect; with the values that do no harm.
+_REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "fast_dev_run": (None, False, 0),
+    "limit_predict_batches": (None, 1.0),
+    "overfit_batches": (None, 0.0),
+    "callbacks": (None, []),
+    "enable_progress_bar": (None,),
+    "max_time": (None,),
+    "barebones": (None, False),
+}
 _OWN = ("decoder", "trainer")  # options that the parser gets by other ways
 _ELSEWHERE = (
     "out",
@@ -88,10 +98,14 @@ class PredictOptions:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _LIMITS:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"the option {name} is {value}, expected more than 0; correct it")
+        check_above_zero(self, "batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")
+        check_not_negative(self, "workers", "seed")
+        for name, harmless in _REFUSED.items():
+            if self.trainer.get(name) not in harmless:
+                raise UserError(
+                    f"the option trainer.{name} is {self.trainer[name]!r}, but predict decodes all of its data with its own "
+                    "callbacks and bar, expected none; use --limit or --progress"
+                )
         for form in self.subtitles:
             check_format(form)
 
@@ -111,7 +125,6 @@ class PredictOptions:
         from lightning.pytorch import Trainer
 
         parser = Parser.of("predict", "Decode data with a model; write DIR/hypotheses.jsonl and DIR/metrics.json.")
-        parser.add_argument("--config", action="config", help="read options from a YAML file")
         parser.add_subclass_arguments(Decoder, "decoder", required=False, help="greedy, ar, par, ...")
         parser.add_class_arguments(PredictOptions, skip=set(_OWN))
         parser.add_lightning_class_args(Trainer, "trainer")
