@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from parlab.decode import Decoder, Greedy
+from parlab.decode import Decoder
 from parlab.errors import UserError
 from parlab.options.checks import check_above_zero, check_not_negative
 from parlab.options.decoders import decoder_from, make_decoder
@@ -46,7 +46,7 @@ class PredictOptions:
         model: ESPnet folder, run folder, checkpoint or hub id
         data: manifest, Kaldi folder, cuts or audio
         out: folder for the results; a restart goes on there
-        decoder: a decoder with its options
+        decoder: a decoder with its options; None is par where the model allows it (``default_decoder``)
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         max_seconds: longest audio that is decoded in one piece
@@ -75,7 +75,7 @@ class PredictOptions:
     model: str
     data: str | list[str]
     out: str
-    decoder: Decoder = field(default_factory=Greedy)
+    decoder: Decoder | None = None
     batch_size: int = 8
     batch_seconds: float = 240.0
     max_seconds: float | None = 120.0
@@ -125,7 +125,9 @@ class PredictOptions:
         from lightning.pytorch import Trainer
 
         parser = Parser.of("predict", "Decode data with a model; write DIR/hypotheses.jsonl and DIR/metrics.json.")
-        parser.add_subclass_arguments(Decoder, "decoder", required=False, help="greedy, ar, par, ...")
+        parser.add_subclass_arguments(
+            Decoder, "decoder", required=False, help="greedy, ar, par, ...; par where the model allows it"
+        )
         parser.add_class_arguments(PredictOptions, skip=set(_OWN))
         parser.add_lightning_class_args(Trainer, "trainer")
         switched_off = ("logger", "enable_checkpointing", "enable_model_summary", "use_distributed_sampler")
@@ -136,12 +138,12 @@ class PredictOptions:
     def parsed(options: Any) -> PredictOptions:
         """The options of a parsed command line."""
         given = {f.name: options[f.name] for f in fields(PredictOptions) if f.name not in _OWN}
-        return PredictOptions(**given, decoder=decoder_from(options.decoder) or Greedy(), trainer=vars(options.trainer))
+        return PredictOptions(**given, decoder=decoder_from(options.decoder), trainer=vars(options.trainer))
 
     def to_json(self) -> dict[str, Json]:
         """What is recorded: all that may change a result."""
         recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ELSEWHERE}
-        return {**recorded, "decoder": vars(describe_decoder(self.decoder))}
+        return {**recorded, "decoder": vars(describe_decoder(self.decoder)) if self.decoder else None}
 
     @staticmethod
     def from_json(entry: Mapping[str, Any], **changes: Any) -> PredictOptions:
@@ -150,5 +152,6 @@ class PredictOptions:
         Raises:
             UserError: an option does not exist any more.
         """
-        decoder = make_decoder(entry["decoder"]["name"], **entry["decoder"]["options"])
+        recorded = entry["decoder"]
+        decoder = make_decoder(recorded["name"], **recorded["options"]) if recorded else None
         return PredictOptions(**{**entry, "decoder": decoder, **changes})
