@@ -56,7 +56,7 @@ def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert [c[0] for c in commands] == ["transcribe", "fit", "predict", "predict", "sweep", "compare", "report"]
     for arguments in commands:
         if arguments[0] == "fit":  # 22 minutes; here it is read, checked and made ready
-            assert make_cli(FitCLI, arguments[1:]).model is not None
+            assert make_cli(FitCLI, [*arguments[1:], "--wandb", "off"]).model is not None
             continue
         quiet = {"predict": ["--wandb", "off", "--progress", "false"], "sweep": ["--wandb", "off", "--repeats", "1"]}
         assert main([*arguments, *quiet.get(arguments[0], [])]) == 0, arguments

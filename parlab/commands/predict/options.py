@@ -101,9 +101,11 @@ class PredictOptions:
         check_above_zero(self, "batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")
         check_not_negative(self, "workers", "seed")
         for name, harmless in _REFUSED.items():
-            if self.trainer.get(name) not in harmless:
+            value = self.trainer.get(name)
+            # For Lightning 1 is one batch and 1.0 is all of them.
+            if not any(value == other and type(value) is type(other) for other in harmless):
                 raise UserError(
-                    f"the option trainer.{name} is {self.trainer[name]!r}, but predict decodes all of its data with its own "
+                    f"the option trainer.{name} is {value!r}, but predict decodes all of its data with its own "
                     "callbacks and bar, expected none; use --limit or --progress"
                 )
         for form in self.subtitles:
