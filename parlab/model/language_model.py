@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -22,12 +23,14 @@ class LanguageModel(nn.Module):
         self.lm: Any = lm
         self.token_list = token_list
         self.recurrent = hasattr(lm, "rnn")
+        self.one_thread = Lock()  # ESPnet's attention keeps its weights on the module while it runs
 
     def read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
         """Logits (N, V) after the last token of each row of ``tokens`` (N, L), and a recurrent state or None."""
         rows = torch.arange(len(tokens), device=tokens.device)
         if not self.recurrent:
-            logits, _ = self.lm(tokens, None)
+            with self.one_thread:
+                logits, _ = self.lm(tokens, None)
             return logits[rows, lengths - 1], None
         packed = nn.utils.rnn.pack_padded_sequence(
             self.lm.encoder(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False
