@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from parlab.errors import UserError
 from parlab.model.families import espnet
-from parlab.model.families.espnet_folder import find_files, read_config, read_weights
+from parlab.model.families.espnet_build import read_token_list
+from parlab.model.families.espnet_folder import find_files, read_config
+from parlab.model.families.weights import read_weights
 
 
 class LanguageModel(nn.Module):
@@ -58,7 +60,7 @@ def read_language_model(path: str, vocabulary: int, device: torch.device) -> Lan
     files = find_files(folder)
     config = read_config(files.config)
     factory = espnet.known_class("language model", espnet.LANGUAGE_MODELS, str(config.get("lm", "seq_rnn")))
-    tokens = list(config["token_list"])
+    tokens = read_token_list(config.get("token_list"))
     if len(tokens) != vocabulary:
         raise UserError(
             f"the language model {path} has {len(tokens)} tokens, the speech model {vocabulary}; take one trained with "

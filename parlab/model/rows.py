@@ -20,7 +20,6 @@ from parlab.errors import UserError
 from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
 from parlab.model.packed import PackedLinear
 
-
 _GROWING = Lock()  # held while a position table grows
 
 
