@@ -17,7 +17,8 @@ from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.prompting import Prompting, PromptOptions
 from parlab.text.tokenizer import Tokenizer
-from parlab.types import Hypothesis
+from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
+from parlab.types import Failure, Hypothesis
 
 
 @dataclass(frozen=True)
@@ -109,22 +110,31 @@ class Recognizer:
 
     def recognize(
         self, decoder: Decoder, waves: Sequence[Tensor], watch: Stopwatch | None = None
-    ) -> list[Hypothesis | None]:
+    ) -> list[Hypothesis | Failure]:
         """Decode waveforms, each (samples,), as one batch.
 
-        Where the memory does not suffice, half of the batch is decoded at a time; None stands for an utterance that
-        alone is too large.
+        Where the memory does not suffice, half of the batch is decoded at a time. A ``Failure`` (without id) stands for
+        an utterance that alone is too large, or whose encoder output or scores are no numbers.
         """
         watch = watch or Stopwatch(self.device)
         try:
-            return list(self.decode(decoder, self.encode(waves, watch), watch))
+            encoded = self.encode(waves, watch)
+            with watch.phase("ctc"):
+                usable = find_usable(encoded)
+            kept = encoded if len(usable) == len(waves) else encoded.select(usable)
+            found = self.decode(decoder, kept, watch) if usable else []
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
+        else:
+            results: list[Hypothesis | Failure] = [Failure("", NO_NUMBERS)] * len(waves)
+            for i, hypothesis in zip(usable, found, strict=True):
+                results[i] = hypothesis if has_numbers(hypothesis) else Failure("", NO_NUMBERS)
+            return results
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(waves) == 1:
-            return [None]
+            return [Failure("", f"the memory does not suffice for its {self.seconds(waves[0]):.0f} s of audio; cut it")]
         middle = len(waves) // 2
         return self.recognize(decoder, waves[:middle], watch) + self.recognize(decoder, waves[middle:], watch)
 
