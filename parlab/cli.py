@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from parlab import __version__
-from parlab.errors import UserError, nearest
+from parlab.errors import Terminated, UserError, nearest
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("parlab.commands.fit.command:fit", "train or fine-tune a model"),
@@ -41,7 +41,7 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command (``sys.argv`` by default, as the ``parlab`` script does); bad input gets one sentence.
 
-    Returns the exit status: 2 after bad input, 130 after Ctrl-C.
+    Returns the exit status: 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     argv = sys.argv[1:] if argv is None else argv
     # Standard input and threads are left alone; tokenizers warn about forks otherwise.
@@ -62,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again when it closes the pipe
         return 141
+    except Terminated:
+        return _interrupted(143)
     except Exception as error:
         # jsonargparse and Lightning wrap what a constructor raised; the user is meant to see the sentence inside.
         found = _user_error(error)
@@ -72,15 +74,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        return _interrupted()  # Lightning turns Ctrl-C into an exit with status 1
+        return _interrupted(130)  # Lightning turns Ctrl-C into an exit with status 1
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(130)
 
 
-def _interrupted() -> int:
+def _interrupted(status: int) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print("parlab: interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)
-    return 130
+    return status
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

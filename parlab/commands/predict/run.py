@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from parlab.commands.predict.module import PredictionWriter, PredictModule
 from parlab.commands.predict.options import PredictOptions
+from parlab.data.checks import check_some_audio, with_known_durations
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
@@ -40,6 +41,7 @@ class Job:
     Attributes:
         recordings: what the user asked for.
         utterances: what is decoded: the recordings, or pieces of them.
+        timed: the same, with the durations that the files' headers know, for batches of a bounded length.
         trainer: Lightning's.
         precision: the name of the precision that is used.
     """
@@ -48,6 +50,7 @@ class Job:
     recognizer: Recognizer
     recordings: list[Utterance]
     utterances: list[Utterance]
+    timed: list[Utterance]
     trainer: Any
     precision: str
 
@@ -61,6 +64,7 @@ class Job:
         resolve_mode(options.wandb)
         normalizer(options.normalizer)
         recordings = read_data(options.data, options.limit)
+        check_some_audio(recordings)
         seed_everything(options.seed, verbose=False)
         recognizer = Recognizer.read(options.model, CPU).asked(options.prompt)
         utterances = options.cutting.pieces(recordings, recognizer.model.window_seconds)
@@ -72,7 +76,7 @@ class Job:
             callbacks.append(RichProgressBar())
         devices = TrainerOptions(options.trainer, options.device, options.precision)
         trainer, precision = make_trainer(devices, callbacks, options.progress)
-        return Job(options, recognizer, recordings, utterances, trainer, precision)
+        return Job(options, recognizer, recordings, utterances, with_known_durations(utterances), trainer, precision)
 
     @property
     def max_seconds(self) -> float | None:
@@ -83,7 +87,7 @@ class Job:
     def batches(self, rank: int = 0, world_size: int = 1) -> list[list[Utterance]]:
         """The batches of a rank."""
         options = self.options
-        return prediction_batches(self.utterances, options.batch_size, options.batch_seconds, rank, world_size)
+        return prediction_batches(self.timed, options.batch_size, options.batch_seconds, rank, world_size)
 
     def source(self) -> Source:
         """Where the prediction comes from. Called before the weights are converted, whose hash it holds."""

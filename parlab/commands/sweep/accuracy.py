@@ -9,6 +9,7 @@ from parlab.commands.sweep.encodings import EncodedUtterances, Encodings
 from parlab.commands.sweep.grid import Point
 from parlab.commands.sweep.study import Study, progress
 from parlab.metrics.memory import PeakMemory
+from parlab.options.signals import StopRequest
 from parlab.predictions.hypotheses import UtteranceRecord, write_hypotheses
 from parlab.predictions.metrics import write_metrics
 from parlab.predictions.results import metrics_of
@@ -17,8 +18,8 @@ from parlab.recognition.finite import NO_NUMBERS, has_numbers
 from parlab.types import Failure
 
 
-def decode_points(study: Study, points: Sequence[Point]) -> None:
-    """Decode everything with every point; write each point when it is done."""
+def decode_points(study: Study, points: Sequence[Point], stop: StopRequest) -> None:
+    """Decode everything with every point; write each point when it is done, and stop after one where that is asked."""
     if not points:
         return
     recognizer = study.recognizer
@@ -30,10 +31,12 @@ def decode_points(study: Study, points: Sequence[Point]) -> None:
         for i in range(len(dataset)):
             encodings.add(recognizer, dataset[i])
             bar.advance(task)
+            stop.check()
         task = bar.add_task("decoding points", total=len(points))
         for point in points:
             _decode_point(study, point, encodings)
             bar.advance(task)
+            stop.check()
     encodings.close()
 
 
