@@ -15,9 +15,9 @@ from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
+from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.recognition.prompting import Prompting, PromptOptions
 from parlab.text.tokenizer import Tokenizer
-from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.types import Failure, Hypothesis
 
 
@@ -121,8 +121,9 @@ class Recognizer:
             encoded = self.encode(waves, watch)
             with watch.phase("ctc"):
                 usable = find_usable(encoded)
-            kept = encoded if len(usable) == len(waves) else encoded.select(usable)
-            found = self.decode(decoder, kept, watch) if usable else []
+            if usable and len(usable) < len(waves):
+                encoded = encoded.select(usable)
+            found = self.decode(decoder, encoded, watch) if usable else []
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
@@ -134,10 +135,17 @@ class Recognizer:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(waves) == 1:
-            return [Failure("", f"the memory does not suffice for its {self.seconds(waves[0]):.0f} s of audio; cut it")]
+            return [Failure("", _too_long(self.seconds(waves[0])))]
         middle = len(waves) // 2
         return self.recognize(decoder, waves[:middle], watch) + self.recognize(decoder, waves[middle:], watch)
 
     def warm_up(self, decoder: Decoder, waves: Sequence[Tensor]) -> None:
         """Decode a batch in vain: the first one pays for kernels and caches, and should not be timed."""
         self.recognize(decoder, waves)
+
+
+def _too_long(seconds: float) -> str:
+    return (
+        f"the memory does not suffice for its {seconds:.0f} s of audio, expected less; cut it at pauses (--long_audio true, "
+        "transcribe_long)"
+    )
