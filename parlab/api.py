@@ -95,7 +95,7 @@ class ASR:
                 ``text_prompt`` (a text that comes before).
 
         Raises:
-            TranscriptionError: unusable audio.
+            TranscriptionError: unusable audio, too much of it for the memory, or scores that are not finite (float16).
             UserError: an unknown decoder or option.
         """
         if batch_size < 1:
@@ -167,15 +167,11 @@ def _transcribe(
     order = sorted(waves, key=lambda i: -len(waves[i]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        for i, hypothesis in zip(batch, recognizer.recognize(decoder, [waves[i] for i in batch]), strict=True):
-            if hypothesis is None:
-                found[i] = Failure(
-                    names[i],
-                    f"the memory does not suffice for {recognizer.seconds(waves[i]):.0f} s of audio, expected less; use "
-                    "transcribe_long",
-                )
+        for i, result in zip(batch, recognizer.recognize(decoder, [waves[i] for i in batch]), strict=True):
+            if isinstance(result, Failure):
+                found[i] = replace(result, id=names[i])
             else:
-                found[i] = recognizer.named(hypothesis, names[i])
+                found[i] = recognizer.named(result, names[i])
     return [found[i] for i in range(len(items))]
 
 
