@@ -109,7 +109,7 @@ def test_espnets_reference_by_its_name(tmp_path: Path) -> None:
     read = parser.read_with_decoder([*BASE, "--config", str(tmp_path / "c.yaml")])
     assert decoder_from(read.decoder) == PAR.espnet(beam_size=4)
     assert make_decoder("par", reference="espnet", beam_size=5) == PAR.espnet(beam_size=5)
-    with pytest.raises(UserError, match="the option threshold is 0.5, but ESPnet's reference has 0.99"):
+    with pytest.raises(UserError, match=r"the option threshold is 0\.5, but ESPnet's reference has 0\.99"):
         parser.read_with_decoder([*base, "--decoder.threshold", "0.5"])
     with pytest.raises(UserError, match="the option reference is 'espnt'"):
         parser.read_with_decoder([*BASE, "--decoder", "par", "--decoder.reference", "espnt"])
