@@ -18,6 +18,7 @@ from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
+from parlab.text.words import word_edges
 from parlab.types import SpecialTokens
 
 
@@ -67,6 +68,7 @@ class HybridModel(nn.Module):
         self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
         self.one_thread = RLock()
+        self._word_edges: Tensor | None = None
         # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
         self._batch_invariant = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
 
@@ -117,6 +119,13 @@ class HybridModel(nn.Module):
         if made is None or made[0] != key:
             made = self._rows = (key, RowDecoder(self.decoder))
         return made[1]
+
+    def word_edges(self, device: torch.device) -> Tensor:
+        """Which ids begin a word, and after which ids a word begins: (2, V), computed once (``parlab/text/words.py``)."""
+        if self._word_edges is None or self._word_edges.device != device:
+            kind = str(self.config.get("token_type") or "bpe")
+            self._word_edges = torch.tensor(word_edges(self.token_list, kind), device=device)
+        return self._word_edges
 
     @property
     def window_seconds(self) -> float | None:
