@@ -81,8 +81,8 @@ class Resampled:
 
     def rate(self, i: int) -> Rate:
         """The rate of a system."""
-        by_speaker = self.by_speaker.interval(i) if self.by_speaker else (None, None)
-        return Rate(self.pooled[i], *self.by_utterance.interval(i), *by_speaker, self.speakers)
+        low, high = self.by_speaker.interval(i) if self.by_speaker else (None, None)
+        return Rate(self.pooled[i], *self.by_utterance.interval(i), low, high, self.speakers)
 
     def change(self, a: int, b: int) -> RateChange:
         """From system ``a`` to system ``b``."""
