@@ -98,6 +98,11 @@ class Speed(Environment):
         entry = {name: value for name, value in vars(self).items() if value is not None or name in _ALWAYS}
         return {**entry, "devices": [dict(vars(share)) for share in self.devices]}
 
+    def per_audio_second(self, phase: str) -> float | None:
+        """Seconds of a phase per second of audio; None where one is not known."""
+        seconds = getattr(self, f"{phase}_seconds")
+        return None if seconds is None or not self.audio_seconds else seconds / self.audio_seconds
+
     @property
     def environment(self) -> Environment:
         """The environment alone."""
