@@ -13,6 +13,7 @@ from parlab.errors import Terminated, UserError, nearest
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("parlab.commands.fit.command:fit", "train or fine-tune a model"),
     "validate": ("parlab.commands.fit.command:validate", "loss and greedy WER of a model on development data"),
+    "transcribe": ("parlab.commands.transcribe:main", "print the text of audio files"),
     "predict": ("parlab.commands.predict.command:main", "decode data; write hypotheses and metrics"),
     "sweep": ("parlab.commands.sweep.command:main", "many settings of a decoder: accuracy, and speed measured in full"),
     "compare": (

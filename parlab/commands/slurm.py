@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
     own, command = split_command(argv)
     parser = Parser.of("slurm", "Print a SLURM job script: python -m parlab slurm --nodes 2 --devices 4 -- predict ...")
     parser.add_class_arguments(Job)
-    options = parser.parse_args(own)
-    print(job_script(command, Job(**options.as_dict())), end="")
+    options = vars(parser.read(own))
+    print(job_script(command, Job(**{name: options[name] for name in Job.__dataclass_fields__})), end="")
     return 0
 
 

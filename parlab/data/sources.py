@@ -71,7 +71,7 @@ def _holds_cuts(lines: Sequence[str]) -> bool:
         return True
     try:
         entry = json.loads(first)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return False
     if isinstance(entry, list) and entry:
         entry = entry[0]

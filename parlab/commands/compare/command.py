@@ -16,7 +16,6 @@ from parlab.predictions.prediction import read_predictions
 def make_parser() -> Parser:
     """The options of ``compare``."""
     parser = Parser.of("compare", "Compare predictions on the same data: WER, CER, significance, speed.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument(
         "folders", nargs="+", type=str, help="folders that `predict --out` wrote; the first is the baseline"
     )
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: the predictions cannot be compared, or an option has an impossible value.
     """
-    options = make_parser().parse_args(list(argv))
+    options = make_parser().read(argv)
     comparison = compare(read_predictions([Path(f) for f in options.folders]), options.margin, options.replicates)
     if options.json:
         write_json(Path(options.json), comparison.to_json())

@@ -14,7 +14,7 @@ from parlab.predictions.metrics import Metrics
 def main(argv: Sequence[str]) -> int:
     """Run ``predict``; 0 when every utterance was decoded, 1 when some failed."""
     quiet_libraries()
-    options = PredictOptions.parsed(PredictOptions.parser().read(argv))
+    options = PredictOptions.parsed(PredictOptions.parser().read_with_decoder(argv))
     metrics = predict(options)
     if metrics is None:  # another rank writes and reports
         return 0

@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: a folder holds no prediction, an option has an impossible value, or W&B refuses the workspace.
     """
-    options = make_parser().parse_args(list(argv))
+    options = make_parser().read(argv)
     folders = [Path(f) for f in options.folders or []]
     if options.workspace is not None:
         print(f"saved the workspace {save_workspace(*split_project(options.workspace), options.title)}")

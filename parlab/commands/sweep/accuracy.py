@@ -14,6 +14,8 @@ from parlab.predictions.hypotheses import UtteranceRecord, write_hypotheses
 from parlab.predictions.metrics import write_metrics
 from parlab.predictions.results import metrics_of
 from parlab.recognition.batches import AudioBatches
+from parlab.recognition.finite import NO_NUMBERS, has_numbers
+from parlab.types import Failure
 
 
 def decode_points(study: Study, points: Sequence[Point], stop: StopRequest) -> None:
@@ -42,12 +44,16 @@ def _decode_point(study: Study, point: Point, encodings: Encodings) -> None:
     recognizer = study.recognizer
     point.decoder.prepare(recognizer.model, recognizer.device)
     records: list[UtteranceRecord] = []
+    failed = list(encodings.failed)
     largest: EncodedUtterances | None = None
     for batch in encodings.on(recognizer.device):
         if largest is None or batch.encoded.states.numel() > largest.encoded.states.numel():
             largest = batch
         found = recognizer.decode(point.decoder, batch.encoded)
         for utterance, hypothesis, duration in zip(batch.utterances, found, batch.durations, strict=True):
+            if not has_numbers(hypothesis):
+                failed.append(Failure(utterance.id, NO_NUMBERS))
+                continue
             named = recognizer.named(hypothesis, utterance.id)
             # No seconds: cached outputs say nothing about time.
             records.append(UtteranceRecord.of(utterance, named, recognizer.tokenizer, duration))
@@ -55,7 +61,7 @@ def _decode_point(study: Study, point: Point, encodings: Encodings) -> None:
     folder = study.folder(point)
     folder.mkdir(parents=True, exist_ok=True)
     write_hypotheses(folder, records)
-    metrics = metrics_of(study.source(point), records, sorted(encodings.failed, key=lambda f: f.id))
+    metrics = metrics_of(study.source(point), records, sorted(failed, key=lambda f: f.id))
     if largest is not None:
         metrics = replace(metrics, search_memory_bytes=_search_memory(study, point, largest))
     write_metrics(folder, metrics)
