@@ -164,7 +164,10 @@ def test_a_bad_file_costs_that_file_only(model: Path, tmp_path: Path, capsys: py
         ('{"id": "a", "audio_filepath": "a.wav"}\nnot json\n', "line 2: no valid JSON"),
         ('{"id": "a"}\n', "line 1: the key 'audio_filepath' is missing"),
         ('{"id": "a", "audio_filepath": "a.wav"}\n{"id": "a", "audio_filepath": "b.wav"}\n', "lines 1 and 2"),
-        ('{"id": "a", "audio_filepath": "a.wav", "duration": "long"}\n', "line 1: duration or offset is no number"),
+        (
+            '{"id": "a", "audio_filepath": "a.wav", "duration": "long"}\n',
+            "line 1: 'duration' is 'long', expected seconds",
+        ),
         ("", "no utterances"),
     ],
 )
