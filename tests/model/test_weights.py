@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ def test_code_in_a_pickle_is_not_run(zipped: bool, folder: Path, tmp_path: Path)
         with pytest.raises(UserError, match="wanted to run code") as found:
             read_model(path)
         assert "\n" not in str(found.value) and "download" not in str(found.value)
+    for protocol in range(6):
+        (folder / "model.pth").write_bytes(pickle.dumps(trap, protocol))
+        with pytest.raises(UserError, match="wanted to run code"):
+            read_model(folder)
     assert not (tmp_path / "ran").exists()
 
 

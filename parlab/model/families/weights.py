@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,16 +33,30 @@ def read_pickle(path: Path, what: str, remedy: str) -> Any:
         raise
     except Exception as error:  # a truncated zip, a pickle with code, no permission: all are unusable files
         text = str(error)
-        if code := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)|Trying to call \w+ (\S+)", text):
+        if code := _code(text, path):
             raise UserError(
-                f"the {what} {path} are refused: the file wanted to run code when it was read "
-                f"({(code[1] or code[2])[:80]}), expected tensors and plain values alone; have its author save the state "
+                f"the {what} {path} are refused: the file wanted to run code when it was read ({code[:80]}), expected tensors and plain values alone; have its author save the state "
                 "dict alone, and take files from people you trust"
             ) from error
         if "WeightsUnpickler error" in text:  # the first line is torch's advice to read it unsafely
             text = text.split("WeightsUnpickler error:")[-1].strip()
         reason = (text.splitlines() or [type(error).__name__])[0][:120]
         raise UserError(f"the {what} {path} cannot be read ({reason}), expected what torch saved; {remedy}") from error
+
+
+def _code(refusal: str, path: Path) -> str | None:
+    """What a pickle would have called, from torch's words and, where torch does not know its protocol, from its opcodes."""
+    if found := re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)|Trying to call \w+ (\S+)", refusal):
+        return found[1] or found[2]
+    if "Unsupported operand" not in refusal:
+        return None
+    try:
+        with path.open("rb") as file:  # nothing is run: opcodes are only listed
+            if any(opcode.name in {"GLOBAL", "STACK_GLOBAL", "INST"} for opcode, _, _ in pickletools.genops(file)):
+                return "a function of a pickle that torch did not write"
+    except ValueError:  # no pickle
+        pass
+    return None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
