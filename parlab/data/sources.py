@@ -122,7 +122,7 @@ def _entry(line: str, path: Path, number: int) -> Utterance:
     if name is None:
         raise UserError(f"{where}: the key 'audio_filepath' is missing; add it")
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"{where}: 'audio_filepath' is {str(name)[:80]!r}, expected the path of a file; correct it")
+        raise UserError(f"{where}: 'audio_filepath' is {repr(name)[:80]}, expected the path of a file; correct it")
     _check_text(entry, line, where)
     try:
         audio = Path(name).expanduser()
