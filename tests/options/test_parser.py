@@ -9,7 +9,7 @@ import pytest
 from parlab.commands.predict.options import PredictOptions
 from parlab.decode import AR, PAR
 from parlab.errors import UserError
-from parlab.options.decoders import decoder_from
+from parlab.options.decoders import decoder_from, make_decoder
 from parlab.options.parser import join_values
 
 BASE = ["--model", "m", "--data", "d", "--out", "o"]
@@ -96,3 +96,20 @@ def test_several_files_of_audio() -> None:
     read = PredictOptions.parser().read_with_decoder(["--model", "m", "--data", "a.wav", "b.wav", "--out", "o"])
     assert read.data == ["a.wav", "b.wav"]
     assert PredictOptions.parser().read_with_decoder(BASE).data == "d"
+
+
+def test_espnets_reference_by_its_name(tmp_path: Path) -> None:
+    """On the command line and in a file, with options that do not contradict it; one that does is refused."""
+    base = [*BASE, "--decoder", "par", "--decoder.reference", "espnet"]
+    parser = PredictOptions.parser()
+    assert decoder_from(parser.read_with_decoder(base).decoder) == PAR.espnet()
+    more = ["--decoder.beam_size", "3", "--decoder.threshold=0.99"]
+    assert decoder_from(parser.read_with_decoder([*base, *more]).decoder) == PAR.espnet(beam_size=3)
+    (tmp_path / "c.yaml").write_text("decoder: {class_path: par, init_args: {reference: espnet, beam_size: 4}}\n")
+    read = parser.read_with_decoder([*BASE, "--config", str(tmp_path / "c.yaml")])
+    assert decoder_from(read.decoder) == PAR.espnet(beam_size=4)
+    assert make_decoder("par", reference="espnet", beam_size=5) == PAR.espnet(beam_size=5)
+    with pytest.raises(UserError, match=r"the option threshold is 0\.5, but ESPnet's reference has 0\.99"):
+        parser.read_with_decoder([*base, "--decoder.threshold", "0.5"])
+    with pytest.raises(UserError, match="the option reference is 'espnt'"):
+        parser.read_with_decoder([*BASE, "--decoder", "par", "--decoder.reference", "espnt"])

@@ -22,7 +22,7 @@ from parlab.recognition.long_audio import LongAudio, cut_recording
 from parlab.recognition.prompting import PromptOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.recognition.waveforms import read_waveform
-from parlab.types import Hypothesis
+from parlab.types import Failure, Hypothesis
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ def transcribe(recognizer: Recognizer, decoder: Decoder, file: Path, batch_size:
     """The hypotheses of a file's pieces: one, or those between the pauses of a long recording.
 
     Raises:
-        UserError: the file is unusable, or a piece fits no memory.
+        UserError: the file is unusable, or a piece cannot be decoded.
     """
     model = recognizer.model
     longest = LongAudio(on=True).longest(model.window_seconds)
     pieces = cut_recording(file, longest, model.sample_rate)
     for start in range(0, len(pieces), batch_size):
         waves = [read_waveform(piece.read(), model) for piece in pieces[start : start + batch_size]]
-        for hypothesis in recognizer.recognize(decoder, waves):
-            if hypothesis is None:
-                raise UserError("the memory does not suffice for a piece of the recording; lower --batch_size")
-            yield recognizer.named(hypothesis, file.stem)
+        for found in recognizer.recognize(decoder, waves):
+            if isinstance(found, Failure):
+                raise UserError(found.reason)
+            yield recognizer.named(found, file.stem)
