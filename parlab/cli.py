@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from parlab import __version__
 from parlab.errors import Terminated, UserError, nearest
+from parlab.options.help import all_asked, help_asked
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("parlab.commands.fit.command:fit", "train or fine-tune a model"),
@@ -35,7 +36,7 @@ def usage() -> str:
         "usage: python -m parlab COMMAND [options]\n\n"
         "Partially autoregressive decoding of hybrid CTC/attention speech recognition.\n\n"
         f"commands:\n{rows}\n\n"
-        "python -m parlab COMMAND --help lists a command's options; --version prints the version.\n"
+        "python -m parlab COMMAND --help lists a command's options (--help all: Lightning's too); --version prints the version.\n"
     )
 
 
@@ -58,8 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"there is no command '{argv[0]}', expected one of {', '.join(COMMANDS)}{nearest(argv[0], COMMANDS)}"
             )
-        module, function = COMMANDS[argv[0]][0].split(":")
-        return int(getattr(importlib.import_module(module), function)(list(argv[1:])))
+        arguments = ["--help"] if all_asked(argv[1:]) else list(argv[1:])
+        target, about = COMMANDS[argv[0]]
+        if not all_asked(argv[1:]) and (answer := help_asked(argv[0], about, arguments)) is not None:
+            print(answer, end="")
+            return 0
+        module, function = target.split(":")
+        return int(getattr(importlib.import_module(module), function)(arguments))
     except BrokenPipeError:  # `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again when it closes the pipe
         return 141

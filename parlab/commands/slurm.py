@@ -58,7 +58,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         UserError: there is no command, or one that does not run on devices.
     """
     arguments = list(argv)
-    if "--help" in arguments or "-h" in arguments:
+    if {"--help", "-h"} & set(arguments[: arguments.index("--")] if "--" in arguments else arguments):
         return arguments, []
     if "--" not in arguments or arguments.index("--") == len(arguments) - 1:
         raise UserError("slurm got no command, expected one after --; write slurm --nodes 2 -- predict --model ...")

@@ -46,7 +46,7 @@ class PredictOptions:
         model: ESPnet folder, run folder, checkpoint or hub id
         data: manifest, Kaldi folder, cuts or audio
         out: folder for the results; a restart goes on there
-        decoder: a decoder with its options; None is par where the model allows it (``default_decoder``)
+        decoder: greedy, ar, par, ...; par where the model allows it
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         max_seconds: longest audio that is decoded in one piece
