@@ -56,7 +56,7 @@ BROKEN = [
 ]
 COMPARED = [
     Case("compare: one prediction", ("compare", "{}/p"), message="expected at least two"),
-    Case("compare: nothing", ("compare",), message="folders"),
+    Case("compare: nothing", ("compare",), message="compare got no folder"),
     Case("compare: a folder that does not exist", ("compare", "{}/p", "{}/none"), message="holds no prediction"),
     Case("compare: a margin of 3", ("compare", "{}/p", "{}/q", "--margin", "3"), message="the margin is 3"),
     Case("compare: ten replicates", ("compare", "{}/p", "{}/q", "--replicates", "10"), message="replicates is 10"),
@@ -122,12 +122,15 @@ FIT = [
                 "did you mean 'cosine'",
             ),
             ("a config that does not exist", ("--config", "none.yaml"), "none.yaml"),
-            (
-                "W&B that does not exist",
-                ("--data.train", "{}/d/data.jsonl", "--data.dev", "{}/d/data.jsonl", "--wandb", "onlin"),
-                "did you mean 'online'",
-            ),
         )
+    ),
+    Case(
+        "fit: W&B that does not exist",
+        (
+            *("fit", "--model.init", "{}/m", "--trainer.default_root_dir", "{}/f"),
+            *("--data.train", "{}/d/data.jsonl", "--data.dev", "{}/d/data.jsonl", "--wandb", "onlin"),
+        ),
+        message="did you mean 'online'",
     ),
 ]
 
