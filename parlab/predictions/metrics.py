@@ -140,7 +140,7 @@ class Metrics:
         wer, cer: pooled errors; None without references.
         speed: None where nothing was timed.
         counts: sums of everything that the decoder counted.
-        utterances: lines of ``hypotheses.jsonl``, None where the file does not say.
+        utterances: lines of ``hypotheses.jsonl``, None where the file does not say; ``scored`` of them have a reference.
         config: the resolved configuration; ``options`` are those of ``predict``, as ``rerun`` reads them.
         search_memory_bytes: peak memory of the search alone (sweeps).
     """
@@ -154,6 +154,7 @@ class Metrics:
     par: ParCounts = ParCounts()
     counts: Mapping[str, float] = field(default_factory=dict)
     utterances: int | None = None
+    scored: int | None = None
     failed: tuple[Failure, ...] = ()
     versions: Mapping[str, str | None] = field(default_factory=dict)
     normalizer: NormalizerVersion = NormalizerVersion()

@@ -18,7 +18,6 @@ from parlab.predictions.rates import MARGIN
 def make_parser() -> Parser:
     """The options of ``compare``."""
     parser = Parser.of("compare", "Compare predictions on the same data: WER, CER, significance, speed.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument(
         "folders", nargs="*", type=str, help="folders that `predict --out` wrote; the first is the baseline"
     )
@@ -38,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: the predictions cannot be compared, or an option has an impossible value.
     """
-    options = make_parser().parse_args(list(argv))
+    options = make_parser().read(argv)
     check_options(options.margin, options.replicates)
     if options.show < 0:
         raise UserError(f"show is {options.show}, expected 0 or more utterances to print; leave it out for 10")

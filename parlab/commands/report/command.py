@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: a folder holds no prediction, an option has an impossible value, or W&B refuses the workspace.
     """
-    options = make_parser().parse_args(list(argv))
+    options = make_parser().read(argv)
     folders = [Path(f) for f in options.folders or []]
     check_audio(options.audio)
     check_out(Path(options.out))
