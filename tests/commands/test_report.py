@@ -321,7 +321,9 @@ def test_hostile_predictions_in_a_browser(hostile: list[Path], tmp_path: Path) -
 def test_nothing_is_cut_off(width: int, folders: list[Path], tmp_path: Path) -> None:
     """The page is as wide as its window: what is wider scrolls inside its own box. A frame has the width of a telephone."""
     page = write_report(folders, tmp_path / "report.html")
-    measure = "document.title = [innerWidth, document.documentElement.scrollWidth].join(' ')"
+    measure = """document.title = [innerWidth, document.documentElement.scrollWidth,
+        ...[...document.querySelectorAll("dd, figcaption, #verdict p, .utterance *")].map(e => e.scrollWidth - e.clientWidth)
+            .filter(more => more > 1)].join(" ")"""
     text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace(
         "</body>", f"<script>{measure}</script></body>"
     )
