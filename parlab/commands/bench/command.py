@@ -14,7 +14,7 @@ from parlab.commands.bench.output import print_table, save
 from parlab.commands.bench.rows import Row, case_rows
 from parlab.commands.bench.sizes import random_recognizer
 from parlab.commands.bench.speech import speech_rows
-from parlab.options.devices import device_for
+from parlab.options.devices import device_for, set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
 from parlab.recognition.recognizer import Recognizer
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
 def run(options: BenchOptions) -> int:
     """Time the cases that the options ask for, and write the files."""
     device = device_for(options.device)
+    set_tf32(False)
     Path(options.out).mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     if options.model:

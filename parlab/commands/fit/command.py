@@ -16,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from parlab.commands.fit.callbacks import BestCheckpoints, CleanStop, EpochLine, ExportModel
 from parlab.options.compose import expand
+from parlab.options.devices import set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
 from parlab.tracking.runs import MODES, RunOptions, resolve_mode, start_run
@@ -76,6 +77,7 @@ class FitCLI(LightningCLI):
         logger = chosen.logger
         if logger in (None, True):
             logger = self._loggers(Path(chosen.default_root_dir)) if self.command == "fit" else False
+        set_tf32(True)  # in 32-true on CUDA; parameters and sums stay float32
         return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
 
     def _loggers(self, folder: Path) -> list[Any]:
