@@ -31,7 +31,11 @@ def main(argv: Sequence[str]) -> int:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(options.threads or threads)
-        return run(options)
+        if options.suite is None:
+            return run(options)
+        from parlab.commands.bench.suite.run import run_suite
+
+        return run_suite(options, device_for(options.device))
     finally:
         torch.set_num_threads(threads)
         logging.disable(logging.NOTSET)
