@@ -23,6 +23,10 @@ from parlab.tracking.runs import MODES, RunOptions, resolve_mode, start_run
 NO_EARLY_STOPPING = 1_000_000
 
 
+class FitParser(Parser, LightningArgumentParser):
+    """Lightning's parser, which adds its classes, with our errors."""
+
+
 class FitCLI(LightningCLI):
     """The command line; the run folder is ``trainer.default_root_dir``, and everything is written below it."""
 
@@ -153,7 +157,7 @@ def make_cli(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
             ASRData,
             args=expand(argv),
             run=False,
-            parser_class=Parser,
+            parser_class=FitParser,
             parser_kwargs={
                 "parser_mode": "omegaconf+",
                 "prog": f"python -m parlab {kind.command}",
