@@ -11,7 +11,7 @@ from parlab.commands.report.tables import summary
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
 from parlab.predictions.prediction import Prediction
-from parlab.tracking.runs import MODES, RunOptions, log_report
+from parlab.tracking.runs import MODES, RunOptions, log_report, resolve_mode
 from parlab.tracking.workspace import save_workspace, split_project
 
 
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         UserError: a folder holds no prediction, an option has an impossible value, or W&B refuses the workspace.
     """
     options = make_parser().parse_args(list(argv))
+    resolve_mode(options.wandb)
     folders = [Path(f) for f in options.folders or []]
     if options.workspace is not None:
         print(f"saved the workspace {save_workspace(*split_project(options.workspace), options.title)}")

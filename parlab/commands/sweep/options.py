@@ -9,7 +9,7 @@ from typing import Any
 from parlab.commands.sweep.grid import split_values
 from parlab.options.parser import Parser
 from parlab.predictions.files import Json
-from parlab.tracking.runs import check_layout
+from parlab.tracking.runs import check_layout, resolve_mode
 
 _ELSEWHERE = ("out", "devices", "accelerator", "wandb", "project")  # they change no result, and are not recorded
 
@@ -44,7 +44,7 @@ class SweepOptions:
         project: W&B project
 
     Raises:
-        UserError: there is no such W&B layout.
+        UserError: there is no such W&B layout or mode.
     """
 
     model: str
@@ -73,6 +73,7 @@ class SweepOptions:
 
     def __post_init__(self) -> None:
         check_layout(self.wandb_layout)
+        resolve_mode(self.wandb)
 
     @staticmethod
     def read(argv: Sequence[str]) -> SweepOptions:
