@@ -83,7 +83,7 @@ def start_run(options: RunOptions, **settings: Any) -> Any | None:
 def _init(options: RunOptions, mode: str, settings: dict[str, Any]) -> Any:
     import wandb
 
-    waits = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": _INIT_SECONDS}
+    waits: dict[str, Any] = {} if "WANDB_INIT_TIMEOUT" in os.environ else {"init_timeout": _INIT_SECONDS}
     return wandb.init(
         project=options.project,
         mode="online" if mode == "online" else "offline",

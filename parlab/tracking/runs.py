@@ -33,6 +33,7 @@ __all__ = [  # the options and modes of a run belong to what this file offers
     "start_run",
 ]
 
+
 def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, float | str]:
     """Nested numbers and strings as ``a/b`` keys; lists are left out."""
     flat: dict[str, float | str] = {}

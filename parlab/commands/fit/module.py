@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import random
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from parlab.commands.fit.broken import BrokenFiles
 from parlab.commands.fit.construct import NetworkOptions, make_network
 from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, thaw
 from parlab.commands.fit.validation import DevScores, by_name
@@ -22,6 +26,7 @@ from parlab.data.examples import Batch
 from parlab.decode import Greedy
 from parlab.errors import UserError
 from parlab.model.checkpoint import CHECKPOINT_KEY, checkpoint_entry
+from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora
 from parlab.model.losses import Losses, joint_loss
@@ -67,33 +72,63 @@ class ASRModule(LightningModule):
         self._window = (0.0, 0.0)  # seconds spent in training, seconds of audio, since the last log
         self._mark = 0.0
         self._dev = DevScores()
+        self._dev_broken = BrokenFiles()
+        self._start: tuple[HybridModel, Tokenizer] | None = None
+        self.broken = BrokenFiles()
 
     # ---- making the network ---------------------------------------------------------------------
 
+    def read_start(self) -> None:
+        """Read the model that the training starts from, so that a wrong name is known before anything else is done.
+
+        Raises:
+            UserError: there is no usable model.
+        """
+        if self._start is None and self.options.init is not None:
+            self._start = read_model(self.options.init)
+
+    def build(self, data: Any, folder: Path, ranks: Any) -> None:
+        """Build or read the network and its tokenizer, which is written to ``folder`` where it is a new one."""
+        self.net, self.tokenizer = make_network(self.options, data, folder, ranks, self._start)
+        self._start = None
+        if self.lora.rank > 0:
+            add_lora(self.net, self.lora)
+            thaw(self.net, self.lora.train)
+        freeze(self.net, self.optim.freeze)
+
     def setup(self, stage: str) -> None:
-        """Build or read the network and its tokenizer, once."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.net is None:
-            folder = Path(self.trainer.default_root_dir) / "tokenizer"
-            strategy = self.trainer.strategy
-            self.net, self.tokenizer = make_network(self.options, data, folder, strategy)
-            if self.lora.rank > 0:
-                add_lora(self.net, self.lora)
-                thaw(self.net, self.lora.train)
-            freeze(self.net, self.optim.freeze)
-            if stage == "fit" and self.trainer.is_global_zero:
-                print(describe(self.net), flush=True)
-        if data is not None:
-            assert self.tokenizer is not None
-            data.adapt_to(self.net, self.tokenizer)
+        """Build the network, once, and check the data against it."""
+        trainer: Any = self.trainer
+        data = trainer.datamodule
+        first = self.net is None
+        if first:
+            with trial_folder(trainer) if trainer.fast_dev_run else nullcontext(trainer.default_root_dir) as folder:
+                self.build(data, Path(folder) / "tokenizer", trainer.strategy)
+        if data is None:
+            return
+        assert self.net is not None and self.tokenizer is not None
+        data.adapt_to(self.net, self.tokenizer)
+        self.broken = BrokenFiles(raises=data.broken == "raise")
+        if first and stage == "fit":
+            text = f"{describe(self.net)}\n{data.describe()}"
+            if trainer.is_global_zero:
+                print(text, flush=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.net is not None and self.tokenizer is not None
         checkpoint[CHECKPOINT_KEY] = checkpoint_entry(self.net, self.tokenizer)
         checkpoint["parlab_nonfinite"] = self.nonfinite
+        checkpoint["parlab_world_size"] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
+        before, now = int(checkpoint.get("parlab_world_size", 0)), self.trainer.world_size
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"] if before else {}
+        if before and before != now and not progress["is_last_batch"] and self.trainer.training:
+            raise UserError(
+                f"the checkpoint was written in the middle of an epoch by {before} devices, but there are {now}, and the rest "
+                "of the epoch cannot be shared out among them; use as many devices, or name an earlier --ckpt_path"
+            )
 
     # ---- training -------------------------------------------------------------------------------
 
@@ -147,14 +182,19 @@ class ASRModule(LightningModule):
             group["lr"] = self.optim.lr * group["scale"] * factor
         norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         statistics = [(b, b.clone()) for m in norms for b in (m.running_mean, m.running_var) if b is not None]
-        losses = self.net.loss(batch.speech, batch.speech_lengths, batch.targets)
-        if not bool(self._over_ranks(torch.isfinite(losses.total.detach()).float(), "mean") == 1.0):
+        losses = self.net.loss(batch.speech, batch.speech_lengths, batch.targets) if batch.ids else None
+        finite = losses is None or bool(torch.isfinite(losses.total.detach()))
+        flags = torch.tensor([float(finite), float(losses is not None)], device=self.device)
+        all_finite, loaded = self._over_ranks(flags, "mean").tolist()
+        if all_finite < 1.0:
             self._count_nonfinite()
             for buffer, before in statistics:
                 buffer.copy_(before)
+        elif loaded > 0.0:
+            self._good_batches += 1
+        if losses is None or all_finite < 1.0:
             # Every rank must take part in the backward pass, with every parameter.
             return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
-        self._good_batches += 1
         self._log_training(losses, batch, self.optim.lr * factor)
         return losses.total
 
@@ -168,6 +208,16 @@ class ASRModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         seconds, audio = self._window if batch_idx % 50 else (0.0, 0.0)
         self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
+        self.broken.add(batch)
+        if self.trainer.is_last_batch:
+            self.broken.check(self._over_ranks(self._counted(self.broken), "sum").tolist(), "training utterances")
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/broken", self._over_ranks(self._counted(self.broken), "sum")[0])
+        self.broken.start_epoch()
+
+    def _counted(self, broken: BrokenFiles) -> Tensor:
+        return torch.tensor([len(broken.epoch), broken.seen], dtype=torch.float32, device=self.device)
 
     def _count_nonfinite(self) -> None:
         self.nonfinite += 1
@@ -196,9 +246,13 @@ class ASRModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._dev = DevScores()
+        self._dev_broken = replace(self.broken, epoch=[], seen=0)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         assert self.net is not None and self.tokenizer is not None
+        self._dev_broken.add(batch)
+        if not batch.ids:
+            return
         encoded = Recognizer(self.net, self.tokenizer, self.device).encode_padded(batch.speech, batch.speech_lengths)
         losses = joint_loss(self.net, encoded.states, encoded.frames, [], batch.targets)
         self._dev.add_losses(losses, len(batch.ids))
@@ -208,10 +262,21 @@ class ASRModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         assert self.net is not None
+        broken = self._over_ranks(self._counted(self._dev_broken), "sum")
+        self._dev_broken.check(broken.tolist(), "development utterances")
+        self.log("dev/broken", broken[0])
         totals = torch.tensor(self._dev.totals(), dtype=torch.float32, device=self.device)
         for name, value in self._dev.results(self._over_ranks(totals, "sum").tolist()).items():
             if self.net.ctc is not None or name not in {"dev/wer", "dev/cer"}:
                 self.log(name, value, prog_bar=name == "dev/wer")
+
+
+@contextmanager
+def trial_folder(trainer: Any) -> Iterator[str]:
+    """A folder for a trial that leaves nothing behind, the same for all ranks."""
+    with tempfile.TemporaryDirectory() as own:
+        yield trainer.strategy.broadcast(own)
+        trainer.strategy.barrier("trial")
 
 
 def describe(net: HybridModel) -> str:

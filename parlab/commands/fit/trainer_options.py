@@ -1,0 +1,37 @@
+"""Options of Lightning's Trainer that ``fit`` cannot honour are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from parlab.errors import UserError
+
+
+def check_trainer(options: Any, command: str = "fit") -> None:
+    """Refuse options that would be ignored, or would break the training.
+
+    Raises:
+        UserError: naming the first.
+    """
+    if options.overfit_batches:
+        raise UserError(
+            f"trainer.overfit_batches is {options.overfit_batches}, but batches are drawn anew in each epoch, expected 0; "
+            "use --data.limit N, with the same data as data.train and data.dev"
+        )
+    if options.use_distributed_sampler:
+        raise UserError(
+            "trainer.use_distributed_sampler is true, but the batches are shared out among the devices already, expected "
+            "false; leave it out"
+        )
+    if options.reload_dataloaders_every_n_epochs:
+        raise UserError(
+            f"trainer.reload_dataloaders_every_n_epochs is {options.reload_dataloaders_every_n_epochs}, but each epoch has "
+            "new batches already, expected 0; leave it out"
+        )
+    for name in ("enable_checkpointing", "barebones"):
+        value, wanted = getattr(options, name), name == "enable_checkpointing"
+        if command == "fit" and value is not None and value is not wanted:
+            raise UserError(
+                f"trainer.{name} is {str(value).lower()}, but the model is made of checkpoints, expected "
+                f"{str(wanted).lower()}; leave it out (--checkpoint.save_top_k 0 keeps only the last one)"
+            )
