@@ -27,6 +27,11 @@ class BrokenFiles:
     epoch: list[Failure] = field(default_factory=list)
     seen: int = 0
 
+    @property
+    def counts(self) -> tuple[float, float]:
+        """Broken and seen in this epoch; they add up over ranks."""
+        return len(self.epoch), self.seen
+
     def start_epoch(self) -> None:
         """Count anew."""
         self.epoch, self.seen = [], 0

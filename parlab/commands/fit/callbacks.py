@@ -133,6 +133,9 @@ class EpochLine(Callback):
             return
         wanted = ("train/loss", "dev/loss", "dev/ctc", "dev/attention", "dev/accuracy", "dev/wer", "dev/cer")
         found = {name: float(trainer.callback_metrics[name]) for name in wanted if name in trainer.callback_metrics}
+        broken: Any = getattr(pl_module, "broken", None)
+        if broken is not None and broken.epoch:
+            found["broken"] = len(broken.epoch)
         values = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         minutes = (time.monotonic() - self._start) / 60
         print(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {values}  ({minutes:.1f} min)", flush=True)

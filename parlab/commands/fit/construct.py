@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -189,3 +191,18 @@ def fill_statistics(model: HybridModel, data: TrainingData) -> None:
     mean = total / count
     model.normalize.mean.copy_(mean)
     model.normalize.std.copy_((square / count - mean * mean).clamp(min=1e-20).sqrt())
+
+
+@contextmanager
+def trial_folder(trainer: Any) -> Iterator[str]:
+    """A folder for a trial that leaves nothing behind, the same for all ranks."""
+    with tempfile.TemporaryDirectory() as own:
+        yield trainer.strategy.broadcast(own)
+        trainer.strategy.barrier("trial")
+
+
+def describe(net: HybridModel) -> str:
+    """One line about a network."""
+    total = sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return f"model: {total:,} parameters, {trained:,} of them trained ({trained / total:.1%}), {net.vocab_size} tokens"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from parlab.commands.fit.lengths import frame_counter
+from parlab.commands.fit.batches import EpochSampler, check_s2t_augmentation, frame_counter
 from parlab.data.checks import check_training_data, emittable, refuse_many_broken, with_durations, without_broken
 from parlab.data.examples import Item, TrainingSet
 from parlab.data.plan import prediction_batches
@@ -224,54 +223,3 @@ class ASRData(LightningDataModule):
         batches = prediction_batches(utterances, size, 300.0, rank, world)
         batched = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
         return DataLoader(data, sampler=batched, batch_size=None, num_workers=0)  # type: ignore[arg-type]
-
-
-def check_s2t_augmentation(augmentation: Augmentation, utterances: Sequence[Utterance]) -> None:
-    """Refuse augmentation that the texts of an S2T model do not follow.
-
-    Raises:
-        UserError: utterances would be joined, or time symbols would be moved.
-    """
-    if augmentation.join_probability > 0:
-        raise UserError(
-            "data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0"
-        )
-    if any(speed != 1.0 for speed in augmentation.speeds) and any(
-        plain(u.text or "") != (u.text or "").strip() for u in utterances
-    ):
-        raise UserError(
-            "data.augmentation changes the speed, and the texts hold time symbols, which would be wrong then; set its speeds "
-            "to [1.0], or take the times out"
-        )
-
-
-class EpochSampler(Sampler[list[Item]]):
-    """Deals the batches of a training sampler to the ranks, in epochs of one length, from the middle after a resume.
-
-    Lightning takes the number of batches from the first epoch; later ones are cut to it, or begin again. Dealing whole
-    batches gives every rank as many, without the copies of utterances that Lhotse makes to fill up uneven shares.
-    After a resume, the batches that the trainer has done are left out.
-    """
-
-    def __init__(self, inner: TrainingSampler, trainer: Any = None):
-        self.inner, self.trainer = inner, trainer
-        self.rank: int = trainer.global_rank if trainer else 0
-        self.world_size: int = trainer.world_size if trainer else 1
-        inner.set_epoch(0)
-        self.size = len(list(inner)) // self.world_size
-        if self.size == 0:
-            raise UserError("the training data makes no batch, expected at least one for each device; use more data")
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.inner.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        # A generator: this runs at the first batch, when Lightning has set the epoch and restored its progress.
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
-        batches = list(self.inner)
-        for i in range(done, self.size):
-            yield batches[(i * self.world_size + self.rank) % len(batches)]

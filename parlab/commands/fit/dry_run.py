@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from parlab.commands.fit.construct import describe
 from parlab.commands.fit.datamodule import ASRData
-from parlab.commands.fit.module import ASRModule, describe
+from parlab.commands.fit.module import ASRModule
 from parlab.commands.fit.optim import make_optimizer
 from parlab.data.checks import check_headers, refuse_many_broken
 from parlab.data.sampling import Order, TrainingSampler

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import random
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from parlab.commands.fit.broken import BrokenFiles
-from parlab.commands.fit.construct import NetworkOptions, make_network
-from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, thaw
+from parlab.commands.fit.construct import NetworkOptions, describe, make_network, trial_folder
+from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, seed_batch, thaw
+from parlab.commands.fit.resume import DEVICES_KEY, check_devices
 from parlab.commands.fit.validation import DevScores, by_name
 from parlab.data.examples import Batch
 from parlab.decode import Greedy
@@ -79,11 +76,7 @@ class ASRModule(LightningModule):
     # ---- making the network ---------------------------------------------------------------------
 
     def read_start(self) -> None:
-        """Read the model that the training starts from, so that a wrong name is known before anything else is done.
-
-        Raises:
-            UserError: there is no usable model.
-        """
+        """Read the model that the training starts from, so that a wrong name is known before anything is done."""
         if self._start is None and self.options.init is not None:
             self._start = read_model(self.options.init)
 
@@ -100,8 +93,7 @@ class ASRModule(LightningModule):
         """Build the network, once, and check the data against it."""
         trainer: Any = self.trainer
         data = trainer.datamodule
-        first = self.net is None
-        if first:
+        if first := self.net is None:
             with trial_folder(trainer) if trainer.fast_dev_run else nullcontext(trainer.default_root_dir) as folder:
                 self.build(data, Path(folder) / "tokenizer", trainer.strategy)
         if data is None:
@@ -109,26 +101,20 @@ class ASRModule(LightningModule):
         assert self.net is not None and self.tokenizer is not None
         data.adapt_to(self.net, self.tokenizer)
         self.broken = BrokenFiles(raises=data.broken == "raise")
-        if first and stage == "fit":
-            text = f"{describe(self.net)}\n{data.describe()}"
-            if trainer.is_global_zero:
-                print(text, flush=True)
+        text = f"{describe(self.net)}\n{data.describe()}" if first and stage == "fit" else ""
+        if text and trainer.is_global_zero:
+            print(text, flush=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.net is not None and self.tokenizer is not None
         checkpoint[CHECKPOINT_KEY] = checkpoint_entry(self.net, self.tokenizer)
         checkpoint["parlab_nonfinite"] = self.nonfinite
-        checkpoint["parlab_world_size"] = self.trainer.world_size
+        checkpoint[DEVICES_KEY] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
-        before, now = int(checkpoint.get("parlab_world_size", 0)), self.trainer.world_size
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"] if before else {}
-        if before and before != now and not progress["is_last_batch"] and self.trainer.training:
-            raise UserError(
-                f"the checkpoint was written in the middle of an epoch by {before} devices, but there are {now}, and the rest "
-                "of the epoch cannot be shared out among them; use as many devices, or name an earlier --ckpt_path"
-            )
+        if self.trainer.training:
+            check_devices(checkpoint, self.trainer.world_size)
 
     # ---- training -------------------------------------------------------------------------------
 
@@ -157,6 +143,9 @@ class ASRModule(LightningModule):
             return value
         return self.trainer.strategy.reduce(value, reduce_op=operation)  # type: ignore[return-value]
 
+    def _sum(self, values: Sequence[float]) -> list[float]:
+        return self._over_ranks(torch.tensor(values, dtype=torch.float32, device=self.device), "sum").tolist()
+
     def on_train_epoch_start(self) -> None:
         # The running statistics of a frozen batch norm must stand still too.
         for module in self.modules():
@@ -167,13 +156,7 @@ class ASRModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._mark = time.monotonic()
-        # Dropout and SpecAugment depend on the position in the training alone, so that a run that was interrupted
-        # goes on exactly as an unbroken one, on any number of ranks.
-        position = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank)
-        seed = int(np.random.SeedSequence(position).generate_state(1)[0])
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 (ESPnet's SpecAugment uses the global generator)
-        random.seed(seed)
+        seed_batch(self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert self.net is not None
@@ -210,14 +193,11 @@ class ASRModule(LightningModule):
         self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
         self.broken.add(batch)
         if self.trainer.is_last_batch:
-            self.broken.check(self._over_ranks(self._counted(self.broken), "sum").tolist(), "training utterances")
+            self.broken.check(self._sum(self.broken.counts), "training utterances")
 
     def on_train_epoch_end(self) -> None:
-        self.log("train/broken", self._over_ranks(self._counted(self.broken), "sum")[0])
+        self.log("train/broken", self._sum(self.broken.counts)[0])
         self.broken.start_epoch()
-
-    def _counted(self, broken: BrokenFiles) -> Tensor:
-        return torch.tensor([len(broken.epoch), broken.seen], dtype=torch.float32, device=self.device)
 
     def _count_nonfinite(self) -> None:
         self.nonfinite += 1
@@ -262,25 +242,9 @@ class ASRModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         assert self.net is not None
-        broken = self._over_ranks(self._counted(self._dev_broken), "sum")
-        self._dev_broken.check(broken.tolist(), "development utterances")
+        broken = self._sum(self._dev_broken.counts)
+        self._dev_broken.check(broken, "development utterances")
         self.log("dev/broken", broken[0])
-        totals = torch.tensor(self._dev.totals(), dtype=torch.float32, device=self.device)
-        for name, value in self._dev.results(self._over_ranks(totals, "sum").tolist()).items():
+        for name, value in self._dev.results(self._sum(self._dev.totals())).items():
             if self.net.ctc is not None or name not in {"dev/wer", "dev/cer"}:
                 self.log(name, value, prog_bar=name == "dev/wer")
-
-
-@contextmanager
-def trial_folder(trainer: Any) -> Iterator[str]:
-    """A folder for a trial that leaves nothing behind, the same for all ranks."""
-    with tempfile.TemporaryDirectory() as own:
-        yield trainer.strategy.broadcast(own)
-        trainer.strategy.barrier("trial")
-
-
-def describe(net: HybridModel) -> str:
-    """One line about a network."""
-    total = sum(p.numel() for p in net.parameters())
-    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    return f"model: {total:,} parameters, {trained:,} of them trained ({trained / total:.1%}), {net.vocab_size} tokens"

@@ -16,6 +16,7 @@ from parlab.errors import UserError
 from parlab.predictions.files import writing
 
 CONFIG, FINISHED = "fit.yaml", "finished.json"
+DEVICES_KEY = "parlab_world_size"  # of a checkpoint
 # Options that change neither the data nor the updates, and those by which a training is extended.
 _FREE_GROUPS = ("wandb", "project", "ckpt_path", "fresh", "dry_run", "config", "export")
 _FREE = frozenset(
@@ -78,6 +79,13 @@ def decide(folder: Path, config: Mapping[str, Any], defaults: Mapping[str, Any],
         UserError: the folder is one of another configuration, or none of its checkpoints can be read.
     """
     checkpoints = folder / "checkpoints"
+    if config["fresh"] and config["ckpt_path"]:
+        inside = checkpoints.resolve() in Path(config["ckpt_path"]).resolve().parents
+        if inside or config["ckpt_path"] == "last":
+            raise UserError(
+                f"--ckpt_path {config['ckpt_path']} is one of the checkpoints that --fresh true removes, expected one of "
+                "another folder; leave one of the two options out"
+            )
     if config["fresh"] or not (has_checkpoints(checkpoints) or (folder / "model").exists()):
         return Start(config["ckpt_path"])
     check_config(folder, config, defaults)
@@ -156,6 +164,20 @@ def newest_checkpoint(folder: Path) -> str | None:
             "optimiser's state; start over with --fresh true"
         )
     return None
+
+
+def check_devices(checkpoint: Mapping[str, Any], devices: int) -> None:
+    """Refuse to go on in the middle of an epoch whose batches were dealt to another number of devices.
+
+    Raises:
+        UserError: naming both numbers.
+    """
+    before = checkpoint.get(DEVICES_KEY, devices)
+    if before != devices and not checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"]:
+        raise UserError(
+            f"the checkpoint was written in the middle of an epoch on {before} devices, and there are {devices}, to which "
+            "the rest of the epoch cannot be dealt; use as many, or name an earlier --ckpt_path"
+        )
 
 
 def write_finished(folder: Path, limits: Limits, epochs: int, steps: int, seconds: float) -> None:
