@@ -56,7 +56,7 @@ def test_presets(preset: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("mode", ["auto", "online", "offline"])
 def test_a_wrong_mode_in_the_environment(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "oflline")
-    with pytest.raises(UserError, match="WANDB_MODE is 'oflline'.*did you mean 'offline'"):
+    with pytest.raises(UserError, match=r"WANDB_MODE is 'oflline'.*did you mean 'offline'"):
         resolve_mode(mode)
     assert resolve_mode("off") == "off"
 
