@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
+from torch import Tensor
 
 from parlab.decode import Decoder
-from parlab.errors import UserError
+from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
 from parlab.options.decoders import make_decoder
 from parlab.options.devices import device_for
 from parlab.recognition.long_audio import LongAudio, cut_recording, shifted
 from parlab.recognition.prompting import PromptOptions
 from parlab.recognition.recognizer import Recognizer
-from parlab.recognition.waveforms import Audio, is_single, read_waveform
+from parlab.recognition.waveforms import Audio, is_single, name_of, read_waveform
 from parlab.text.tokenizer import Tokenizer
-from parlab.types import Hypothesis, Segment
+from parlab.types import Failure, Hypothesis, Segment
 
+_WINDOW = 8  # batches whose audio is read together: similar lengths are decoded together, and little is in memory
 _PROMPT = tuple(f.name for f in fields(PromptOptions))
 
 
@@ -45,46 +48,69 @@ class ASR:
         """Where the model is."""
         return self.recognizer.device
 
+    @overload
     def transcribe(
         self,
-        audio: Audio | Sequence[Audio],
+        audio: Audio | Iterable[Audio],
+        decoder: str | Decoder = ...,
+        batch_size: int = ...,
+        errors: Literal["raise"] = ...,
+        **options: Any,
+    ) -> list[Hypothesis]: ...
+
+    @overload
+    def transcribe(
+        self,
+        audio: Audio | Iterable[Audio],
+        decoder: str | Decoder = ...,
+        batch_size: int = ...,
+        *,
+        errors: Literal["return"],
+        **options: Any,
+    ) -> list[Hypothesis | Failure]: ...
+
+    def transcribe(
+        self,
+        audio: Audio | Iterable[Audio],
         decoder: str | Decoder = "par",
         batch_size: int = 8,
+        errors: str = "raise",
         **options: Any,
-    ) -> list[Hypothesis]:
-        """Transcribe files or ``(samples, rate)`` pairs; returns hypotheses in input order.
+    ) -> list[Any]:
+        """Transcribe one or several recordings; returns hypotheses in input order.
 
-        Recordings longer than an S2T model's window (30 s) are for ``transcribe_long``.
+        Audio is read as it is needed. A recording that fails stops no other. Recordings longer than an S2T model's window
+        (30 s) are for ``transcribe_long``.
 
         Args:
-            audio: one or several paths, or pairs of a (samples,) or (samples, channels) array and its rate.
+            audio: one or several (a list, a generator) of: a path; an array or tensor (samples,) or (samples, channels) at
+                the model's rate; a pair of an array and its rate; an open file; a Hugging Face dictionary with ``array``
+                and ``sampling_rate``. Signed integers are scaled.
             decoder: a name of ``parlab.decode.DECODERS``, or a decoder object.
             batch_size: utterances decoded together; it changes no result.
+            errors: what becomes of recordings that fail: ``"raise"`` ends with a ``TranscriptionError`` that carries the
+                results of the others; ``"return"`` puts a ``Failure`` in the list.
             options: the decoder's options, as ``threshold=0.99``; and for S2T (OWSM) models ``language`` (``"eng"`` or
                 ``"auto"``), ``task`` (``"asr"`` or ``"st_deu"``), ``timestamps`` (whether ``ar`` writes times) and
                 ``text_prompt`` (a text that comes before).
 
         Raises:
-            UserError: unusable audio, an unknown decoder or option.
+            TranscriptionError: unusable audio, too much of it for the memory, or scores that are not finite (float16).
+            UserError: an unknown decoder or option.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}, expected at least 1; correct it")
+        if errors not in {"raise", "return"}:
+            raise UserError(f"errors is {errors!r}, expected 'raise' or 'return'; correct it")
         recognizer, chosen = self._prepared(decoder, options)
-        items: list[Audio] = [audio] if is_single(audio) else list(audio)  # type: ignore[arg-type]
-        waves = [read_waveform(item, self.model) for item in items]
-        # Similar lengths are decoded together.
-        order = sorted(range(len(waves)), key=lambda i: -len(waves[i]))
-        found: dict[int, Hypothesis] = {}
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]
-            for i, hypothesis in zip(batch, recognizer.recognize(chosen, [waves[i] for i in batch]), strict=True):
-                if hypothesis is None:
-                    raise UserError(
-                        f"the memory does not suffice for {recognizer.seconds(waves[i]):.0f} s of audio, expected less; "
-                        "use transcribe_long"
-                    )
-                found[i] = recognizer.named(hypothesis, _name(items[i], i))
-        return [found[i] for i in range(len(items))]
+        items = iter([audio] if is_single(audio) else audio)  # type: ignore[arg-type]
+        found: list[Hypothesis | Failure] = []
+        while window := list(islice(items, _WINDOW * batch_size)):
+            found += _transcribe(recognizer, chosen, window, batch_size, len(found))
+        failures = [f for f in found if isinstance(f, Failure)]
+        if failures and errors == "raise":
+            raise TranscriptionError([None if isinstance(f, Failure) else f for f in found], failures)
+        return found
 
     def transcribe_long(
         self,
@@ -126,8 +152,27 @@ class ASR:
         return recognizer, chosen
 
 
-def _name(item: Audio, index: int) -> str:
-    return Path(item).stem if isinstance(item, (str, Path)) else str(index)
+def _transcribe(
+    recognizer: Recognizer, decoder: Decoder, items: Sequence[Audio], batch_size: int, first: int
+) -> list[Hypothesis | Failure]:
+    """Results of some recordings, in their order; ``first`` is the index of the first of them."""
+    names = [name_of(item, first + i) for i, item in enumerate(items)]
+    found: dict[int, Hypothesis | Failure] = {}
+    waves: dict[int, Tensor] = {}
+    for i, item in enumerate(items):
+        try:
+            waves[i] = read_waveform(item, recognizer.model)
+        except UserError as error:
+            found[i] = Failure(names[i], str(error))
+    order = sorted(waves, key=lambda i: -len(waves[i]))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        for i, result in zip(batch, recognizer.recognize(decoder, [waves[i] for i in batch]), strict=True):
+            if isinstance(result, Failure):
+                found[i] = replace(result, id=names[i])
+            else:
+                found[i] = recognizer.named(result, names[i])
+    return [found[i] for i in range(len(items))]
 
 
 def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str | None = None) -> ASR:

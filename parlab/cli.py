@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 
 from parlab import __version__
-from parlab.errors import UserError, nearest
+from parlab.errors import Terminated, UserError, nearest
+from parlab.options.help import all_asked, help_asked
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("parlab.commands.fit.command:fit", "train or fine-tune a model"),
     "validate": ("parlab.commands.fit.command:validate", "loss and greedy WER of a model on development data"),
+    "transcribe": ("parlab.commands.transcribe:main", "print the text of audio files"),
     "predict": ("parlab.commands.predict.command:main", "decode data; write hypotheses and metrics"),
     "sweep": ("parlab.commands.sweep.command:main", "many settings of a decoder: accuracy, and speed measured in full"),
     "compare": (
@@ -34,14 +36,14 @@ def usage() -> str:
         "usage: python -m parlab COMMAND [options]\n\n"
         "Partially autoregressive decoding of hybrid CTC/attention speech recognition.\n\n"
         f"commands:\n{rows}\n\n"
-        "python -m parlab COMMAND --help lists a command's options; --version prints the version.\n"
+        "python -m parlab COMMAND --help lists a command's options (--help all: Lightning's too); --version prints the version.\n"
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command (``sys.argv`` by default, as the ``parlab`` script does); bad input gets one sentence.
 
-    Returns the exit status: 2 after bad input, 130 after Ctrl-C.
+    Returns the exit status: 2 after bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     argv = sys.argv[1:] if argv is None else argv
     # Standard input and threads are left alone; tokenizers warn about forks otherwise.
@@ -57,11 +59,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(
                 f"there is no command '{argv[0]}', expected one of {', '.join(COMMANDS)}{nearest(argv[0], COMMANDS)}"
             )
-        module, function = COMMANDS[argv[0]][0].split(":")
-        return int(getattr(importlib.import_module(module), function)(list(argv[1:])))
+        arguments = ["--help"] if all_asked(argv[1:]) else list(argv[1:])
+        target, about = COMMANDS[argv[0]]
+        if not all_asked(argv[1:]) and (answer := help_asked(argv[0], about, arguments)) is not None:
+            print(answer, end="")
+            return 0
+        module, function = target.split(":")
+        return int(getattr(importlib.import_module(module), function)(arguments))
     except BrokenPipeError:  # `| head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains again when it closes the pipe
         return 141
+    except Terminated:
+        return _interrupted(143)
     except Exception as error:
         # jsonargparse and Lightning wrap what a constructor raised; the user is meant to see the sentence inside.
         found = _user_error(error)
@@ -72,15 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise
-        return _interrupted()  # Lightning turns Ctrl-C into an exit with status 1
+        return _interrupted(130)  # Lightning turns Ctrl-C into an exit with status 1
     except KeyboardInterrupt:
-        return _interrupted()
+        return _interrupted(130)
 
 
-def _interrupted() -> int:
+def _interrupted(status: int) -> int:
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print("parlab: interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)
-    return 130
+    return status
 
 
 def _user_error(error: BaseException | None) -> UserError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -171,3 +172,13 @@ def parse_wandb(data: bytes) -> list[Any]:
 def wandb_records() -> Callable[[Path], list[Any]]:
     """``read_wandb`` as a fixture."""
     return read_wandb
+
+
+@pytest.fixture(autouse=True)
+def no_run_left_open() -> Iterator[None]:
+    """A W&B run that a test leaves open would swallow what later tests log."""
+    yield
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.run.finish()
+        pytest.fail("a W&B run was left open")

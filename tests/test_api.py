@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +14,11 @@ import soundfile
 import torch
 
 import parlab
-from parlab.errors import UserError
+from parlab.errors import TranscriptionError, UserError
 from parlab.model.folder import write_model
 from parlab.recognition.waveforms import mono
 from parlab.text.tokenizer import Tokenizer
+from parlab.types import Failure
 from tests.models import tiny_model
 
 
@@ -91,3 +96,86 @@ def test_wrong_input_is_told(folder: Path) -> None:
         parlab.load(folder, dtype="bf16")
     with pytest.raises(UserError, match="the device is 'gpu'"):
         parlab.load(folder, device="gpu")
+
+
+def test_kinds_of_audio(folder: Path, tmp_path: Path) -> None:
+    """Bare arrays, open files, Hugging Face's dictionaries, generators: the same text as the file's."""
+    asr = parlab.load(folder, device="cpu")
+    integers = np.round(tone(1.0) * 32768).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", integers, 16000)
+    floats = integers.astype(np.float32) / 32768
+    data = (tmp_path / "a.wav").read_bytes()
+    kinds = [
+        floats,
+        integers,
+        integers.astype(np.int32) * 65536,
+        torch.from_numpy(floats),
+        io.BytesIO(data),
+        {"array": floats, "sampling_rate": 16000, "path": "dir/b.wav"},
+        {"bytes": data, "path": None},
+        {"path": str(tmp_path / "a.wav"), "bytes": None},
+    ]
+    found = asr.transcribe((kind for kind in kinds), decoder="greedy", batch_size=2)
+    (wanted,) = asr.transcribe(tmp_path / "a.wav", decoder="greedy")
+    assert wanted.tokens
+    assert [h.tokens for h in found] == [wanted.tokens] * len(kinds)
+    assert [h.id for h in found] == ["0", "1", "2", "3", "4", "b", "6", "a"]
+    (alone,) = asr.transcribe(floats, decoder="greedy")
+    assert alone.tokens == wanted.tokens
+    (through,) = asr.transcribe_long(io.BytesIO(data), decoder="greedy")
+    assert through.tokens == wanted.tokens
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (np.zeros(16000, dtype=np.uint8), "array of uint8"),
+        (np.full(16000, 3000.0), "floats up to 3000"),
+        (np.zeros(16000, dtype=bool), "array of bool"),
+        ((np.zeros(16000), "16k"), "the rate of the audio is '16k'"),
+        ({"array": np.zeros(16000)}, "the rate of the audio is None"),
+        ({"text": "a"}, "the audio is a dict"),
+        (io.BytesIO(b"no audio"), "cannot be decoded as audio"),
+        (3.5, "the audio is a float"),
+        (None, "the audio is a NoneType"),
+    ],
+)
+def test_what_is_no_audio(wrong: Any, message: str, folder: Path) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        parlab.load(folder).transcribe([wrong])
+    assert "\n" not in str(caught.value)
+
+
+def test_one_bad_recording_loses_no_other(folder: Path, tmp_path: Path) -> None:
+    asr = parlab.load(folder)
+    audio = [(tone(0.6, 1), 16000), tmp_path / "missing.wav", (tone(0.9, 2), 16000), (np.zeros(3), 16000)]
+    alone = [asr.transcribe(item, threshold=0.6)[0].tokens for item in (audio[0], audio[2])]
+    with pytest.raises(TranscriptionError, match="2 of 4 recordings failed, the first is 'missing'") as caught:
+        asr.transcribe(audio, threshold=0.6, batch_size=1)
+    assert [h and h.tokens for h in caught.value.hypotheses] == [alone[0], None, alone[1], None]
+    assert [f.id for f in caught.value.failures] == ["missing", "3"]
+    found = asr.transcribe(audio, threshold=0.6, errors="return")
+    assert [isinstance(f, Failure) for f in found] == [False, True, False, True]
+    assert "too short" in found[3].reason
+    with pytest.raises(UserError, match="errors is 'skip'"):
+        asr.transcribe(audio, errors="skip")
+
+
+def test_audio_is_read_as_it_is_needed(folder: Path) -> None:
+    """Of a long generator only a window is in memory: the first results come before the last recording is made."""
+    asr = parlab.load(folder)
+    alive: set[int] = set()
+    most = 0
+
+    def recordings() -> Iterator[np.ndarray]:
+        nonlocal most
+        for i in range(40):
+            wave = tone(0.4, i)
+            alive.add(i)
+            weakref.finalize(wave, alive.discard, i)
+            most = max(most, len(alive))
+            yield wave
+            del wave
+
+    assert len(asr.transcribe(recordings(), decoder="greedy", batch_size=1)) == 40
+    assert most <= 18

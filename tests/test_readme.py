@@ -53,10 +53,10 @@ def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(folder)
     lines = [line.split("  #")[0] for line in block("Use", "bash").replace("\\\n", " ").splitlines()]
     commands = [shlex.split(line)[3:] for line in lines if line.strip()]
-    assert [c[0] for c in commands] == ["fit", "predict", "predict", "sweep", "compare", "report"]
+    assert [c[0] for c in commands] == ["transcribe", "fit", "predict", "predict", "sweep", "compare", "report"]
     for arguments in commands:
         if arguments[0] == "fit":  # 22 minutes; here it is read, checked and made ready
-            assert make_cli(FitCLI, arguments[1:]).model is not None
+            assert make_cli(FitCLI, [*arguments[1:], "--wandb", "off"]).model is not None
             continue
         quiet = {"predict": ["--wandb", "off", "--progress", "false"], "sweep": ["--wandb", "off", "--repeats", "1"]}
         assert main([*arguments, *quiet.get(arguments[0], [])]) == 0, arguments

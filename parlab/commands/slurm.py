@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> int:
     own, command = split_command(argv)
     parser = Parser.of("slurm", "Print a SLURM job script: python -m parlab slurm --nodes 2 --devices 4 -- predict ...")
     parser.add_class_arguments(Job)
-    options = parser.parse_args(own)
-    print(job_script(command, Job(**options.as_dict())), end="")
+    options = vars(parser.read(own))
+    print(job_script(command, Job(**{name: options[name] for name in Job.__dataclass_fields__})), end="")
     return 0
 
 
@@ -58,7 +58,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         UserError: there is no command, or one that does not run on devices.
     """
     arguments = list(argv)
-    if "--help" in arguments or "-h" in arguments:
+    if {"--help", "-h"} & set(arguments[: arguments.index("--")] if "--" in arguments else arguments):
         return arguments, []
     if "--" not in arguments or arguments.index("--") == len(arguments) - 1:
         raise UserError("slurm got no command, expected one after --; write slurm --nodes 2 -- predict --model ...")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 from parlab.data.audio import audio_seconds
@@ -68,6 +69,9 @@ def emittable(tokens: Sequence[int], frames: int) -> bool:
     return len(tokens) + sum(a == b for a, b in pairwise(tokens)) <= frames
 
 
+_READERS = 8  # threads that read headers: they wait for the disk
+
+
 def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
     """Fill in missing durations from the files' headers.
 
@@ -78,6 +82,36 @@ def with_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
         u if u.duration is not None else dataclasses.replace(u, duration=max(audio_seconds(u.audio) - u.start, 0.0))
         for u in utterances
     ]
+
+
+def with_known_durations(utterances: Sequence[Utterance]) -> list[Utterance]:
+    """Fill in the durations that the files' headers know; a file that cannot be read keeps none, and fails when loaded."""
+    missing = [u for u in utterances if u.duration is None]
+    if not missing:
+        return list(utterances)
+    with ThreadPoolExecutor(_READERS) as pool:
+        found = dict(zip((u.id for u in missing), pool.map(_duration, missing), strict=True))
+    return [u if u.duration is not None else dataclasses.replace(u, duration=found[u.id]) for u in utterances]
+
+
+def _duration(utterance: Utterance) -> float | None:
+    try:
+        return max(audio_seconds(utterance.audio) - utterance.start, 0.0)
+    except UserError:
+        return None
+
+
+def check_some_audio(utterances: Sequence[Utterance]) -> None:
+    """Refuse data of which no audio file exists; one that is missing fails alone.
+
+    Raises:
+        UserError: all are missing.
+    """
+    if not any(u.audio.is_file() for u in utterances):
+        raise UserError(
+            f"none of the {len(utterances)} audio files exists, the first is {utterances[0].audio} of "
+            f"'{utterances[0].id}', expected audio; correct the paths of the data"
+        )
 
 
 def check_duration(utterance: Utterance, seconds: float) -> None:

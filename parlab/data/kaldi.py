@@ -6,7 +6,7 @@ import math
 import re
 from pathlib import Path
 
-from parlab.data.utterance import S2T_FIELDS, Utterance, find_relative, read_lines
+from parlab.data.utterance import LONGEST, S2T_FIELDS, Utterance, find_relative, read_lines
 from parlab.errors import UserError
 
 
@@ -83,6 +83,6 @@ def _seconds(path: Path, name: str, value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not math.isfinite(seconds):
-        raise UserError(f"{path}: '{name}' has the time '{value}', expected seconds; correct it")
+    if not abs(seconds) <= LONGEST:
+        raise UserError(f"{path}: '{name}' has the time '{value}', expected seconds up to {LONGEST:.0f}; correct it")
     return seconds

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parlab.data.audio import SUFFIXES
 from parlab.data.cuts import read_cuts
 from parlab.data.kaldi import read_kaldi
-from parlab.data.utterance import Utterance, read_lines
+from parlab.data.utterance import LONGEST, Utterance, bad_name, read_lines
 from parlab.errors import UserError
 
 
@@ -35,6 +35,11 @@ def read_data(source: str | Path | Sequence[str | Path], limit: int | None = Non
         if utterance.id in seen:
             raise UserError(f"the id '{utterance.id}' occurs twice in {source}; ids must be unique, rename one")
         seen.add(utterance.id)
+        if problem := bad_name(utterance.id) or bad_name(str(utterance.audio)):
+            raise UserError(
+                f"the utterance {utterance.id[:80]!r} of {source} has an id or a file name with {problem}, expected plain "
+                "text; rename it"
+            )
     if not found:
         raise UserError(f"there are no utterances in {source}, expected at least one; name other data")
     return found[:limit] if limit else found
@@ -71,7 +76,7 @@ def _holds_cuts(lines: Sequence[str]) -> bool:
         return True
     try:
         entry = json.loads(first)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
         return False
     if isinstance(entry, list) and entry:
         entry = entry[0]
@@ -111,39 +116,66 @@ def _entry(line: str, path: Path, number: int) -> Utterance:
     where = f"{path}, line {number}"
     try:
         entry = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, or a number of thousands of digits
         raise UserError(f"{where}: no valid JSON ({getattr(error, 'msg', error)}); correct the line") from error
     name = entry.get("audio_filepath") if isinstance(entry, dict) else None
     if name is None:
         raise UserError(f"{where}: the key 'audio_filepath' is missing; add it")
     if not isinstance(name, str) or not name.strip():
-        raise UserError(f"{where}: 'audio_filepath' is {name!r}, expected the path of a file; correct it")
+        raise UserError(f"{where}: 'audio_filepath' is {repr(name)[:80]}, expected the path of a file; correct it")
+    _check_text(entry, line, where)
     try:
         audio = Path(name).expanduser()
     except RuntimeError:  # ~name of nobody
         audio = Path(name)
     identity = entry.get("id")
-    try:
-        duration = None if entry.get("duration") is None else float(entry["duration"])
-        start = float(entry.get("offset") or 0.0)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: duration or offset is no number ({error}); correct it") from error
-    if not (duration is None or (math.isfinite(duration) and duration >= 0)) or not (
-        math.isfinite(start) and start >= 0
-    ):
-        raise UserError(f"{where}: duration {duration} and offset {start} must be 0 or more seconds; correct it")
+    unnamed = str(audio.with_suffix("") if audio.name else audio)
 
     def text(key: str) -> str | None:
         return None if entry.get(key) is None else str(entry[key])
 
-    extra: dict[str, Any] = {k: v for k, v in entry.items() if k not in _KNOWN}
-    unnamed = str(audio.with_suffix("") if audio.name else audio)
     return Utterance(
         id=unnamed if identity is None or identity == "" else str(identity),
         audio=audio if audio.is_absolute() else path.parent / audio,
         text=text("text"),
-        duration=duration,
+        duration=_seconds(entry, "duration", where),
         speaker=text("speaker"),
-        start=start,
-        extra=extra,
+        start=_seconds(entry, "offset", where) or 0.0,
+        extra={k: v for k, v in entry.items() if k not in _KNOWN},
     )
+
+
+def _check_text(entry: Mapping[str, Any], line: str, where: str) -> None:
+    """Refuse keys whose text cannot be written, or that are no text."""
+    if "\\u" in line:  # only an escape can stand for half of a character
+        try:
+            json.dumps(entry, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            half = f"\\u{ord(error.object[error.start]):04x}"
+            raise UserError(
+                f"{where}: {half} is half of a character (a lone surrogate), expected text; write the line again"
+            ) from error
+    for key in ("id", "text", "speaker"):
+        if isinstance(entry.get(key), (list, dict, bool)):
+            raise UserError(f"{where}: '{key}' is {str(entry[key])[:80]!r}, expected text; correct it")
+    for key in ("id", "audio_filepath"):
+        if problem := bad_name(str(entry.get(key) or "")):
+            raise UserError(
+                f"{where}: '{key}' is {str(entry[key])[:80]!r}, with {problem}, expected plain text; rename it"
+            )
+
+
+def _seconds(entry: Mapping[str, Any], key: str, where: str) -> float | None:
+    """A time of an entry, None where it has none."""
+    value = entry.get(key)
+    if value is None or value == "":
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds <= LONGEST:
+        raise UserError(
+            f"{where}: '{key}' is {str(value)[:40]!r}, expected seconds from 0 to {LONGEST:.0f}; correct it"
+        )
+    return seconds

@@ -12,6 +12,7 @@ from typing import Any
 from parlab.errors import UserError
 
 S2T_FIELDS = ("text_prev", "text_ctc", "lang", "task")
+LONGEST = 1e7  # seconds of a recording: four months; a larger number is a slip, in other units
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Utterance:
     speaker: str | None = None
     start: float = 0.0
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bad_name(name: str) -> str | None:
+    """Why an id or a file name cannot stand in the files of a prediction, or None: control characters, bytes that are no text."""
+    if control := next((c for c in name if c != "\t" and (c < " " or c == "\x7f")), None):
+        return f"the control character {control!r}"
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
+        return "bytes that are no UTF-8 text"
+    return None
 
 
 def read_lines(path: Path) -> list[str]:

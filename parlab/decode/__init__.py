@@ -1,8 +1,9 @@
 """Decoding: the blocks, and in ``strategies`` the decoders made of them."""
 
 from parlab.decode.base import Decoder
+from parlab.decode.default import default_decoder
 from parlab.decode.strategies import AR, PAR, CTCBeam, Greedy, Rescore, Speculative
 
 DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative)}
 
-__all__ = ["AR", "DECODERS", "PAR", "CTCBeam", "Decoder", "Greedy", "Rescore", "Speculative"]
+__all__ = ["AR", "DECODERS", "PAR", "CTCBeam", "Decoder", "Greedy", "Rescore", "Speculative", "default_decoder"]

@@ -8,7 +8,7 @@ none is left.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,6 +72,9 @@ def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptio
         groups: G groups.
         options: beam, n-best and rules of ending.
 
+    Returns:
+        the n-best of each group; its scores are NaN where a score of the search was one (float16 may overflow).
+
     Raises:
         ValueError: no vocabulary scorer.
     """
@@ -79,7 +82,9 @@ def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptio
     for step in range(int(groups.max_length.max()) if len(groups.stop) else 0):
         if not search.step(step):
             break
-    return search.ended
+    ended = search.ended
+    broken = search.broken.unsqueeze(1)
+    return replace(ended, score=ended.score.masked_fill(broken, float("nan")), forced=ended.forced & ~broken)
 
 
 class _Search:
@@ -100,6 +105,7 @@ class _Search:
         self.tokens = torch.zeros(count, 0, dtype=torch.long, device=device)
         self.token_scores = torch.zeros(count, 0, device=device)
         self.done = torch.zeros(count, dtype=torch.bool, device=device)
+        self.broken = torch.zeros_like(self.done)  # a score was NaN
         self.ended = Ended.none(count, options.nbest, device)
         self.by_length: list[Tensor] = []  # best ended score (G,) of each length, for end detection
 
@@ -109,6 +115,7 @@ class _Search:
         # 1. The K best continuations of each group, over all of its rows.
         ids, scores = self._candidates()
         row, token, score = self._best_of_groups(ids, scores)  # (G, K)
+        self.broken = self.broken | score[:, 0].isnan()  # NaN comes before all numbers
         grown = Candidates(
             score=score,
             tokens=torch.cat([self.tokens[row], token.unsqueeze(2)], 2),

@@ -93,7 +93,8 @@ class Ended:
         )
 
     def hypotheses(self) -> list[Hypothesis]:
-        """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended."""
+        """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended, NaN where
+        a score was no number."""
         out = []
         columns = (self.score, self.tokens, self.lengths, self.token_scores.exp(), self.forced, self.steps)
         for scores, tokens, lengths, confidence, forced, steps in zip(*(c.tolist() for c in columns), strict=True):
@@ -112,6 +113,6 @@ class Ended:
                 for i, score in enumerate(scores)
                 if score > NEVER
             ]
-            best = found[0] if found else Hypothesis((), NEVER)
+            best = found[0] if found else Hypothesis((), scores[0])  # -inf, or NaN
             out.append(replace(best, nbest=tuple(found)) if len(scores) > 1 else best)
         return out

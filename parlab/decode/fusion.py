@@ -32,7 +32,8 @@ class Fusion:
         """Weighted log-probability (N,) of each continuation after its prefix."""
         rows = [[*p, *c] for p, c in zip(prefixes, continuations, strict=True)]
         tokens, lengths = pad_tokens(rows, self.device)
-        logits = self.model.lm(tokens[:, :-1], None)[0].float()
+        with self.model.one_thread:
+            logits = self.model.lm(tokens[:, :-1], None)[0].float()
         scores = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:].unsqueeze(2)).squeeze(2)
         position = torch.arange(1, tokens.size(1), device=self.device)
         first = torch.tensor([len(p) for p in prefixes], device=self.device).unsqueeze(1)

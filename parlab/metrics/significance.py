@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -37,7 +38,7 @@ class MatchedPairs:
 
 def errors_and_lengths(counts: Sequence[ErrorCounts]) -> tuple[NDArray, NDArray]:
     """Errors and reference lengths of each utterance, each (n,)."""
-    return np.array([c.errors for c in counts], dtype=float), np.array([c.total for c in counts], dtype=float)
+    return np.array([c.errors for c in counts], dtype=np.int64), np.array([c.total for c in counts], dtype=np.int64)
 
 
 def grouped(values: NDArray, groups: Sequence[str] | None) -> NDArray:
@@ -45,21 +46,97 @@ def grouped(values: NDArray, groups: Sequence[str] | None) -> NDArray:
     if groups is None:
         return values
     _, index = np.unique(np.asarray(groups), return_inverse=True)
-    return np.bincount(index, weights=values)
+    return np.rint(np.bincount(index, weights=values)).astype(np.int64)
 
 
-def _rates(errors: list[NDArray], totals: NDArray, replicates: int, seed: int = 0) -> list[NDArray]:
-    """Error rates of bootstrap replicates, each array on the same draws."""
+def resampled_sums(columns: Sequence[ArrayLike], replicates: int, seed: int = 0) -> NDArray:
+    """Sums of ``columns``, each (n,) of counts, over ``n`` entries drawn with replacement: (columns, replicates).
+
+    All columns see the same draws. Reading memory in random order is what takes the time, so several columns are packed
+    into one integer wherever their sums fit in 62 bits.
+    """
+    counts = [np.asarray(column, dtype=np.int64) for column in columns]
+    n = len(counts[0])
+    packs: list[tuple[NDArray, list[tuple[int, int, int]]]] = []  # packed column; column, shift and bits of each part
+    used = 63
+    for i, column in enumerate(counts):
+        bits = int(n * column.max(initial=0)).bit_length()
+        if used + bits > 62:
+            packs.append((np.zeros(n, dtype=np.int64), []))
+            used = 0
+        np.add(packs[-1][0], column << used, out=packs[-1][0])
+        packs[-1][1].append((i, used, bits))
+        used += bits
     rng = np.random.default_rng(seed)
-    n = len(totals)
-    out: list[list[NDArray]] = [[] for _ in errors]
-    block = max(1, 2_000_000 // max(n, 1))
-    for start in range(0, replicates, block):
-        draw = rng.integers(0, n, size=(min(block, replicates - start), n))
-        words = np.maximum(totals[draw].sum(1), 1)
-        for kept, each in zip(out, errors, strict=True):
-            kept.append(each[draw].sum(1) / words)
-    return [np.concatenate(kept) for kept in out]
+    sums = np.empty((len(counts), replicates), dtype=np.int64)
+    block = max(1, 250_000 // max(n, 1))  # what fits in a processor's cache
+    blocks = [(start, min(start + block, replicates)) for start in range(0, replicates, block)]
+    with ThreadPoolExecutor(1) as pool:  # draws the next block while this one is summed
+        ahead = pool.submit(rng.integers, 0, n, (blocks[0][1], n))
+        for number, (start, stop) in enumerate(blocks):
+            draw = ahead.result()
+            if number + 1 < len(blocks):
+                first, last = blocks[number + 1]
+                ahead = pool.submit(rng.integers, 0, n, (last - first, n))
+            for packed, parts in packs:
+                drawn = packed.take(draw).sum(1)
+                for i, shift, bits in parts:
+                    sums[i, start:stop] = (drawn >> shift) & ((1 << bits) - 1)
+    return sums
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Bootstrap replicates of the pooled error rates of systems on the same utterances, all on the same draws.
+
+    Attributes:
+        rates: of the data, (systems,).
+        drawn: of the replicates, (systems, replicates).
+    """
+
+    rates: NDArray
+    drawn: NDArray
+
+    @staticmethod
+    def of(
+        errors: Sequence[ArrayLike],
+        totals: Sequence[ArrayLike],
+        groups: Sequence[str] | None = None,
+        replicates: int = REPLICATES,
+        seed: int = 0,
+    ) -> Replicates:
+        """Draw utterances; ``errors`` of each system (n,) and its references' lengths ``totals`` (n,) are counts.
+
+        With ``groups`` (n,) whole groups (speakers) are drawn.
+        """
+        known: dict[bytes, int] = {}  # lengths that several systems share are drawn once
+        columns = [grouped(np.asarray(column, dtype=np.int64), groups) for column in errors]
+        lengths = [grouped(np.asarray(column, dtype=np.int64), groups) for column in totals]
+        at = []
+        for column in lengths:
+            at.append(known.setdefault(column.tobytes(), len(columns)))
+            columns += [column] if at[-1] == len(columns) else []
+        if len(columns[0]) == 0:
+            return Replicates(np.zeros(len(errors)), np.zeros((len(errors), replicates)))
+        sums = resampled_sums(columns, replicates, seed)
+        words = np.array([column.sum() for column in lengths])
+        rates = np.array([column.sum() for column in columns[: len(errors)]]) / np.maximum(words, 1)
+        return Replicates(rates, sums[: len(errors)] / np.maximum(sums[at], 1))
+
+    def interval(self, system: int) -> tuple[float, float]:
+        """The 95 % interval of a system's rate."""
+        low, high = np.quantile(self.drawn[system], [0.025, 0.975])
+        return float(low), float(high)
+
+    def paired(self, a: int, b: int) -> PairedBootstrap:
+        """System ``b`` against system ``a``."""
+        gain = self.drawn[b] - self.drawn[a]
+        low, high = np.quantile(gain, [0.025, 0.975])
+        # The share of replicates on the other side of zero; ties count half to each side.
+        below = (np.sum(gain < 0) + 0.5 * np.sum(gain == 0)) / len(gain)
+        p = min(1.0, 2 * min(below, 1 - below))
+        difference = self.rates[b] - self.rates[a]
+        return PairedBootstrap(float(difference), float(low), float(high), float(max(p, 1 / len(gain))))
 
 
 def bootstrap_interval(
@@ -69,17 +146,11 @@ def bootstrap_interval(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """95 % interval of the pooled error rate; ``errors`` and ``totals`` (n,) are counts per utterance.
+    """95 % interval of the pooled error rate of one system: errors and lengths (n,) of its utterances.
 
     With ``groups`` (n,) whole groups (speakers) are drawn.
     """
-    each = grouped(np.asarray(errors, dtype=float), groups)
-    words = grouped(np.asarray(totals, dtype=float), groups)
-    if len(each) == 0:
-        return 0.0, 0.0
-    (rates,) = _rates([each], words, replicates, seed)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)
+    return Replicates.of([errors], [totals], groups, replicates, seed).interval(0)
 
 
 def paired_bootstrap(
@@ -90,24 +161,14 @@ def paired_bootstrap(
     replicates: int = REPLICATES,
 ) -> PairedBootstrap:
     """Compare two systems on the same utterances by drawing both together."""
-    a = grouped(np.asarray(errors_a, dtype=float), groups)
-    b = grouped(np.asarray(errors_b, dtype=float), groups)
-    words = grouped(np.asarray(totals, dtype=float), groups)
-    if len(a) == 0:
-        return PairedBootstrap(0.0, 0.0, 0.0, 1.0)
-    rates_a, rates_b = _rates([a, b], words, replicates)
-    gain = rates_b - rates_a
-    low, high = np.quantile(gain, [0.025, 0.975])
-    # The share of replicates on the other side of zero; ties count half to each side.
-    below = (np.sum(gain < 0) + 0.5 * np.sum(gain == 0)) / replicates
-    p = min(1.0, 2 * min(below, 1 - below))
-    difference = (b.sum() - a.sum()) / max(words.sum(), 1)
-    return PairedBootstrap(float(difference), float(low), float(high), float(max(p, 1 / replicates)))
+    return Replicates.of([errors_a, errors_b], [totals, totals], groups, replicates).paired(0, 1)
 
 
 def _word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[list[int], list[int]]:
     """Words inserted before each reference word (the last entry: after all), and whether each one is wrong or missing."""
     inserted, wrong = [0] * (len(reference) + 1), [0] * len(reference)
+    if reference == hypothesis:
+        return inserted, wrong
     index = 0
     for r, h in alignment(reference, hypothesis):
         if r == GAP:
@@ -120,8 +181,11 @@ def _word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[l
 
 def _segment_errors(reference: str, a: str, b: str, buffer: int = 2) -> list[tuple[int, int]]:
     """Errors of A and B in each segment of an utterance: segments are separated by ``buffer`` words that both have right."""
+    if reference == a == b:  # most utterances of a good model
+        return []
     words = reference.split()
-    (inserted_a, wrong_a), (inserted_b, wrong_b) = (_word_errors(words, text.split()) for text in (a, b))
+    inserted_a, wrong_a = _word_errors(words, a.split())
+    inserted_b, wrong_b = (inserted_a, wrong_a) if a == b else _word_errors(words, b.split())
     segments: list[tuple[int, int]] = []
     count, right = [0, 0], buffer
     for i in range(len(words) + 1):

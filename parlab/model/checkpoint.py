@@ -11,7 +11,8 @@ from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.families.espnet_build import build_model
-from parlab.model.families.espnet_folder import load_weights, portable_config
+from parlab.model.families.espnet_folder import portable_config
+from parlab.model.families.weights import check_finite, load_weights, read_pickle
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import merge_lora
 from parlab.text.tokenizer import Tokenizer
@@ -25,24 +26,23 @@ def read_checkpoint(path: Path) -> tuple[HybridModel, Tokenizer]:
     Raises:
         UserError: the file cannot be read, or `fit` did not write it.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    checkpoint = read_pickle(path, "checkpoint", "name another one, or the run's model/")
+    entry: Any = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, dict) else None
+    whole = isinstance(entry, dict) and isinstance(entry.get("config"), dict)
+    if not (whole and isinstance(checkpoint.get("state_dict"), dict)):
+        lacking = f"'state_dict' beside '{CHECKPOINT_KEY}'" if whole else f"'{CHECKPOINT_KEY}'"
         raise UserError(
-            f"the checkpoint {path} cannot be read ({str(error).splitlines()[0][:120]}); name another one, or the run's model/"
-        ) from error
-    entry = checkpoint.get(CHECKPOINT_KEY)
-    if entry is None:
-        raise UserError(
-            f"{path} is no checkpoint of parlab (it lacks '{CHECKPOINT_KEY}'), expected one that `fit` wrote; "
+            f"{path} is no checkpoint of parlab (it lacks {lacking}), expected one that `fit` wrote; "
             "name an ESPnet-format folder instead"
         )
     model = build_model(entry["config"])
-    load_weights(model, network_state(checkpoint), path)
-    config = entry["config"]
+    state = network_state(checkpoint)
+    check_finite(state, path)
+    load_weights(model, state, path)
+    config = {**entry["config"], "token_list": model.token_list}
     model_bytes = entry["bpemodel"].numpy().tobytes() if "bpemodel" in entry else None
     tokenizer = Tokenizer(
-        token_list=list(config["token_list"]), token_type=config["token_type"], model_bytes=model_bytes
+        token_list=list(config["token_list"]), token_type=config.get("token_type") or "bpe", model_bytes=model_bytes
     )
     return model.eval(), tokenizer
 

@@ -34,7 +34,8 @@ class LogMelOptions:
     """ESPnet's ``frontend_conf``, by its names and with its defaults.
 
     Raises:
-        UserError: a part of the front end is switched off that is always on here.
+        UserError: a size is no whole number above 0, there is no such window, or a part of the front end is switched off
+            that is always on here.
     """
 
     fs: int | str = 16000
@@ -53,6 +54,28 @@ class LogMelOptions:
     apply_stft: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("n_fft", "win_length", "hop_length", "n_mels"):
+            value = getattr(self, name)
+            if value is not None and (type(value) is not int or value < 1):
+                raise UserError(
+                    f"the front end's {name} is {value!r}, expected a whole number above 0; correct config.yaml"
+                )
+        if (self.win_length or 0) > self.n_fft:
+            raise UserError(
+                f"the front end's win_length is {self.win_length}, expected at most n_fft, {self.n_fft}; correct config.yaml"
+            )
+        if self.window is not None and not hasattr(torch, f"{self.window}_window"):
+            raise UserError(
+                f"the front end's window is {self.window!r}, expected 'hann' or another of torch's; correct it"
+            )
+        try:
+            rate = parse_rate(self.fs)
+        except (ValueError, OverflowError):
+            rate = 0
+        if rate < 1:
+            raise UserError(
+                f"the front end's fs is {self.fs!r}, expected samples per second, as 16000; correct config.yaml"
+            )
         if not (self.center and self.onesided and self.apply_stft):
             raise UserError(
                 "the front end has center, onesided or apply_stft switched off; only the default is supported"

@@ -27,7 +27,7 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
     """
     path = Path(name).expanduser()
     if not path.exists() and looks_like_hub_id(str(name)):
-        path = snapshot(str(name))
+        path = snapshot(str(name), local=path.parent.is_dir())
     if not path.exists():
         raise UserError(
             f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file or a hub id; check the path"

@@ -13,8 +13,11 @@ def looks_like_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith((".", "/"))
 
 
-def snapshot(hub_id: str) -> Path:
+def snapshot(hub_id: str, local: bool = False) -> Path:
     """Fetch a model (or find it in the cache, which needs no network) and return its folder.
+
+    Args:
+        local: the name is probably that of a folder, spelt wrong: look in the cache only.
 
     Raises:
         UserError: it is neither in the cache nor to be fetched.
@@ -23,7 +26,13 @@ def snapshot(hub_id: str) -> Path:
 
     try:
         return Path(snapshot_download(hub_id, local_files_only=True))
-    except Exception:  # not cached, or only in part: ask the hub
+    except Exception as error:  # not cached, or only in part: ask the hub
+        if local:
+            owner, folder = hub_id.split("/")
+            raise UserError(
+                f"the folder {owner}/ holds no {folder}, expected a model's folder there; check the path (where {hub_id} is "
+                "meant as a hub id, run from another folder)"
+            ) from error
         try:
             return Path(snapshot_download(hub_id))
         except Exception as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import RLock
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
+from parlab.text.words import word_edges
 from parlab.types import SpecialTokens
 
 
@@ -33,6 +35,8 @@ class HybridModel(nn.Module):
         prompt: default prompt of the decoder, ``(sos,)`` for ASR models.
         kind: ``"asr"``, ``"s2t"`` (OWSM) or ``"s2t_ctc"`` (OWSM-CTC).
         s2t: symbols and window of an S2T model; None for ASR models.
+        one_thread: held while ESPnet's encoder runs, because its modules keep the attention, the position tables and
+            (``PaddingGuard``) the mask of the batch that passes through; all else may run in several threads.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class HybridModel(nn.Module):
         self.ctc: Any = parts.get("ctc")
         self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
+        self.one_thread = RLock()
+        self._word_edges: Tensor | None = None
         # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
         self._batch_invariant = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
 
@@ -109,9 +115,17 @@ class HybridModel(nn.Module):
             parameters[0].data_ptr(),
             parameters[0].dtype,
         )
-        if self._rows is None or self._rows[0] != key:
-            self._rows = (key, RowDecoder(self.decoder))
-        return self._rows[1]
+        made = self._rows  # another thread may replace it meanwhile
+        if made is None or made[0] != key:
+            made = self._rows = (key, RowDecoder(self.decoder))
+        return made[1]
+
+    def word_edges(self, device: torch.device) -> Tensor:
+        """Which ids begin a word, and after which ids a word begins: (2, V), computed once (``parlab/text/words.py``)."""
+        if self._word_edges is None or self._word_edges.device != device:
+            kind = str(self.config.get("token_type") or "bpe")
+            self._word_edges = torch.tensor(word_edges(self.token_list, kind), device=device)
+        return self._word_edges
 
     @property
     def window_seconds(self) -> float | None:
@@ -119,8 +133,11 @@ class HybridModel(nn.Module):
         return self.s2t.window_seconds if self.s2t is not None else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles make their own rows."""
-        return {**self.__dict__, "_rows": None}
+        """Copies and pickles make their own rows and their own lock."""
+        return {**self.__dict__, "_rows": None, "one_thread": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "one_thread": RLock()})
 
     def to_device(self, device: torch.device, dtype: torch.dtype | None = None) -> HybridModel:
         """Move to a device; ``dtype`` is for all but the front end, whose logarithms need float32."""
@@ -178,15 +195,18 @@ class HybridModel(nn.Module):
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(next(self.encoder.parameters()).dtype)
         if self.preencoder is not None:
-            x, frames = self.preencoder(x, frames)
+            with self.one_thread:
+                x, frames = self.preencoder(x, frames)
         conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
-        output = self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
+        with self.one_thread:
+            output = self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
         states, frames = output[0], output[1]
         intermediate: list[Tensor] = []
         if isinstance(states, tuple):
             states, intermediate = states[0], [state for _, state in states[1]]
         if self.postencoder is not None:
-            states, frames = self.postencoder(states, frames)
+            with self.one_thread:
+                states, frames = self.postencoder(states, frames)
         return states, frames, intermediate
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:

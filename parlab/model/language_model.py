@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 
 from parlab.errors import UserError
 from parlab.model.families import espnet
-from parlab.model.families.espnet_folder import find_files, read_config, read_weights
+from parlab.model.families.espnet_build import read_token_list
+from parlab.model.families.espnet_folder import find_files, read_config
+from parlab.model.families.weights import read_weights
 
 
 class LanguageModel(nn.Module):
@@ -22,12 +25,14 @@ class LanguageModel(nn.Module):
         self.lm: Any = lm
         self.token_list = token_list
         self.recurrent = hasattr(lm, "rnn")
+        self.one_thread = Lock()  # ESPnet's attention keeps its weights on the module while it runs
 
     def read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
         """Logits (N, V) after the last token of each row of ``tokens`` (N, L), and a recurrent state or None."""
         rows = torch.arange(len(tokens), device=tokens.device)
         if not self.recurrent:
-            logits, _ = self.lm(tokens, None)
+            with self.one_thread:
+                logits, _ = self.lm(tokens, None)
             return logits[rows, lengths - 1], None
         packed = nn.utils.rnn.pack_padded_sequence(
             self.lm.encoder(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False
@@ -55,7 +60,7 @@ def read_language_model(path: str, vocabulary: int, device: torch.device) -> Lan
     files = find_files(folder)
     config = read_config(files.config)
     factory = espnet.known_class("language model", espnet.LANGUAGE_MODELS, str(config.get("lm", "seq_rnn")))
-    tokens = list(config["token_list"])
+    tokens = read_token_list(config.get("token_list"))
     if len(tokens) != vocabulary:
         raise UserError(
             f"the language model {path} has {len(tokens)} tokens, the speech model {vocabulary}; take one trained with "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 from parlab.errors import UserError
 from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
 from parlab.model.packed import PackedLinear
+
+_GROWING = Lock()  # held while a position table grows
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,8 @@ class RowDecoder:
     def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
         needed = int(positions.max()) + 1 if positions.numel() else 1
         if self.positions.pe is None or self.positions.pe.size(1) < needed:
-            self.positions.extend_pe(self.embedding.weight.new_zeros(1, needed))
+            with _GROWING:  # ESPnet looks at the size again, so that no thread makes the table shorter
+                self.positions.extend_pe(self.embedding.weight.new_zeros(1, needed))
         x = self.embedding(tokens)
         table = self.positions.pe[0].to(device=x.device, dtype=x.dtype)[positions]
         return x + self.positions.alpha * table if self.scaled else x * math.sqrt(x.size(-1)) + table

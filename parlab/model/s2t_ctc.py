@@ -77,14 +77,15 @@ class S2TCTCModel(HybridModel):
         previous, prefix = ids[:, :-2], ids[:, -2:]
         x = x.to(next(self.encoder.parameters()).dtype)
         size = torch.full_like(frames, previous.size(1))
-        memory, _, _ = self.prompt_encoder(self.pos_enc(self.embed(previous)), size)
-        mask = torch.ones(len(x), 1, previous.size(1), dtype=torch.bool, device=x.device)
-        output, count, _ = self.encoder(
-            x,
-            frames,
-            ctc=self.ctc,
-            prefix_embeds=self.embed_proj(self.embed(prefix)),
-            memory=self.prompt_proj(memory),
-            memory_mask=mask,
-        )
+        with self.one_thread:
+            memory, _, _ = self.prompt_encoder(self.pos_enc(self.embed(previous)), size)
+            mask = torch.ones(len(x), 1, previous.size(1), dtype=torch.bool, device=x.device)
+            output, count, _ = self.encoder(
+                x,
+                frames,
+                ctc=self.ctc,
+                prefix_embeds=self.embed_proj(self.embed(prefix)),
+                memory=self.prompt_proj(memory),
+                memory_mask=mask,
+            )
         return (output[0] if isinstance(output, tuple) else output), count

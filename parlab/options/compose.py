@@ -35,7 +35,10 @@ def expand(argv: Sequence[str], free: Sequence[str] = FREE) -> list[str]:
         return list(argv)
     merged: Any = OmegaConf.create({})
     for file in files:
-        merged = OmegaConf.merge(merged, read(find_config(file)))
+        content = OmegaConf.create(yaml.safe_load(file)) if "\n" in file else read(find_config(file))
+        merged = OmegaConf.merge(merged, content)
+    if merged.get("wandb") is False:  # YAML reads a bare off as a truth value
+        merged.wandb = "off"
     for name, value in inside:
         OmegaConf.update(merged, name, _value(name, value), force_add=True)
     return ["--config", OmegaConf.to_yaml(merged, resolve=False), *rest]

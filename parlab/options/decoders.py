@@ -137,7 +137,7 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
     if chosen is not None and _wants_espnet(yaml.safe_load(given.pop(REFERENCE, "null"))):
         values = typed_options(chosen, {k: yaml.safe_load(v) for k, v in given.items()})
         wanted = dataclasses.asdict(PAR.espnet(**values))
-        out += [f"--decoder.{name}={json.dumps(wanted[name])}" for name in PAR.ESPNET if name not in given]
+        out += [f"--decoder.{name}={_written(wanted[name])}" for name in PAR.ESPNET if name not in given]
     return out
 
 
@@ -185,7 +185,7 @@ def _name_in_file(file: str) -> tuple[str, type[Decoder] | None]:
     check_options(chosen, list(options))
     reference = options.pop(REFERENCE, None)
     for name, value in options.items():
-        check_value(chosen, name, value if isinstance(value, str) else json.dumps(value))
+        check_value(chosen, name, _written(value))
     if _wants_espnet(reference):
         options |= {name: getattr(PAR.espnet(**options), name) for name in PAR.ESPNET}
     if "." in path and reference is None:
@@ -209,6 +209,11 @@ def check_value(decoder: type[Decoder], name: str, value: str) -> None:
     except ArgumentError as error:
         kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("None", "null")
         raise UserError(f"the option decoder.{name} is '{value}', expected {kind}; correct it") from error
+
+
+def _written(value: Any) -> str:
+    """A value as it is written on a command line."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _path(decoder: type[Decoder]) -> str:

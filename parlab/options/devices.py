@@ -141,11 +141,18 @@ def make_fabric(accelerator: str, devices: int | None) -> Any:
     """
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     started = started_by_torchrun("--devices", devices, (None,))
     count = devices or started or 1
     strategy = _patient_ddp(DDPStrategy) if count > 1 else "auto"
-    return Fabric(accelerator=accelerator, devices=count, strategy=strategy)
+    try:
+        return Fabric(accelerator=accelerator, devices=count, strategy=strategy)
+    except (MisconfigurationException, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"the accelerator '{accelerator}' does not fit this machine ({reason[:200]}); correct it"
+        ) from error
 
 
 def _patient_ddp(strategy: type) -> Any:

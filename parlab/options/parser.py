@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from lightning.pytorch.cli import LightningArgumentParser
 
 from parlab.errors import UserError, nearest
+from parlab.options.compose import expand
 from parlab.options.decoders import name_decoders, name_decoders_in_files
 
 
@@ -18,8 +19,10 @@ class Parser(LightningArgumentParser):
 
     @classmethod
     def of(cls, command: str, description: str) -> Parser:
-        """The parser of a command."""
-        return cls(prog=f"python -m parlab {command}", description=description, parser_mode="omegaconf+")
+        """The parser of a command, with ``--config``."""
+        parser = cls(prog=f"python -m parlab {command}", description=description, parser_mode="omegaconf+")
+        parser.add_argument("--config", action="config", help="read options from a YAML file; it may include others")
+        return parser
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not getattr(self, "exit_on_error", True):  # jsonargparse tries parsers inside and catches their errors
@@ -27,8 +30,13 @@ class Parser(LightningArgumentParser):
         raise explain(message, self)
 
     def read(self, argv: Sequence[str]) -> Any:
+        """Parse, files and what they include first."""
+        return self.parse_args(expand(argv, free=()))
+
+    def read_with_decoder(self, argv: Sequence[str]) -> Any:
         """Parse; decoder names are the lower-case ones of ``DECODERS``, also in files; ``--data`` takes several."""
-        return self.parse_args(name_decoders(*name_decoders_in_files(join_values(argv, "--data"))))
+        named, chosen = name_decoders_in_files(expand(join_values(argv, "--data"), free=()))
+        return self.parse_args(name_decoders(named, chosen))
 
 
 def explain(message: str, parser: Any) -> UserError:

@@ -65,6 +65,6 @@ def read_jsonl(path: Path) -> list[dict[str, Json]]:
     for line in read_lines(path):
         try:
             entries.append(json.loads(line))
-        except (json.JSONDecodeError, UnicodeDecodeError):  # a line that a kill cut and a restart ended
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError):  # as of a line that a kill cut
             continue
     return entries

@@ -140,15 +140,17 @@ class UtteranceRecord:
             KeyError, TypeError, ValueError: it is no utterance.
         """
         known = {name: entry[name] for name in _NAMES if entry.get(name) is not None}
-        known |= {
-            name: tuple(read_fields(kind, value) for value in known.get(name, ())) for name, kind in _NESTED.items()
-        }
-        known |= {name: tuple(known.get(name, ())) for name in _LISTS}
-        known |= {name: tuple(map(tuple, known.get(name, ()))) for name in _SPANS}
+        for name, value in known.items():
+            if name in _NESTED:
+                known[name] = tuple([read_fields(_NESTED[name], each) for each in value])
+            elif name in _LISTS:
+                known[name] = tuple(value)
+            elif name in _SPANS:
+                known[name] = tuple(map(tuple, value))
         known |= {"id": str(entry["id"]), "text": str(entry["text"])}
         if entry.get("token_text") is None:
             known |= {"token_text": tuple(known["text"].split()), "token_confidence": (), "segments": ()}
-        if len(known["token_confidence"]) != len(known["token_text"]):
+        if len(known.get("token_confidence", ())) != len(known["token_text"]):
             known["token_confidence"] = (None,) * len(known["token_text"])
         return UtteranceRecord(**known)
 

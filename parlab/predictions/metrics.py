@@ -98,6 +98,11 @@ class Speed(Environment):
         entry = {name: value for name, value in vars(self).items() if value is not None or name in _ALWAYS}
         return {**entry, "devices": [dict(vars(share)) for share in self.devices]}
 
+    def per_audio_second(self, phase: str) -> float | None:
+        """Seconds of a phase per second of audio; None where one is not known."""
+        seconds = getattr(self, f"{phase}_seconds")
+        return None if seconds is None or not self.audio_seconds else seconds / self.audio_seconds
+
     @property
     def environment(self) -> Environment:
         """The environment alone."""
@@ -135,7 +140,7 @@ class Metrics:
         wer, cer: pooled errors; None without references.
         speed: None where nothing was timed.
         counts: sums of everything that the decoder counted.
-        utterances: lines of ``hypotheses.jsonl``, None where the file does not say.
+        utterances: lines of ``hypotheses.jsonl``, None where the file does not say; ``scored`` of them have a reference.
         config: the resolved configuration; ``options`` are those of ``predict``, as ``rerun`` reads them.
         search_memory_bytes: peak memory of the search alone (sweeps).
     """
@@ -149,6 +154,7 @@ class Metrics:
     par: ParCounts = ParCounts()
     counts: Mapping[str, float] = field(default_factory=dict)
     utterances: int | None = None
+    scored: int | None = None
     failed: tuple[Failure, ...] = ()
     versions: Mapping[str, str | None] = field(default_factory=dict)
     normalizer: NormalizerVersion = NormalizerVersion()

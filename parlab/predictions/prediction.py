@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from parlab.errors import UserError
@@ -19,6 +19,8 @@ from parlab.predictions.metrics import Metrics, Speed, has_metrics, read_metrics
 from parlab.text.normalizer import normalizer
 
 _UNTIMED = Speed()
+# Most texts of one prediction are those of another.
+_word_errors, _char_errors = (lru_cache(maxsize=2**17)(count) for count in (word_errors, char_errors))
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,12 @@ class Prediction:
     @cached_property
     def word_counts(self) -> list[ErrorCounts]:
         """Word errors of each scored utterance."""
-        return [word_errors(self.reference(r), self.normalized(r.text)) for r in self.scored]
+        return [_word_errors(self.reference(r), self.normalized(r.text)) for r in self.scored]
 
     @cached_property
     def char_counts(self) -> list[ErrorCounts]:
         """Character errors of each scored utterance."""
-        return [char_errors(self.reference(r), self.normalized(r.text)) for r in self.scored]
+        return [_char_errors(self.reference(r), self.normalized(r.text)) for r in self.scored]
 
     @cached_property
     def words_are_tokens(self) -> bool:
@@ -107,18 +109,23 @@ def read_predictions(folders: Sequence[Path]) -> list[Prediction]:
     A folder is a prediction, a sweep (each finished point counts), or a folder of predictions.
 
     Raises:
-        UserError: a folder holds none, or a broken one.
+        UserError: no folder was named, one was named twice, or one holds no prediction or a broken one.
     """
-    found: list[Prediction] = []
+    if not folders:
+        raise UserError("no folder was named, expected folders that `predict` or `sweep` wrote; name one")
+    entries: list[Path] = []
     for folder in folders:
         inside = folder / "points" if (folder / "points").is_dir() else folder
         below = [inside] if has_metrics(inside) else []
         if not below and inside.is_dir():  # an interrupted sweep has points without metrics; they are not done
             below = sorted(entry for entry in inside.iterdir() if has_metrics(entry))
-        found += [read_prediction(entry) for entry in below or [folder]]
-    if not found:
-        raise UserError("there are no predictions to read, expected folders that `predict` or `sweep` wrote; name one")
-    return _named_apart(found)
+        entries += below or [folder]
+    known: set[Path] = set()
+    for entry in entries:
+        if entry.resolve() in known:
+            raise UserError(f"{entry} was named twice, expected each prediction once; leave one of the two out")
+        known.add(entry.resolve())
+    return _named_apart([read_prediction(entry) for entry in entries])
 
 
 def _named_apart(found: Sequence[Prediction]) -> list[Prediction]:

@@ -59,6 +59,7 @@ def metrics_of(source: Source, records: Sequence[UtteranceRecord], failed: Seque
         par=par_counts(records),
         counts=decoder_counts(records),
         utterances=len(records),
+        scored=sum(r.ref is not None for r in records),
         failed=tuple(failed),
         versions=versions(),
         normalizer=source.normalizer,

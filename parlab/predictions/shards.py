@@ -88,7 +88,21 @@ class ShardWriter:
 
 
 def _shards(directory: Path) -> list[Path]:
-    return sorted((directory / _FOLDER).glob("rank*.jsonl"))
+    return sorted(path for path in (directory / _FOLDER).glob("rank*.jsonl") if path.is_file())
+
+
+def _parsed(shard: Path) -> list[ShardEntry | Failure]:
+    """The lines of a shard that are as they were written; others are passed over, and their utterances decoded again."""
+    found: list[ShardEntry | Failure] = []
+    for line in read_jsonl(shard):
+        try:
+            if set(line) == {"id", "failed", "rank"}:
+                found.append(Failure(str(line["id"]), str(line["failed"])))
+            elif json.loads(json.dumps((entry := ShardEntry.from_json(line)).to_json())) == line:
+                found.append(entry)
+        except (TypeError, ValueError, KeyError, AttributeError):  # no line of ours
+            continue
+    return found
 
 
 def read_shards(directory: Path) -> tuple[list[ShardEntry], list[Failure]]:
@@ -96,12 +110,11 @@ def read_shards(directory: Path) -> tuple[list[ShardEntry], list[Failure]]:
     entries: dict[str, ShardEntry] = {}
     failed: dict[str, Failure] = {}
     for shard in _shards(directory):
-        for line in read_jsonl(shard):
-            name = str(line["id"])
-            if "failed" in line:
-                failed[name] = Failure(name, str(line["failed"]))
+        for line in _parsed(shard):
+            if isinstance(line, Failure):
+                failed[line.id] = line
             else:
-                entries.setdefault(name, ShardEntry.from_json(line))
+                entries.setdefault(line.record.id, line)
     return [entries[name] for name in sorted(entries)], [failed[n] for n in sorted(failed) if n not in entries]
 
 
@@ -116,30 +129,27 @@ def unfinished(directory: Path, batches: Sequence[Sequence[Utterance]]) -> set[s
 
 
 def forget(directory: Path, ids: set[str]) -> None:
-    """Drop from the shards what will be decoded again, failures included."""
+    """Drop from the shards what will be decoded again: failures and lines that cannot be read too."""
     for shard in _shards(directory):
-        lines = read_jsonl(shard)
-        kept = [line for line in lines if "failed" not in line and line["id"] not in ids]
-        if len(kept) < len(lines):
-            write_jsonl(shard, kept)
+        parsed = _parsed(shard)
+        kept = [line for line in parsed if isinstance(line, ShardEntry) and line.record.id not in ids]
+        if len(kept) < sum(1 for line in shard.read_bytes().split(b"\n") if line):
+            write_jsonl(shard, [line.to_json() for line in kept])
 
 
 def claim_directory(directory: Path, identity: Entry) -> None:
     """Make ``directory`` this run's own, or find that it already is (a restart).
 
     Raises:
-        UserError: it holds results of another configuration.
+        UserError: it holds results of another configuration, or does not say of which.
     """
     mark = directory / _IDENTITY
     if mark.is_file():
-        written = json.loads(mark.read_text(encoding="utf-8"))
-        wanted = json.loads(json.dumps(identity))
-        different = [key for key in wanted if written.get(key) != wanted[key]]
+        different = _differences(_read_identity(mark), json.loads(json.dumps(identity)))
         if different:
-            key = different[0]
             raise UserError(
-                f"{directory} holds results of another configuration ({', '.join(different)} differ: {key} was "
-                f"{_short(written.get(key))}, is {_short(wanted[key])}); name another --out, or remove the folder"
+                f"{directory} holds results of another configuration ({'; '.join(different)}); name another --out, or "
+                "remove the folder"
             )
         return
     # A kill during the very first write leaves a partial file, which is ours.
@@ -148,6 +158,36 @@ def claim_directory(directory: Path, identity: Entry) -> None:
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
     write_json(mark, dict(identity))
+
+
+def _read_identity(mark: Path) -> dict[str, Any]:
+    try:
+        written = json.loads(mark.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        written = None
+    if not isinstance(written, dict):
+        raise UserError(
+            f"{mark} cannot be read, expected the JSON object that says of which configuration the results are; name "
+            "another --out, or remove the folder"
+        )
+    return written
+
+
+def _differences(written: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``decoder.threshold was 0.9, is 0.8`` for every option that differs; options of another decoder are left out."""
+    found: list[str] = []
+    for key, value in wanted.items():
+        before = written.get(key)
+        if before == value:
+            continue
+        name = prefix.removesuffix(".") if key == "name" else f"{prefix}{key}"
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            found += _differences(before, value, prefix if key == "options" else f"{name}.")
+        else:
+            found.append(f"{name} was {_short(before)}, is {_short(value)}")
+        if key == "name":
+            break
+    return found
 
 
 def _short(value: Json) -> str:

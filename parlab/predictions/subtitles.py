@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,10 @@ FORMATS = ("srt", "vtt", "json")
 _LONGEST = 6.0  # seconds that a cue stays
 _WIDEST = 84  # characters: two lines
 _PAUSE = 0.7  # seconds of silence that end a cue
+_REFUSED = frozenset('%/\\:*?"<>|~')  # in file names, by one system or another; and what marks a hash
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # devices on Windows
+_LONGEST_NAME = 200  # bytes; most systems allow 255, with the ending and the mark of a file that is being written
+_SHORTENED = 160  # bytes that are left of a name that gets a hash
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,47 @@ def check_format(form: str) -> None:
         raise UserError(f"there is no subtitle format '{form}', expected {', '.join(FORMATS)}{nearest(form, FORMATS)}")
 
 
+def file_names(ids: Sequence[str]) -> dict[str, str]:
+    """A file name, without an ending, for each id, that no other one has on any file system.
+
+    An id is its own name where that is possible. Characters that some file system refuses are percent-encoded. An id that is
+    too long, or that another one differs from in case or in the writing of an accent alone, gets a hash of its own.
+    """
+    known = {name: _encoded(name) for name in ids}
+    alike = Counter(map(_folded, known.values()))
+    return {
+        name: encoded
+        if alike[_folded(encoded)] == 1 and len(encoded.encode()) <= _LONGEST_NAME and not _RESERVED.match(encoded)
+        else _hashed(name, encoded)
+        for name, encoded in known.items()
+    }
+
+
+def _encoded(name: str) -> str:
+    """``name`` with everything percent-encoded that a file name cannot hold, at its start and end also dots and spaces."""
+    encoded = "".join(
+        c if c.isprintable() and c not in _REFUSED else "".join(f"%{byte:02X}" for byte in c.encode("utf-8", "replace"))
+        for c in name
+    )
+    return re.sub(r"^[. ]+|[. ]+$", lambda m: "".join(f"%{ord(c):02X}" for c in m[0]), encoded) or "%"
+
+
+def _folded(encoded: str) -> str:
+    """The same for names that a file system may take for one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", encoded).casefold())
+
+
+def _hashed(name: str, encoded: str) -> str:
+    """The start of a name, and a hash of all of it; ``~`` keeps it apart from names without."""
+    start = encoded.encode()[:_SHORTENED].decode("utf-8", "ignore")
+    return f"{start}~{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
 def write_subtitles(folder: Path, records: Sequence[UtteranceRecord], formats: Sequence[str]) -> None:
-    """Write ``folder/ID.srt`` and so on for each record."""
+    """Write ``folder/ID.srt`` and so on for each record; ``file_names`` says what stands for the id."""
+    names = file_names([record.id for record in records])
     for record in records:
-        name = record.id.replace("%", "%25").replace("/", "%2F")  # a file each, whatever the ids
+        name = names[record.id]
         for form in formats:
             path = folder / f"{name}.{form}"
             with writing(path):

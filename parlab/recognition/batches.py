@@ -92,19 +92,18 @@ class AudioBatches(Dataset):
 
 
 def recognize_batch(recognizer: Recognizer, decoder: Decoder, batch: LoadedBatch) -> RecognizedBatch:
-    """Decode a loaded batch; what fits no memory is among the failed."""
+    """Decode a loaded batch; what fits no memory, and what has scores that are no numbers, is among the failed."""
     if not batch.waves:
         return RecognizedBatch([], [], [], [], batch.failed)
     watch = Stopwatch(recognizer.device)
     found = recognizer.recognize(decoder, batch.waves, watch)
     utterances, hypotheses, durations, failed = [], [], [], list(batch.failed)
     for u, wave, hypothesis in zip(batch.utterances, batch.waves, found, strict=True):
-        seconds = recognizer.seconds(wave)
-        if hypothesis is None:
-            failed.append(Failure(u.id, f"the memory does not suffice for its {seconds:.0f} s of audio; cut it"))
+        if isinstance(hypothesis, Failure):
+            failed.append(Failure(u.id, hypothesis.reason))
             continue
         utterances.append(u)
         hypotheses.append(recognizer.named(hypothesis, u.id))
-        durations.append(seconds)
+        durations.append(recognizer.seconds(wave))
     timing = share_phases({"load": batch.seconds, **watch.seconds}, durations)
     return RecognizedBatch(utterances, hypotheses, durations, timing, failed)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
 
 from parlab.data.audio import audio_seconds, load_audio
 from parlab.data.pauses import cut_at_pauses, cut_points, envelope, read_blocks
 from parlab.data.utterance import Utterance
-from parlab.recognition.waveforms import Audio, Samples, mono
+from parlab.recognition.waveforms import Audio, samples_of
 from parlab.types import Hypothesis
 
 PIECE_SECONDS = 20.0  # where the model has no window of its own
@@ -41,17 +44,18 @@ class LongAudio:
 class RecordingPiece:
     """A part of a recording, read when it is its turn: from ``start`` to ``end`` seconds of a file or an array."""
 
-    audio: Audio
+    audio: str | Path | tuple[np.ndarray, int]
     start: float
     end: float
     sample_rate: int
 
-    def read(self) -> tuple[Samples, int]:
+    def read(self) -> tuple[np.ndarray, int]:
         """The samples of the piece, and their rate."""
         if isinstance(self.audio, tuple):
             samples, rate = self.audio
             return samples[round(self.start * rate) : round(self.end * rate)], rate
-        return load_audio(self.audio, self.sample_rate, self.start, self.end - self.start), self.sample_rate
+        wave = load_audio(self.audio, self.sample_rate, self.start, self.end - self.start)
+        return wave.numpy(), self.sample_rate
 
 
 def cut_recording(audio: Audio, longest: float, sample_rate: int) -> list[RecordingPiece]:
@@ -63,14 +67,15 @@ def cut_recording(audio: Audio, longest: float, sample_rate: int) -> list[Record
     Raises:
         UserError: the audio cannot be read.
     """
-    if isinstance(audio, tuple):
-        samples, rate = mono(audio[0]), int(audio[1])
-        audio, duration = (samples, rate), len(samples) / rate
-        cuts = cut_points(envelope([(samples, rate)]), longest)
-    else:
-        duration = audio_seconds(audio)
+    whole: str | Path | tuple[np.ndarray, int]
+    if isinstance(audio, (str, Path)):
+        whole, duration = audio, audio_seconds(audio)
         cuts = cut_points(envelope(read_blocks(audio, 0.0, None)), longest)
-    return [RecordingPiece(audio, a, b, sample_rate) for a, b in pairwise([0.0, *cuts, duration])]
+    else:
+        samples, rate = samples_of(audio, sample_rate)
+        whole, duration = (samples, rate), len(samples) / rate
+        cuts = cut_points(envelope([(samples, rate)]), longest)
+    return [RecordingPiece(whole, a, b, sample_rate) for a, b in pairwise([0.0, *cuts, duration])]
 
 
 def shifted(hypothesis: Hypothesis, seconds: float) -> Hypothesis:

@@ -15,9 +15,10 @@ from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
+from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.recognition.prompting import Prompting, PromptOptions
 from parlab.text.tokenizer import Tokenizer
-from parlab.types import Hypothesis
+from parlab.types import Failure, Hypothesis
 
 
 @dataclass(frozen=True)
@@ -109,25 +110,42 @@ class Recognizer:
 
     def recognize(
         self, decoder: Decoder, waves: Sequence[Tensor], watch: Stopwatch | None = None
-    ) -> list[Hypothesis | None]:
+    ) -> list[Hypothesis | Failure]:
         """Decode waveforms, each (samples,), as one batch.
 
-        Where the memory does not suffice, half of the batch is decoded at a time; None stands for an utterance that
-        alone is too large.
+        Where the memory does not suffice, half of the batch is decoded at a time. A ``Failure`` (without id) stands for
+        an utterance that alone is too large, or whose encoder output or scores are no numbers.
         """
         watch = watch or Stopwatch(self.device)
         try:
-            return list(self.decode(decoder, self.encode(waves, watch), watch))
+            encoded = self.encode(waves, watch)
+            with watch.phase("ctc"):
+                usable = find_usable(encoded)
+            if usable and len(usable) < len(waves):
+                encoded = encoded.select(usable)
+            found = self.decode(decoder, encoded, watch) if usable else []
         except RuntimeError as error:  # torch.OutOfMemoryError is one; the CPU's allocator raises a plain one
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
+        else:
+            results: list[Hypothesis | Failure] = [Failure("", NO_NUMBERS)] * len(waves)
+            for i, hypothesis in zip(usable, found, strict=True):
+                results[i] = hypothesis if has_numbers(hypothesis) else Failure("", NO_NUMBERS)
+            return results
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if len(waves) == 1:
-            return [None]
+            return [Failure("", _too_long(self.seconds(waves[0])))]
         middle = len(waves) // 2
         return self.recognize(decoder, waves[:middle], watch) + self.recognize(decoder, waves[middle:], watch)
 
     def warm_up(self, decoder: Decoder, waves: Sequence[Tensor]) -> None:
         """Decode a batch in vain: the first one pays for kernels and caches, and should not be timed."""
         self.recognize(decoder, waves)
+
+
+def _too_long(seconds: float) -> str:
+    return (
+        f"the memory does not suffice for its {seconds:.0f} s of audio, expected less; cut it at pauses (--long_audio true, "
+        "transcribe_long)"
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parlab.errors import UserError, nearest
+from parlab.text.pieces import check_pieces
 
 TOKEN_TYPES = ("bpe", "char", "word", "phn")
 BLANK, UNK, SPACE, SOS_EOS = "<blank>", "<unk>", "<space>", "<sos/eos>"
@@ -30,7 +31,7 @@ class Tokenizer:
         model_bytes: the same as bytes, where there is no file (a checkpoint).
 
     Raises:
-        UserError: an unknown type, or a missing or unreadable sentencepiece model.
+        UserError: an unknown type, an empty list, or a sentencepiece model that is missing, unreadable or another list's.
     """
 
     def __init__(
@@ -44,6 +45,10 @@ class Tokenizer:
             raise UserError(
                 f"the token type is '{token_type}', expected one of {', '.join(TOKEN_TYPES)}"
                 f"{nearest(token_type, TOKEN_TYPES)}"
+            )
+        if not token_list:
+            raise UserError(
+                "the token list is empty, expected the tokens that the model was trained with; copy it again"
             )
         self.token_list = list(token_list)
         self.token_type = token_type
@@ -59,6 +64,8 @@ class Tokenizer:
         self._processor: Any = None
         if token_type == "bpe":
             self._processor = self._load()
+            own = [self._processor.id_to_piece(i) for i in range(self._processor.get_piece_size())]
+            check_pieces(self.token_list, own, str(self.model_file or "the checkpoint's sentencepiece model"))
 
     def _load(self) -> Any:
         import sentencepiece

@@ -11,9 +11,9 @@ import pytest
 
 from parlab.cli import main
 from parlab.commands.compare.comparison import compare
-from parlab.commands.compare.pairs import verdict
 from parlab.errors import UserError
 from parlab.predictions.prediction import read_prediction
+from parlab.predictions.rates import verdict
 from tests.helpers import lines
 
 

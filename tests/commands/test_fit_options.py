@@ -63,11 +63,33 @@ def test_what_cannot_be_honoured_is_refused(fit_config: Path, options: list[str]
     assert last.startswith("parlab: ") and sentence in last, last
 
 
-def test_callbacks_of_the_user_run(fit_config: Path, tmp_path: Path) -> None:
-    callback = "{class_path: lightning.pytorch.callbacks.Timer, init_args: {duration: {seconds: 1}}}"
-    options = ["--trainer.callbacks", f"[{callback}]", "--trainer.max_epochs", "100000"]
+COUNTER = """
+from pathlib import Path
+from lightning.pytorch import Callback
+
+class Counter(Callback):
+    def __init__(self, path: str):
+        self.path = path
+
+    def on_train_batch_end(self, *_):
+        with open(self.path, "a") as out:
+            out.write("x")
+"""
+
+
+def test_callbacks_of_the_user_run(fit_config: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "counting.py").write_text(COUNTER, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    callback = f"{{class_path: counting.Counter, init_args: {{path: {tmp_path / 'count'}}}}}"
+    options = ["--trainer.callbacks", f"[{callback}]", "--trainer.max_epochs", "1"]
     assert fit(["--config", str(fit_config), *options]) == 0
-    assert (tmp_path / "run/model/model.pth").is_file()
+    assert (tmp_path / "count").read_text() == "x" * 7
+
+
+def test_a_callback_that_cannot_be_recorded(fit_config: Path, capsys: Any) -> None:
+    callback = "{class_path: lightning.pytorch.callbacks.Timer, init_args: {duration: {seconds: 1}}}"
+    assert main(["fit", "--config", str(fit_config), "--trainer.callbacks", f"[{callback}]"]) == 2
+    assert "fit.yaml cannot record" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_the_bar_shows_the_time_left() -> None:

@@ -18,8 +18,11 @@ import soundfile
 
 import parlab
 from parlab.cli import main
+from parlab.commands.predict.options import PredictOptions
+from parlab.commands.predict.run import Job
 from parlab.decode import PAR
 from parlab.errors import UserError
+from parlab.predictions.provenance import hash_data
 from tests.helpers import SENTENCES, command, environment, lines, manifest, noise, predict, timeless
 
 
@@ -161,7 +164,10 @@ def test_a_bad_file_costs_that_file_only(model: Path, tmp_path: Path, capsys: py
         ('{"id": "a", "audio_filepath": "a.wav"}\nnot json\n', "line 2: no valid JSON"),
         ('{"id": "a"}\n', "line 1: the key 'audio_filepath' is missing"),
         ('{"id": "a", "audio_filepath": "a.wav"}\n{"id": "a", "audio_filepath": "b.wav"}\n', "lines 1 and 2"),
-        ('{"id": "a", "audio_filepath": "a.wav", "duration": "long"}\n', "line 1: duration or offset is no number"),
+        (
+            '{"id": "a", "audio_filepath": "a.wav", "duration": "long"}\n',
+            "line 1: 'duration' is 'long', expected seconds",
+        ),
         ("", "no utterances"),
     ],
 )
@@ -211,6 +217,61 @@ def test_failures_are_tried_again(model: Path, tmp_path: Path) -> None:
     assert run(model, data, tmp_path / "p") == 0
     assert [line["id"] for line in lines(tmp_path / "p")] == ["a", "b"]
     assert "wer" not in json.loads((tmp_path / "p" / "metrics.json").read_text())
+
+
+def test_batches_are_bounded_where_only_headers_know_the_durations(model: Path, tmp_path: Path) -> None:
+    """A long file in a folder is not padded to, and the hash is that of the data as they were named."""
+    for i, seconds in enumerate((0.5, 9.0, 0.6, 0.4)):
+        noise(tmp_path / "d" / f"{i}.wav", seconds)
+    options = {"batch_seconds": 10.0, "wandb": "off", "progress": False}
+    job = Job.of(PredictOptions(str(model), str(tmp_path / "d"), str(tmp_path / "p"), **options))
+    assert [[u.id for u in batch] for batch in job.batches()] == [["1"], ["2", "0", "3"]]
+    assert job.source().hashes.data == hash_data(job.recordings)
+    assert [u.duration for u in job.recordings] == [None] * 4
+
+
+def test_the_summary_says_what_it_is_over(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in "ab":
+        noise(tmp_path / "d" / f"{name}.wav", 0.5)
+    entries = [{"id": n, "audio_filepath": f"{n}.wav"} for n in "abc"]
+    data = manifest(tmp_path / "d", [{**entries[0], "text": "a bad"}, *entries[1:]])
+    assert run(model, data, tmp_path / "p") == 1
+    out = capsys.readouterr().out
+    assert "both over 1 of 2 utterances" in out
+    assert "1 failed" in out
+
+
+def test_data_without_any_audio_are_refused(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.joinpath("d").mkdir()
+    data = manifest(tmp_path / "d", [{"id": n, "audio_filepath": f"{n}.wav"} for n in "ab"])
+    assert run(model, data, tmp_path / "p") == 2
+    assert "none of the 2 audio files exists" in capsys.readouterr().err
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_after_the_batch_in_hand(model: Path, tmp_path: Path) -> None:
+    """Exit status 143, one sentence, whole lines in the shard, and the same command goes on from there."""
+    entries = []
+    for i in range(200):
+        noise(tmp_path / "d" / f"{i}.wav", 0.5 + 0.01 * (i % 10), seed=i)
+        entries.append({"id": f"u{i}", "audio_filepath": f"{i}.wav", "duration": 0.5 + 0.01 * (i % 10)})
+    data = manifest(tmp_path / "d", entries)
+    asked = command(model, data, tmp_path / "p", "--batch_size", "1")
+    process = subprocess.Popen(asked, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    shard = tmp_path / "p" / "shards" / "rank0.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None and not (shard.is_file() and shard.stat().st_size):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    assert shard.read_bytes().endswith(b"\n")
+    assert 0 < shard.read_bytes().count(b"\n") < 200
+    assert subprocess.run(asked, env=environment(), capture_output=True, timeout=240).returncode == 0
+    assert len(lines(tmp_path / "p")) == 200
 
 
 @pytest.mark.slow

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from parlab.data.checks import check_duration, check_training_data, with_durations
+from parlab.data.checks import (
+    check_duration,
+    check_some_audio,
+    check_training_data,
+    with_durations,
+    with_known_durations,
+)
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.text.tokenizer import Tokenizer
@@ -70,3 +76,19 @@ def test_shorter_than_the_manifest_says(utterances: list[Utterance]) -> None:
     with pytest.raises(UserError, match=r"is truncated: 9\.20 s are there, expected 10\.00 s"):
         check_duration(long, 9.2)
     check_duration(replace(long, duration=None), 0.1)
+
+
+def test_durations_that_headers_know(utterances: list[Utterance], tmp_path: Path) -> None:
+    """Known ones stay, a part of a file is shorter by its start, and what cannot be read keeps none."""
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    unknown = [replace(utterances[2], duration=None, start=0.5), replace(utterances[0], duration=None)]
+    broken = [Utterance("b", tmp_path / "broken.wav"), Utterance("m", tmp_path / "missing.wav")]
+    found = with_known_durations([*unknown, utterances[1], *broken])
+    assert [u.duration for u in found] == [2.5, 1.0, 2.0, None, None]
+    assert [u.id for u in found] == ["u2", "u0", "u1", "b", "m"]
+
+
+def test_data_without_any_audio(utterances: list[Utterance], tmp_path: Path) -> None:
+    check_some_audio([Utterance("m", tmp_path / "missing.wav"), utterances[0]])
+    with pytest.raises(UserError, match="none of the 1 audio files exists"):
+        check_some_audio([Utterance("m", tmp_path / "missing.wav")])

@@ -80,6 +80,8 @@ def test_segments(tmp_path: Path) -> None:
         ({"wav_scp": "u1 a.wav\nu2 b.wav\nu1 c.wav\n"}, "lines 1 and 3: both have the id 'u1'"),
         ({"wav_scp": "u1 a.wav\n", "text": "u1 A\nu1 B\n"}, "text, lines 1 and 2"),
         ({"wav_scp": "u1 a.wav\n", "utt2dur": "u1 long\n"}, "'u1' has the time 'long'"),
+        ({"wav_scp": "u1 a.wav\n", "utt2dur": "u1 1e305\n"}, "'u1' has the time '1e305', expected seconds up to"),
+        ({"wav_scp": "u\0 a.wav\n"}, "with the control character"),
         ({"wav_scp": "r a.wav\n", "segments": "u1 r 0\n"}, "is no line 'utterance recording start end'"),
         ({"wav_scp": "r a.wav\n", "segments": "u1 q 0 1\n"}, "of a recording in wav.scp"),
         ({"wav_scp": "r a.wav\n", "segments": "u1 r 0 end\n"}, "'u1' has the time 'end'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,25 @@ GOOD = json.dumps(entry("good"))
         ('{"id": "a"}', "line 2: the key 'audio_filepath' is missing"),
         ('{"audio_filepath": ""}', "line 2: 'audio_filepath' is ''"),
         ('{"audio_filepath": ["a.wav"]}', "line 2: 'audio_filepath' is "),
-        (json.dumps(entry(duration="long")), "line 2: duration or offset is no number"),
-        (json.dumps(entry(duration=[1])), "line 2: duration or offset is no number"),
-        (json.dumps(entry(duration=float("nan"))), "line 2: duration nan and offset 0.0 must be 0 or more"),
-        (json.dumps(entry(duration=-1)), "line 2: duration -1.0"),
-        (json.dumps(entry(duration=float("inf"))), "line 2: duration inf"),
-        (json.dumps(entry(offset=-0.1)), "line 2: duration None and offset -0.1"),
+        (json.dumps(entry(duration="long")), "line 2: 'duration' is 'long', expected seconds"),
+        (json.dumps(entry(duration=[1])), r"line 2: 'duration' is '\[1\]', expected seconds"),
+        (json.dumps(entry(duration=True)), "line 2: 'duration' is 'True', expected seconds"),
+        (json.dumps(entry(duration=float("nan"))), "line 2: 'duration' is 'nan'"),
+        (json.dumps(entry(duration=-1)), "line 2: 'duration' is '-1'"),
+        (json.dumps(entry(duration=float("inf"))), "line 2: 'duration' is 'inf'"),
+        (json.dumps(entry(duration=1e305)), r"line 2: 'duration' is '1e\+305'"),
+        (json.dumps(entry(duration=10**400)), "line 2: 'duration' is '1000"),
+        (GOOD.replace("}", f', "duration": {"9" * 5000}}}'), "line 2: no valid JSON"),
+        (json.dumps(entry(offset=-0.1)), "line 2: 'offset' is '-0.1'"),
+        (json.dumps(entry(offset=1e305)), r"line 2: 'offset' is '1e\+305'"),
+        (r'{"id": "\ud800", "audio_filepath": "a.wav"}', r"line 2: \\ud800 is half of a character"),
+        (r'{"id": "a", "audio_filepath": "a.wav", "text": "x \uDC00"}', r"line 2: \\udc00 is half of a character"),
+        (r'{"id": "a", "audio_filepath": "a.wav", "note": ["\udfff"]}', r"line 2: \\udfff is half of a character"),
+        (json.dumps(entry("a\nb")), r"line 2: 'id' is 'a\\nb', with the control character"),
+        (json.dumps(entry("a\0b")), "line 2: 'id' is .* with the control character"),
+        (json.dumps({"audio_filepath": "a\0.wav"}), "line 2: 'audio_filepath' is .* with the control character"),
+        (json.dumps({**entry(), "id": {"x": 1}}), "line 2: 'id' is .* expected text"),
+        (json.dumps(entry(text=["A", "B"])), "line 2: 'text' is .* expected text"),
         (GOOD, "lines 1 and 2: both have the id 'good'"),
     ],
 )
@@ -149,3 +163,18 @@ def test_real_corpora_twice(corpus: str, split: str, shared_data: Path) -> None:
         assert u.audio.samefile(other.audio)
     for u in by_manifest[:30]:
         assert soundfile.info(str(u.audio)).duration == pytest.approx(u.duration, abs=0.02)
+
+
+def test_a_pair_of_surrogates_is_a_character(tmp_path: Path) -> None:
+    path = manifest(tmp_path / "m.jsonl", r'{"id": "\ud83d\ude00", "audio_filepath": "a.wav"}')
+    assert read_data(path)[0].id == "\U0001f600"
+
+
+def test_file_names_that_are_no_text(tmp_path: Path) -> None:
+    """They would end a run when its results are written."""
+    for name, problem in ((b"a\xff.wav", "no UTF-8 text"), (b"a\nb.wav", "control character")):
+        folder = tmp_path / problem.replace(" ", "")
+        folder.mkdir()
+        (folder / os.fsdecode(name)).write_bytes(b"")
+        with pytest.raises(UserError, match=problem):
+            read_data(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -11,12 +12,15 @@ from hypothesis import strategies as st
 
 from parlab.decode import AR, PAR, Greedy
 from parlab.errors import UserError
-from tests.models import encoded, examples, random_posteriors, tiny_model
+from tests.models import LETTERS, encoded, examples, random_posteriors, tiny_model
 from tests.reference import par as reference
 
+# The same ids as characters, as pieces of which every third begins a word, and as words.
+PIECES = ["<blank>", "<unk>", "<noise>", *("\u2581" * (i % 3 == 0) + c for i, c in enumerate(LETTERS)), "<sos/eos>"]
+TOKENS = [{}, {"token_list": PIECES, "token_type": "bpe"}, {"token_type": "word"}]
 MODELS = {
     (pre, concat, scaled): tiny_model(
-        seed=i, decoder_conf={"normalize_before": pre, "concat_after": concat}, sharpness=4.0
+        seed=i, decoder_conf={"normalize_before": pre, "concat_after": concat}, sharpness=4.0, **TOKENS[i]
     )
     for i, (pre, concat, scaled) in enumerate([(True, False, False), (False, False, False), (True, True, False)])
 }
@@ -41,16 +45,17 @@ def case(seed: int, batch: int = 1, frames: int = 14) -> tuple[torch.Tensor, tor
     weight=st.sampled_from([0.0, 0.3, 1.0]),
     frames=st.sampled_from([1, 3, 8, 12]),
     prompt=st.sampled_from([None, (20, 4, 4)]),
+    unit=st.sampled_from(["token", "word"]),
 )
-def test_equals_the_reference(seed, key, threshold, beam, limit, weight, frames, prompt) -> None:  # type: ignore[no-untyped-def]
+def test_equals_the_reference(seed, key, threshold, beam, limit, weight, frames, prompt, unit) -> None:  # type: ignore[no-untyped-def]
     """Same scores within 1e-4, and the same tokens wherever the best is not a tie."""
     if weight > 0 and beam == 40:
         beam = 8  # the reference scores beam x 1.5 candidates by definition: minutes for a wide beam
     model = MODELS[key]
     states, lengths, log_probs = case(seed, 1, frames)
-    options = PAR(threshold=threshold, beam_size=beam, max_seq_len=limit, ctc_weight=weight)
+    options = PAR(threshold=threshold, beam_size=beam, max_seq_len=limit, ctc_weight=weight, mask_unit=unit)
     got = options.decode(model, encoded(model, states, lengths, log_probs, prompt))[0]
-    want = reference.decode(model, states[0], log_probs[0], threshold, beam, limit, 3, weight, prompt)
+    want = reference.decode(model, states[0], log_probs[0], threshold, beam, limit, 3, weight, prompt, unit)
     scores = [segment.score for segment in got.segments]
     assert len(scores) == len(want.scores)
     for ours, theirs in zip(scores, want.scores, strict=True):
@@ -68,15 +73,16 @@ def test_equals_the_reference(seed, key, threshold, beam, limit, weight, frames,
     mode=st.sampled_from(["prefix", "rescore"]),
     parallel=st.sampled_from([-1, 1, 2, 3]),
     order=st.permutations(range(4)),
+    unit=st.sampled_from(["token", "word"]),
 )
-def test_neighbours_change_nothing(seed, key, threshold, weight, mode, parallel, order) -> None:  # type: ignore[no-untyped-def]
+def test_neighbours_change_nothing(seed, key, threshold, weight, mode, parallel, order, unit) -> None:  # type: ignore[no-untyped-def]
     """A batch in any order and any ``max_mask_parallel`` gives what each utterance gives alone."""
     model = MODELS[key]
     states, lengths, log_probs = case(seed, 4, 16)
-    options = PAR(threshold=threshold, beam_size=4, ctc_weight=weight, ctc_mode=mode, max_mask_parallel=parallel)
+    alone = PAR(threshold=threshold, beam_size=4, ctc_weight=weight, ctc_mode=mode, mask_unit=unit)
+    options = dataclasses.replace(alone, max_mask_parallel=parallel)
     index = torch.tensor(order)
     together = options.decode(model, encoded(model, states[index], lengths[index], log_probs[index]))
-    alone = PAR(threshold=threshold, beam_size=4, ctc_weight=weight, ctc_mode=mode)
     for row, i in enumerate(order):
         n = int(lengths[i])
         single = alone.decode(

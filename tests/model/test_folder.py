@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -156,13 +158,132 @@ def test_no_key_passes_silently(saved: tuple[Path, HybridModel]) -> None:
         read_model(folder)
 
 
-def test_code_in_a_pickle_is_not_run(saved: tuple[Path, HybridModel], tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self):  # type: ignore[no-untyped-def]
-            return (Path.touch, (tmp_path / "ran",))
+# ---- files that a config names ------------------------------------------------------------------
 
-    folder, _ = saved
-    torch.save({"x": Evil()}, folder / "model.pth")
-    with pytest.raises(UserError, match="cannot be read"):
+SENTENCES = ["one two three four five", "six seven eight nine ten", "two four six eight"]
+OTHERS = ["nine ten one seven", "five four three two six eight", "eight ten net tens"]
+
+
+def bpe_folder(folder: Path, sentences: list[str] = SENTENCES) -> tuple[Path, Tokenizer]:
+    """A model that names its token list and its sentencepiece model by relative paths."""
+    tokenizer = build_tokenizer(sentences * 20, "bpe", folder / "made", 22)
+    model = build_model(tiny_config(token_list=tokenizer.token_list, token_type="bpe")).eval()
+    write_model(model, tokenizer, folder)
+    (folder / "tokens.txt").write_text("\n".join(tokenizer.token_list) + "\n", encoding="utf-8")
+    changed(folder, token_list="tokens.txt")
+    return folder, tokenizer
+
+
+def changed(folder: Path, **entries: Any) -> None:
+    """Change entries of a config."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    (folder / "config.yaml").write_text(yaml.safe_dump({**config, **entries}), encoding="utf-8")
+
+
+def test_the_working_folder_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token list and a sentencepiece model of the same names in the working folder are another model's."""
+    folder, tokenizer = bpe_folder(tmp_path / "a" / "m")
+    other, _ = bpe_folder(tmp_path / "other", OTHERS)
+    monkeypatch.chdir(other)
+    assert read_model(folder)[1].token_list == tokenizer.token_list
+    monkeypatch.chdir(folder)
+    assert read_model(".")[1].token_list == tokenizer.token_list
+    # Where the model's own folders have none, the working folder is looked at, as by ESPnet.
+    for name in ("tokens.txt", "bpe.model"):
+        (folder / name).rename(tmp_path / name)
+    shutil.rmtree(folder / "made")
+    monkeypatch.chdir(tmp_path)
+    assert read_model(folder)[1].token_list == tokenizer.token_list
+
+
+def test_two_models_below_one_exp(tmp_path: Path) -> None:
+    """Each has a ``bpe.model`` of its own beside its config."""
+    folders = [tmp_path / "exp" / name for name in ("asr_a", "asr_b")]
+    _, one = bpe_folder(folders[0])
+    _, two = bpe_folder(folders[1], OTHERS)
+    for folder, tokenizer in zip(folders, (one, two), strict=True):
+        assert read_model(folder)[1].encode("two words") == tokenizer.encode("two words")
+
+
+def test_token_lists_that_are_not_the_models(tmp_path: Path) -> None:
+    folder, tokenizer = bpe_folder(tmp_path / "m")
+    first, *inner, last = tokenizer.token_list
+    (folder / "tokens.txt").write_text("\n".join([first, *reversed(inner), last]) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match="in another order"):
         read_model(folder)
-    assert not (tmp_path / "ran").exists()
+    (folder / "tokens.txt").write_text("")
+    with pytest.raises(UserError, match=r"token_list .* is empty"):
+        read_model(folder)
+    changed(folder, token_list=[])
+    with pytest.raises(UserError, match=r"token_list .*is empty"):
+        read_model(folder)
+    changed(folder, token_list=[first, *[f"x{i}" for i in range(20)], last])
+    with pytest.raises(UserError, match="20 of its 20 tokens are no pieces"):
+        read_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("meta", "reason"),
+    [
+        ("- a\n- b\n", "holds no mapping"),
+        ("just a word", "holds no mapping"),
+        ("", "holds no mapping"),
+        ("files: [1,", "no valid YAML"),
+        ("files: [a, b]\nyaml_files: {asr_train_config: c}\n", "'files' is no mapping"),
+        ("files: {asr_model_file: [1]}\nyaml_files: {asr_train_config: c}\n", "'files' is no mapping"),
+        ("files: {}\n", "names no asr_model_file"),
+    ],
+)
+def test_malformed_meta(meta: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "meta.yaml").write_text(meta)
+    with pytest.raises(UserError, match=reason) as found:
+        read_model(tmp_path)
+    assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hop_length": 0},
+        {"n_fft": 0},
+        {"n_fft": -512},
+        {"win_length": -1},
+        {"win_length": 1024},
+        {"n_mels": 0},
+        {"hop_length": 1.5},
+        {"fs": "fast"},
+        {"fs": 0},
+        {"window": "square"},
+        {"fmin": "low"},
+    ],
+)
+def test_sizes_of_the_front_end(options: dict[str, Any], saved: tuple[Path, HybridModel]) -> None:
+    folder, _ = saved
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    changed(folder, frontend_conf={**config["frontend_conf"], **options})
+    with pytest.raises(UserError, match=rf"front ?end's {next(iter(options))}|frontend_conf does not fit"):
+        read_model(folder)
+
+
+def test_options_that_are_none(saved: tuple[Path, HybridModel]) -> None:
+    folder, _ = saved
+    changed(folder, model_conf=["ctc_weight"])
+    with pytest.raises(UserError, match=r"model_conf is .* expected options with values"):
+        read_model(folder)
+
+
+def test_a_misspelt_folder_is_no_hub_id(saved: tuple[Path, HybridModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first folder exists, the hub is not asked."""
+    folder, _ = saved
+    asked: list[bool] = []
+
+    def download(name: str, local_files_only: bool = False) -> str:
+        asked.append(local_files_only)
+        raise OSError("no such thing")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    (folder.parent / "runs").mkdir()
+    monkeypatch.chdir(folder.parent)
+    with pytest.raises(UserError, match="the folder runs/ holds no typo"):
+        read_model("runs/typo")
+    assert asked == [True]

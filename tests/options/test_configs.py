@@ -54,7 +54,7 @@ def test_data_and_trainers_fit_a_model(path: Path, parse: Any) -> None:
 @pytest.mark.parametrize("path", files("decoder"), ids=name)
 def test_decoders_can_be_made(path: Path) -> None:
     parser = PredictOptions.parser()
-    options = parser.read([*expand(["--config", str(path)]), "--model", "m", "--data", "d", "--out", "o"])
+    options = parser.read_with_decoder([*expand(["--config", str(path)]), "--model", "m", "--data", "d", "--out", "o"])
     decoder = parser.instantiate_classes(options).decoder
     entry = yaml.safe_load(path.read_text())["decoder"]
     wanted = make_decoder(entry) if isinstance(entry, str) else make_decoder(entry["class_path"], **entry["init_args"])

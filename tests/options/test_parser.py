@@ -9,7 +9,7 @@ import pytest
 from parlab.commands.predict.options import PredictOptions
 from parlab.decode import AR, PAR
 from parlab.errors import UserError
-from parlab.options.decoders import decoder_from
+from parlab.options.decoders import decoder_from, make_decoder
 from parlab.options.parser import join_values
 
 BASE = ["--model", "m", "--data", "d", "--out", "o"]
@@ -27,14 +27,14 @@ BASE = ["--model", "m", "--data", "d", "--out", "o"]
 def test_decoders_in_files(text: str, wanted: object, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(text)
     for config in (["--config", str(tmp_path / "c.yaml")], [f"--config={tmp_path / 'c.yaml'}"]):
-        assert decoder_from(PredictOptions.parser().read([*BASE, *config]).decoder) == wanted
+        assert decoder_from(PredictOptions.parser().read_with_decoder([*BASE, *config]).decoder) == wanted
 
 
 def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "decoder: {class_path: par, init_args: {threshold: 0.7, beam_size: 4}}\nbatch_size: 3\n"
     )
-    read = PredictOptions.parser().read(
+    read = PredictOptions.parser().read_with_decoder(
         [*BASE, "--config", str(tmp_path / "c.yaml"), "--decoder.threshold", "0.2", "--batch_size=5"]
     )
     assert decoder_from(read.decoder) == PAR(threshold=0.2, beam_size=4)
@@ -54,7 +54,7 @@ def test_the_command_line_overrides_the_file(tmp_path: Path) -> None:
 )
 def test_wrong_options(options: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        PredictOptions.parser().read([*BASE, *options])
+        PredictOptions.parser().read_with_decoder([*BASE, *options])
     assert "\n" not in str(caught.value)
 
 
@@ -73,7 +73,7 @@ def test_wrong_options(options: list[str], message: str) -> None:
 def test_wrong_files(text: str, more: list[str], message: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
-        PredictOptions.parser().read([*BASE, "--config", str(tmp_path / "c.yaml"), *more])
+        PredictOptions.parser().read_with_decoder([*BASE, "--config", str(tmp_path / "c.yaml"), *more])
 
 
 def test_special_values_of_decoders() -> None:
@@ -87,12 +87,29 @@ def test_special_values_of_decoders() -> None:
         "--decoder.lm",
         "null",
     ]
-    found = decoder_from(PredictOptions.parser().read([*BASE, *options]).decoder)
+    found = decoder_from(PredictOptions.parser().read_with_decoder([*BASE, *options]).decoder)
     assert found == PAR(max_seq_len=7, max_mask_parallel=-1, lm=None)
 
 
 def test_several_files_of_audio() -> None:
     assert join_values(["--data", "a", "b c", "--out", "o"], "--data") == ["--data", '["a", "b c"]', "--out", "o"]
-    read = PredictOptions.parser().read(["--model", "m", "--data", "a.wav", "b.wav", "--out", "o"])
+    read = PredictOptions.parser().read_with_decoder(["--model", "m", "--data", "a.wav", "b.wav", "--out", "o"])
     assert read.data == ["a.wav", "b.wav"]
-    assert PredictOptions.parser().read(BASE).data == "d"
+    assert PredictOptions.parser().read_with_decoder(BASE).data == "d"
+
+
+def test_espnets_reference_by_its_name(tmp_path: Path) -> None:
+    """On the command line and in a file, with options that do not contradict it; one that does is refused."""
+    base = [*BASE, "--decoder", "par", "--decoder.reference", "espnet"]
+    parser = PredictOptions.parser()
+    assert decoder_from(parser.read_with_decoder(base).decoder) == PAR.espnet()
+    more = ["--decoder.beam_size", "3", "--decoder.threshold=0.99"]
+    assert decoder_from(parser.read_with_decoder([*base, *more]).decoder) == PAR.espnet(beam_size=3)
+    (tmp_path / "c.yaml").write_text("decoder: {class_path: par, init_args: {reference: espnet, beam_size: 4}}\n")
+    read = parser.read_with_decoder([*BASE, "--config", str(tmp_path / "c.yaml")])
+    assert decoder_from(read.decoder) == PAR.espnet(beam_size=4)
+    assert make_decoder("par", reference="espnet", beam_size=5) == PAR.espnet(beam_size=5)
+    with pytest.raises(UserError, match=r"the option threshold is 0\.5, but ESPnet's reference has 0\.99"):
+        parser.read_with_decoder([*base, "--decoder.threshold", "0.5"])
+    with pytest.raises(UserError, match="the option reference is 'espnt'"):
+        parser.read_with_decoder([*BASE, "--decoder", "par", "--decoder.reference", "espnt"])

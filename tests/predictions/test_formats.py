@@ -160,6 +160,7 @@ METRICS = Metrics(
     par=ParCounts(1, 20, 3, 2, 1.5, 2, 4, 1, 1),
     counts={"tokens": 20},
     utterances=2,
+    scored=1,
     failed=(Failure("c", "broken"),),
     versions={"parlab": "0.1.0", "cuda": None},
     normalizer=NormalizerVersion("lower", "1"),

@@ -74,6 +74,47 @@ def test_a_shard_cut_at_any_byte_can_be_continued(tmp_path: Path) -> None:
         assert read_shards(tmp_path / "cut") == wanted
 
 
+JUNK = [
+    b"not json",
+    b"[1, 2]",
+    b"null",
+    b'"a"',
+    b"{}",
+    b'{"id": "a"}',
+    b'{"id": "a", "failed": "x", "rank": 0, "more": 1}',
+    b'{"id": "a", "text": "x"}',
+    b'{"id": "a", "text": "x", "timing": {}, "rank": 0}',
+    b'{"id": "a", "text": "x", "timing": [], "rank": "zero"}',
+    b'{"id": "a", "text": "x", "timing": {"load": "fast"}, "segments": [1]}',
+    b"[" * 5000,
+    b"\xff\xfe\x00",
+]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
+def test_lines_of_others_are_decoded_again(tmp_path: Path, junk: bytes) -> None:
+    """They are passed over, wherever they stand, and dropped."""
+    write(tmp_path, predicted("b", "c"))
+    shard = tmp_path / "shards" / "rank0.jsonl"
+    kept = shard.read_bytes()
+    shard.write_bytes(junk + b"\n" + kept + junk + b"\n")
+    assert [entry.record.id for entry in read_shards(tmp_path)[0]] == ["b", "c"]
+    batches = [[Utterance(n, Path("x.wav"))] for n in "abc"]
+    assert unfinished(tmp_path, batches) == {"a"}
+    forget(tmp_path, {"a"})
+    assert shard.read_bytes() == kept
+
+
+def test_a_changed_line_is_decoded_again(tmp_path: Path) -> None:
+    """A line without what ``predict`` always writes may have lost more."""
+    write(tmp_path, predicted("a"))
+    shard = tmp_path / "shards" / "rank0.jsonl"
+    whole = json.loads(shard.read_bytes())
+    for key in whole.keys() - {"ref", "speaker"}:
+        write_jsonl(shard, [{k: v for k, v in whole.items() if k != key}])
+        assert read_shards(tmp_path) == ([], []), key
+
+
 def test_a_batch_that_misses_one_is_done_anew_as_a_whole(tmp_path: Path) -> None:
     plan = [[Utterance(n, Path(n)) for n in names] for names in ("ab", "cd", "ef")]
     assert unfinished(tmp_path, plan) == set("abcdef")
@@ -126,10 +167,14 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
 def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
     claim_directory(tmp_path / "p", {"decoder": {"name": "par", "threshold": 0.9}, "parlab": "1"})
     claim_directory(tmp_path / "p", {"decoder": {"name": "par", "threshold": 0.9}, "parlab": "1"})
-    with pytest.raises(UserError, match="decoder differ: decoder was"):
+    with pytest.raises(UserError, match=r"configuration \(decoder\.threshold was 0\.9, is 0\.8\)"):
         claim_directory(tmp_path / "p", {"decoder": {"name": "par", "threshold": 0.8}, "parlab": "1"})
-    with pytest.raises(UserError, match="parlab differ"):
+    with pytest.raises(UserError, match='parlab was "1", is "2"'):
         claim_directory(tmp_path / "p", {"decoder": {"name": "par", "threshold": 0.9}, "parlab": "2"})
+    for text in ("", "{", "[1]", "[" * 5000):
+        (tmp_path / "p" / "identity.json").write_text(text)
+        with pytest.raises(UserError, match=r"identity.json cannot be read, .* remove the folder"):
+            claim_directory(tmp_path / "p", {"parlab": "1"})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds no prediction"):
@@ -138,3 +183,29 @@ def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:
     (tmp_path / "killed" / "identity.json.partial").write_text("{")  # killed during the first write
     claim_directory(tmp_path / "killed", {"a": 1})
     assert json.loads((tmp_path / "killed" / "identity.json").read_text()) == {"a": 1}
+
+
+def test_what_differs_is_named_with_both_values(tmp_path: Path) -> None:
+    """Options of decoders by their names on the command line; those of another decoder are left out."""
+
+    def identity(decoder: str, normalizer: str = "none", **options: Any) -> dict[str, Any]:
+        return {
+            "decoder": {"name": decoder, "options": options},
+            "normalizer": {"name": normalizer, "version": normalizer},
+            "limit": options.pop("limit", None),
+        }
+
+    claim_directory(tmp_path, identity("par", threshold=0.9, beam_size=10))
+    for other, message in (
+        (identity("par", threshold=0.8, beam_size=10), "decoder.threshold was 0.9, is 0.8"),
+        (
+            identity("par", threshold=0.8, beam_size=1),
+            "decoder.threshold was 0.9, is 0.8; decoder.beam_size was 10, is 1",
+        ),
+        (identity("ar", beam_size=5), 'decoder was "par", is "ar"'),
+        (identity("par", "basic", threshold=0.9, beam_size=10), 'normalizer was "none", is "basic"'),
+        (identity("par", threshold=0.9, beam_size=10, limit=3), "limit was null, is 3"),
+    ):
+        with pytest.raises(UserError) as caught:
+            claim_directory(tmp_path, other)
+        assert f"({message})" in str(caught.value)

@@ -41,6 +41,23 @@ def draft_of(log_probs: Tensor, blank: int) -> list[Token]:
     return tokens
 
 
+def masks_of(model: HybridModel, draft: list[Token], threshold: float, unit: str) -> list[bool]:
+    """Which tokens are masked: those below the threshold, or all tokens of the words that have one."""
+    words: list[list[int]] = []
+    join = False  # the next token goes on with the word before it
+    for i, token in enumerate(draft):
+        text = model.token_list[token.id]
+        alone = unit == "token" or text == "<space>" or (len(text) > 2 and text[0] == "<" and text[-1] == ">")
+        alone = alone or model.config["token_type"] in ("word", "phn")
+        if join and not alone and not (model.config["token_type"] == "bpe" and text[0] == "\u2581"):
+            words[-1].append(i)
+        else:
+            words.append([i])
+        join = not alone
+    unsure = [word for word in words if any(draft[i].confidence < threshold for i in word)]
+    return [any(i in word for word in unsure) for i in range(len(draft))]
+
+
 def next_log_probs(model: HybridModel, states: Tensor, tokens: list[int]) -> list[float]:
     """ESPnet's own decoder over the whole sequence (T, D), no cache."""
     length = torch.tensor([len(tokens)])
@@ -119,21 +136,23 @@ def decode(
     margin: int = 3,
     weight: float = 0.0,
     prompt: tuple[int, ...] | None = None,
+    unit: str = "token",
 ) -> Result:
     """Decode one utterance: ``states`` (T, D), ``log_probs`` (T, V)."""
     special = model.special
     banned = tuple(special.never) + ((special.unk,) if special.unk is not None else ())
     draft = draft_of(log_probs, special.blank)
+    masked = masks_of(model, draft, threshold, unit)
     tokens: list[int] = []
     result = Result((), [], [])
     i = 0
     while i < len(draft):
-        if draft[i].confidence >= threshold:
+        if not masked[i]:
             tokens.append(draft[i].id)
             i += 1
             continue
         end = i
-        while end < len(draft) and draft[end].confidence < threshold:
+        while end < len(draft) and masked[end]:
             end += 1
         left = draft[i - 1].id if i > 0 else -1
         right = draft[end].id if end < len(draft) else -1

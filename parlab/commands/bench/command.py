@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     quiet_libraries()
     parser = Parser.of("bench", "Time our decoders and ESPnet's, same weights, same input, in one run.")
     parser.add_class_arguments(BenchOptions, None)
-    parsed = parser.parse_args(list(argv))
+    parsed = parser.read(argv)
     options = BenchOptions(**{field.name: parsed[field.name] for field in fields(BenchOptions)})
     logging.disable(logging.WARNING)  # ESPnet logs at the root: random weights reach every limit; it says so each time
     threads = torch.get_num_threads()

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from parlab.commands.bench.sizes import SIZES
 from parlab.errors import UserError, nearest
+from parlab.options.checks import check_above_zero, check_not_negative
 
 CASES = {5.0: 6, 10.0: 12, 20.0: 18, 30.0: 27}  # seconds of audio: masks
 
@@ -29,7 +30,7 @@ class BenchOptions:
         out: folder for bench.json, bench.csv, bench.png
 
     Raises:
-        UserError: there is no such size, or a model comes without data.
+        UserError: there is no such size, a number makes no sense, or a model comes without data.
     """
 
     size: str = "librispeech256"
@@ -50,6 +51,13 @@ class BenchOptions:
             raise UserError(
                 f"there is no size '{self.size}', expected one of {', '.join(SIZES)}{nearest(self.size, SIZES)}"
             )
+        check_above_zero(self, "batch", "beam", "repeats", "threads")
+        check_not_negative(self, "espnet_repeats")
+        for seconds in self.seconds:
+            if not 0.1 <= seconds <= 3600:
+                raise UserError(f"the option seconds has {seconds}, expected durations from 0.1 to 3600 s; correct it")
+        if any(cap == 0 or cap < -1 for cap in self.parallel):
+            raise UserError(f"the option parallel has {self.parallel}, expected numbers of segments, or -1 for all")
         if self.model and not self.data:
             raise UserError("bench got --model without --data, expected speech to decode; name a manifest")
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from parlab.commands.compare.comparison import MARGIN, compare
+from parlab.commands.compare.comparison import check_options, compare
 from parlab.commands.compare.text import markdown, print_comparison
+from parlab.errors import UserError
 from parlab.metrics.significance import REPLICATES
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_json
 from parlab.predictions.prediction import read_predictions
+from parlab.predictions.rates import MARGIN
 
 
 def make_parser() -> Parser:
     """The options of ``compare``."""
     parser = Parser.of("compare", "Compare predictions on the same data: WER, CER, significance, speed.")
-    parser.add_argument("--config", action="config", help="read options from a YAML file")
     parser.add_argument(
-        "folders", nargs="+", type=str, help="folders that `predict --out` wrote; the first is the baseline"
+        "folders", nargs="*", type=str, help="folders that `predict --out` wrote; the first is the baseline"
     )
     parser.add_argument(
         "--margin", type=float, default=MARGIN, help="'no worse than': absolute WER that may be lost (a fraction)"
@@ -36,7 +37,14 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: the predictions cannot be compared, or an option has an impossible value.
     """
-    options = make_parser().parse_args(list(argv))
+    options = make_parser().read(argv)
+    check_options(options.margin, options.replicates)
+    if options.show < 0:
+        raise UserError(f"show is {options.show}, expected 0 or more utterances to print; leave it out for 10")
+    if not options.folders:
+        raise UserError("compare got no folder, expected at least two that `predict --out` wrote; name them")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise UserError(f"{options.json} cannot be written, expected a file in a folder that exists; make the folder")
     comparison = compare(read_predictions([Path(f) for f in options.folders]), options.margin, options.replicates)
     if options.json:
         write_json(Path(options.json), comparison.to_json())

@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parlab.metrics.significance import bootstrap_interval, errors_and_lengths
-from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Named, Speed
 from parlab.predictions.prediction import Prediction
+from parlab.predictions.rates import Rate
 
 _SPEED = ("rtfx", "search_seconds", "encode_seconds", "latency_p50", "latency_p90")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A pooled error rate with its 95 % interval over utterances, and over speakers where they are known.
-
-    Attributes:
-        low, high: the interval when utterances are drawn, fractions.
-        low_by_speaker, high_by_speaker: the interval when whole speakers are drawn.
-        speakers: number of speakers.
-    """
-
-    counts: ErrorCounts
-    low: float
-    high: float
-    low_by_speaker: float | None = None
-    high_by_speaker: float | None = None
-    speakers: int | None = None
-
-    @staticmethod
-    def of(counts: Sequence[ErrorCounts], speakers: list[str] | None, replicates: int) -> Rate | None:
-        """The rate of utterances (n,) with their speakers (n,); None for no utterances."""
-        if not counts:
-            return None
-        errors, lengths = errors_and_lengths(counts)
-        pooled = sum(counts[1:], counts[0])
-        low, high = bootstrap_interval(errors, lengths, replicates=replicates)
-        if speakers is None:
-            return Rate(pooled, low, high)
-        by_speaker = bootstrap_interval(errors, lengths, speakers, replicates)
-        return Rate(pooled, low, high, *by_speaker, len(set(speakers)))
-
-    def to_json(self) -> dict[str, Json]:
-        """Rate, counts and intervals; speakers are left out where they are not known."""
-        own = {**vars(self), **self.counts.as_dict()}
-        names = ("low", "high", "low_by_speaker", "high_by_speaker", "speakers")
-        return {name: own[name] for name in (*self.counts.as_dict(), *names) if own[name] is not None}
+_PHASES = ("search", "encode")
 
 
 @dataclass(frozen=True)
@@ -76,16 +38,15 @@ class System:
     failed: int
 
     @staticmethod
-    def of(p: Prediction, replicates: int) -> System:
-        """Compute the intervals of a prediction with ``replicates`` bootstrap replicates."""
-        speakers = speakers_of(p)
+    def of(p: Prediction, wer: Rate | None, cer: Rate | None) -> System:
+        """A prediction with its rates."""
         counts = p.metrics.counts
         return System(
             name=p.name,
             decoder=p.metrics.decoder,
             utterances=len(p.records),
-            wer=Rate.of(p.word_counts, speakers, replicates),
-            cer=Rate.of(p.char_counts, speakers, replicates),
+            wer=wer,
+            cer=cer,
             speed=p.metrics.speed,
             masked_share=p.masked_share,
             passes=counts.get("decoder_passes", 0),
@@ -95,7 +56,10 @@ class System:
 
     def to_json(self) -> dict[str, Json]:
         """The system's entry of ``compare --json``; what is not known is left out."""
-        speed = {name: value for name in _SPEED if (value := getattr(self.speed, name, None)) is not None}
+        speed: dict[str, Json] = {name: getattr(self.speed, name, None) for name in _SPEED}
+        if self.speed:
+            speed |= {f"{name}_seconds_per_audio_second": self.speed.per_audio_second(name) for name in _PHASES}
+        speed = {name: value for name, value in speed.items() if value is not None}
         entry: dict[str, Json] = {
             **vars(self),
             "decoder": dict(vars(self.decoder)),
@@ -104,9 +68,3 @@ class System:
             "speed": speed if self.speed else None,
         }
         return {name: value for name, value in entry.items() if value is not None}
-
-
-def speakers_of(p: Prediction) -> list[str] | None:
-    """The speaker of each scored utterance, where there is more than one and all are known."""
-    names = [r.speaker for r in p.scored if r.speaker]
-    return names if len(names) == len(p.scored) and len(set(names)) > 1 else None

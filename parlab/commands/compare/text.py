@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from parlab.commands.compare.comparison import Comparison
-from parlab.commands.compare.pairs import Difference, RateChange, Significance
+from parlab.commands.compare.pairs import Difference, Significance
 from parlab.commands.compare.systems import System
 from parlab.metrics.significance import PairedBootstrap
+from parlab.metrics.tables import markdown_row, visible
 from parlab.metrics.wer import GAP
+from parlab.predictions.rates import RateChange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,17 +18,16 @@ if TYPE_CHECKING:
 
 def markdown(comparison: Comparison) -> str:
     """The systems as a Markdown table."""
-    lines = [
-        "| prediction | WER % [95 %] | CER % | search s | RTFx | decoder passes + steps | masked | verdict |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = ["prediction", "WER % [95 %]", "CER %", "search (s per s of audio)", "RTFx", "decoder passes + steps"]
+    lines = [f"| {' | '.join([*heads, 'masked', 'verdict'])} |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
     verdicts = {pair.other: pair.significance.verdict if pair.significance else "" for pair in comparison.pairs}
     for s in comparison.systems:
-        wer = f"{100 * s.wer.counts.rate:.2f} [{100 * s.wer.low:.1f}, {100 * s.wer.high:.1f}]" if s.wer else ""
         cer = f"{100 * s.cer.counts.rate:.2f}" if s.cer else ""
         work = f"{s.passes:.0f} + {s.steps:.0f}"
-        cells = [s.name, wer, cer, _search_seconds(s), _rtfx(s), work, f"{s.masked_share:.1%}"]
-        lines.append(f"| {' | '.join([*cells, verdicts.get(s.name, 'baseline')])} |")
+        cells = [cer, _search_rtf(s), _rtfx(s), work, f"{s.masked_share:.1%}", verdicts.get(s.name, "baseline")]
+        wer = f"{100 * s.wer.counts.rate:.2f} [{100 * s.wer.low:.1f}, {100 * s.wer.high:.1f}]" if s.wer else ""
+        # The interval's brackets are no link: what stands around them is ours.
+        lines.append(f"{markdown_row([s.name])} {wer} {markdown_row(cells)}")
     return "\n".join(lines)
 
 
@@ -34,35 +35,37 @@ def _rtfx(system: System) -> str:
     return f"{system.speed.rtfx:.1f}" if system.speed and system.speed.rtfx is not None else ""
 
 
-def _search_seconds(system: System) -> str:
-    return f"{system.speed.search_seconds:.2f}" if system.speed and system.speed.search_seconds is not None else ""
+def _search_rtf(system: System) -> str:
+    """Seconds of search per second of audio: totals of a sample and of a whole set are not comparable."""
+    seconds = system.speed.per_audio_second("search") if system.speed else None
+    return "" if seconds is None else f"{seconds:.3g}"
 
 
 def print_comparison(comparison: Comparison, show: int) -> None:
     """Print the systems, then each against the baseline with ``show`` of the utterances that differ."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    console = Console()
+    console = Console(highlight=False)
     table = Table(title="systems (95 % bootstrap intervals over utterances)")
-    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "search s", "masked"):
+    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "search (s per s)", "masked"):
         table.add_column(name, justify="left" if name in {"prediction", "decoder"} else "right")
     for s in comparison.systems:
-        rates = [f"{r.counts.rate:.2%} \\[{r.low:.2%}, {r.high:.2%}]" if r else "" for r in (s.wer, s.cer)]
-        cells = [s.decoder.name, *rates, _rtfx(s), _search_seconds(s), f"{s.masked_share:.1%}"]
-        table.add_row(escape(s.name), *cells)
+        rates = [f"{r.counts.rate:.2%} [{r.low:.2%}, {r.high:.2%}]" if r else "" for r in (s.wer, s.cer)]
+        cells = [s.name, s.decoder.name, *rates, _rtfx(s), _search_rtf(s), f"{s.masked_share:.1%}"]
+        table.add_row(*(Text(visible(str(cell))) for cell in cells))
     console.print(table)
     for pair in comparison.pairs:
-        console.print(f"\n[bold]{escape(pair.other)}[/bold] against {escape(pair.baseline)}")
+        console.print(Text("\n") + Text(visible(pair.other), "bold") + Text(f" against {visible(pair.baseline)}"))
         if pair.significance:
             _print_significance(console, pair.significance)
         if pair.speed_ratio is not None:
             ratio = pair.search_time_ratio
-            search = "" if ratio is None else f", {ratio:.2f} x its search time"
+            search = "" if ratio is None else f", {ratio:.2f} x its search time per second of audio"
             console.print(f"  speed: {pair.speed_ratio:.2f} x the baseline's RTFx{search}")
         console.print(f"  {len(pair.differences)} utterances differ")
-        for difference in pair.differences[: max(show, 0)]:
+        for difference in pair.differences[:show]:
             _print_difference(console, difference)
 
 
@@ -91,13 +94,13 @@ def _print_difference(console: Console, difference: Difference) -> None:
 
     d = difference
     errors = "" if d.baseline_errors is None else f" ({d.baseline_errors} -> {d.other_errors} errors)"
-    console.print(Text(f"    {d.id}{errors}"))
+    console.print(Text(f"    {visible(d.id)}{errors}"))
     for name, text in (("ref", d.ref), ("baseline", d.baseline), ("other", d.other)):
         if text is not None:
-            console.print(Text(f"      {name:<9}{text}", style="" if name != "ref" else "dim"))
+            console.print(Text(f"      {name:<9}{visible(text)}", style="" if name != "ref" else "dim"))
     changes = Text("      changed  ")
     for i, change in enumerate(d.changes):
-        before, after = ("(nothing)" if word == GAP else word for word in change)
+        before, after = ("(nothing)" if word == GAP else visible(word) for word in change)
         changes.append(", " if i else "")
         changes.append(before, style="strike")
         changes.append(" -> ")

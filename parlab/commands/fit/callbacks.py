@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from parlab.commands.fit.checkpoints import average_checkpoints, best_checkpoints
-from parlab.model.families.espnet_folder import load_weights
+from parlab.model.families.weights import load_weights
 from parlab.model.folder import write_model
 from parlab.model.lora import without_lora
 

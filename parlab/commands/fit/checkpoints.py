@@ -70,11 +70,11 @@ class BestCheckpoints(ModelCheckpoint):
     """
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _midway(trainer):
+        if not (_midway(trainer) or trainer.fast_dev_run):  # type: ignore[attr-defined]
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _midway(trainer):
+        if not (_midway(trainer) or trainer.fast_dev_run):  # type: ignore[attr-defined]
             super().on_train_end(trainer, pl_module)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,8 +21,8 @@ from parlab.commands.fit.checkpoints import FILENAME, BestCheckpoints, WholeChec
 from parlab.commands.fit.dry_run import dry_run
 from parlab.commands.fit.progress import TrainingBar
 from parlab.commands.fit.record import SaveRunConfig, finish_wandb
-from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
-from parlab.commands.fit.trainer_options import check_trainer
+from parlab.commands.fit.resume import CONFIG, Limits, Start, clear, decide, write_finished
+from parlab.commands.fit.trainer_options import check_trainer, explained
 from parlab.errors import UserError
 from parlab.options.compose import expand
 from parlab.options.libraries import quiet_libraries
@@ -102,15 +101,19 @@ class FitCLI(LightningCLI):
         if logger in (None, True):  # W&B joins it when everything is known to be right
             logger = CSVLogger(chosen.default_root_dir, name="logs", flush_logs_every_n_steps=1)
             logger = logger if self.command == "fit" else False
-        try:
+        with explained(ValueError, TypeError):
             return super().instantiate_trainer(callbacks=callbacks, logger=logger, plugins=plugins or None, **kwargs)
-        except (MisconfigurationException, ValueError, TypeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"the trainer's options do not fit ({reason[:200]}); correct them") from error
 
     def nested(self, config: Any) -> dict[str, Any]:
         """Options as ``fit.yaml`` holds them."""
-        return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
+        try:
+            return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
+        except (ValueError, yaml.YAMLError) as error:
+            reason = next((line for line in str(error).splitlines() if "cannot represent" in line), str(error))
+            raise UserError(
+                f"an option has a value that {CONFIG} cannot record ({reason.strip(' -')[:160]}), expected text, numbers, "
+                "lists or class paths; leave it out (a limit of time is trainer.max_time)"
+            ) from error
 
 
 class ValidateCLI(FitCLI):
@@ -154,7 +157,8 @@ def fit(argv: Sequence[str]) -> int:
     if first and start.checkpoint and not config.ckpt_path:
         print(f"goes on from {start.checkpoint}", flush=True)
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+        with explained():
+            trainer.fit(model, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     finally:
         finish_wandb(trainer)
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from parlab.errors import UserError
 
@@ -35,3 +39,24 @@ def check_trainer(options: Any, command: str = "fit") -> None:
                 f"trainer.{name} is {str(value).lower()}, but the model is made of checkpoints, expected "
                 f"{str(wanted).lower()}; leave it out (--checkpoint.save_top_k 0 keeps only the last one)"
             )
+
+
+@contextmanager
+def explained(*more: type[Exception]) -> Iterator[None]:
+    """Turn Lightning's complaints about its options into one sentence.
+
+    Args:
+        more: other exceptions that mean the same in the block.
+
+    Raises:
+        UserError: Lightning complained.
+    """
+    try:
+        yield
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        # A ValueError of a training may be anything; of Lightning's, this is the one about an option.
+        known = isinstance(error, (MisconfigurationException, *more)) or "val_check_interval" in str(error)
+        if not known:
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+        raise UserError(f"the trainer's options do not fit ({reason[:200]}); correct them") from error

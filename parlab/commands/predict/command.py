@@ -14,7 +14,7 @@ from parlab.predictions.metrics import Metrics
 def main(argv: Sequence[str]) -> int:
     """Run ``predict``; 0 when every utterance was decoded, 1 when some failed."""
     quiet_libraries()
-    options = PredictOptions.parsed(PredictOptions.parser().read(argv))
+    options = PredictOptions.parsed(PredictOptions.parser().read_with_decoder(argv))
     metrics = predict(options)
     if metrics is None:  # another rank writes and reports
         return 0
@@ -28,11 +28,15 @@ def print_metrics(metrics: Metrics, out: str) -> None:
     for name, errors in (("WER", metrics.wer), ("CER", metrics.cer)):
         if errors is not None:
             parts.append(f"{name} {errors.rate:.2%} ({errors.errors}/{errors.total})")
+    if metrics.scored and metrics.scored != metrics.utterances:
+        parts.append(f"both over {metrics.scored} of {metrics.utterances} utterances")
     if metrics.speed is not None:
         parts.append(f"RTFx {metrics.speed.rtfx:.1f}")
         parts.append(f"search {metrics.speed.search_seconds:.2f} s of {metrics.speed.audio_seconds:.0f} s audio")
     if metrics.par.segments:
         parts.append(f"{metrics.par.masked_share:.1%} of tokens masked")
+    if metrics.failed:
+        parts.append(f"{len(metrics.failed)} failed")
     print(" | ".join(parts))
     print(f"wrote {out}/hypotheses.jsonl and {out}/metrics.json")
     for failure in metrics.failed:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 
 from parlab.decode import Decoder
+from parlab.options.signals import StopRequest
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.shards import ShardEntry, ShardWriter
 from parlab.recognition.batches import LoadedBatch, RecognizedBatch, recognize_batch
@@ -40,15 +41,17 @@ class PredictModule(LightningModule):
 
 
 class PredictionWriter(Callback):
-    """Writes every batch to the shard of its rank before the next one starts."""
+    """Writes every batch to the shard of its rank before the next one starts; after SIGTERM none starts."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.shard: ShardWriter | None = None
+        self.stop = StopRequest()
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         self.shard = ShardWriter(self.directory, trainer.global_rank)
         self.shard.open()
+        self.stop.install()  # Lightning's own handler, in force by now, ends without a word
 
     # 6 parameters: those of Lightning's hook
     def on_predict_batch_end(
@@ -64,6 +67,7 @@ class PredictionWriter(Callback):
             )
         ]
         self.shard.append(entries, found.failed)
+        self.stop.check()
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         self._close()
@@ -72,5 +76,6 @@ class PredictionWriter(Callback):
         self._close()
 
     def _close(self) -> None:
+        self.stop.restore()
         if self.shard is not None:
             self.shard.close()

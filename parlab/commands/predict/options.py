@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from parlab.decode import Decoder, Greedy
+from parlab.decode import Decoder
 from parlab.errors import UserError
+from parlab.options.checks import check_above_zero, check_not_negative
 from parlab.options.decoders import decoder_from, make_decoder
 from parlab.options.parser import Parser
 from parlab.predictions.files import Json
@@ -16,7 +17,16 @@ from parlab.predictions.subtitles import check_format
 from parlab.recognition.long_audio import LongAudio
 from parlab.recognition.prompting import PromptOptions
 
-_LIMITS = ("batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")  # all above 0, where they are given
+# Options of Lightning's Trainer that would lose a part of the work, or have no effect; with the values that do no harm.
+_REFUSED: Mapping[str, tuple[Any, ...]] = {
+    "fast_dev_run": (None, False, 0),
+    "limit_predict_batches": (None, 1.0),
+    "overfit_batches": (None, 0.0),
+    "callbacks": (None, []),
+    "enable_progress_bar": (None,),
+    "max_time": (None,),
+    "barebones": (None, False),
+}
 _OWN = ("decoder", "trainer")  # options that the parser gets by other ways
 _ELSEWHERE = (
     "out",
@@ -36,7 +46,7 @@ class PredictOptions:
         model: ESPnet folder, run folder, checkpoint or hub id
         data: manifest, Kaldi folder, cuts or audio
         out: folder for the results; a restart goes on there
-        decoder: a decoder with its options
+        decoder: greedy, ar, par, ...; par where the model allows it
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         max_seconds: longest audio that is decoded in one piece
@@ -65,7 +75,7 @@ class PredictOptions:
     model: str
     data: str | list[str]
     out: str
-    decoder: Decoder = field(default_factory=Greedy)
+    decoder: Decoder | None = None
     batch_size: int = 8
     batch_seconds: float = 240.0
     max_seconds: float | None = 120.0
@@ -88,10 +98,16 @@ class PredictOptions:
     trainer: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in _LIMITS:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"the option {name} is {value}, expected more than 0; correct it")
+        check_above_zero(self, "batch_size", "batch_seconds", "max_seconds", "limit", "piece_seconds")
+        check_not_negative(self, "workers", "seed")
+        for name, harmless in _REFUSED.items():
+            value = self.trainer.get(name)
+            # For Lightning 1 is one batch and 1.0 is all of them.
+            if not any(value == other and type(value) is type(other) for other in harmless):
+                raise UserError(
+                    f"the option trainer.{name} is {value!r}, but predict decodes all of its data with its own "
+                    "callbacks and bar, expected none; use --limit or --progress"
+                )
         for form in self.subtitles:
             check_format(form)
 
@@ -111,8 +127,9 @@ class PredictOptions:
         from lightning.pytorch import Trainer
 
         parser = Parser.of("predict", "Decode data with a model; write DIR/hypotheses.jsonl and DIR/metrics.json.")
-        parser.add_argument("--config", action="config", help="read options from a YAML file")
-        parser.add_subclass_arguments(Decoder, "decoder", required=False, help="greedy, ar, par, ...")
+        parser.add_subclass_arguments(
+            Decoder, "decoder", required=False, help="greedy, ar, par, ...; par where the model allows it"
+        )
         parser.add_class_arguments(PredictOptions, skip=set(_OWN))
         parser.add_lightning_class_args(Trainer, "trainer")
         switched_off = ("logger", "enable_checkpointing", "enable_model_summary", "use_distributed_sampler")
@@ -123,12 +140,12 @@ class PredictOptions:
     def parsed(options: Any) -> PredictOptions:
         """The options of a parsed command line."""
         given = {f.name: options[f.name] for f in fields(PredictOptions) if f.name not in _OWN}
-        return PredictOptions(**given, decoder=decoder_from(options.decoder) or Greedy(), trainer=vars(options.trainer))
+        return PredictOptions(**given, decoder=decoder_from(options.decoder), trainer=vars(options.trainer))
 
     def to_json(self) -> dict[str, Json]:
         """What is recorded: all that may change a result."""
         recorded = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _ELSEWHERE}
-        return {**recorded, "decoder": vars(describe_decoder(self.decoder))}
+        return {**recorded, "decoder": vars(describe_decoder(self.decoder)) if self.decoder else None}
 
     @staticmethod
     def from_json(entry: Mapping[str, Any], **changes: Any) -> PredictOptions:
@@ -137,5 +154,6 @@ class PredictOptions:
         Raises:
             UserError: an option does not exist any more.
         """
-        decoder = make_decoder(entry["decoder"]["name"], **entry["decoder"]["options"])
+        recorded = entry["decoder"]
+        decoder = make_decoder(recorded["name"], **recorded["options"]) if recorded else None
         return PredictOptions(**{**entry, "decoder": decoder, **changes})

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--model", type=str | None, default=None, help="the model, where it has moved")
     parser.add_argument("--data", type=str | None, default=None, help="the data, where they have moved")
-    asked = parser.parse_args(list(argv))
+    asked = parser.read(argv)
     old = Path(asked.directory).resolve()
     before = read_metrics(old)
     out = Path(asked.out) if asked.out else old.with_name(old.name + "-rerun")

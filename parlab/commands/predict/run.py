@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader
 
 from parlab.commands.predict.module import PredictionWriter, PredictModule
 from parlab.commands.predict.options import PredictOptions
+from parlab.data.checks import check_some_audio, with_known_durations
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
+from parlab.decode import Decoder, default_decoder
 from parlab.metrics.speed import peak_memory
 from parlab.options.devices import TrainerOptions, make_trainer, weights_dtype
 from parlab.predictions.files import Json
@@ -38,16 +40,21 @@ class Job:
     """A prediction of which all that can be wrong has been checked.
 
     Attributes:
+        options: as they were given.
+        decoder: the one that was named, or the model's default.
         recordings: what the user asked for.
         utterances: what is decoded: the recordings, or pieces of them.
+        timed: the same, with the durations that the files' headers know, for batches of a bounded length.
         trainer: Lightning's.
         precision: the name of the precision that is used.
     """
 
     options: PredictOptions
+    decoder: Decoder
     recognizer: Recognizer
     recordings: list[Utterance]
     utterances: list[Utterance]
+    timed: list[Utterance]
     trainer: Any
     precision: str
 
@@ -61,10 +68,13 @@ class Job:
         resolve_mode(options.wandb)
         normalizer(options.normalizer)
         recordings = read_data(options.data, options.limit)
+        check_some_audio(recordings)
         seed_everything(options.seed, verbose=False)
         recognizer = Recognizer.read(options.model, CPU).asked(options.prompt)
         utterances = options.cutting.pieces(recordings, recognizer.model.window_seconds)
-        options.decoder.prepare(recognizer.model, CPU)
+        plain = options.task == "asr" and not options.timestamps
+        decoder = options.decoder or default_decoder(recognizer.model, plain)
+        decoder.prepare(recognizer.model, CPU)
         callbacks: list[Any] = [PredictionWriter(Path(options.out))]
         if options.progress:
             from lightning.pytorch.callbacks import RichProgressBar
@@ -72,7 +82,8 @@ class Job:
             callbacks.append(RichProgressBar())
         devices = TrainerOptions(options.trainer, options.device, options.precision)
         trainer, precision = make_trainer(devices, callbacks, options.progress)
-        return Job(options, recognizer, recordings, utterances, trainer, precision)
+        timed = with_known_durations(utterances)
+        return Job(options, decoder, recognizer, recordings, utterances, timed, trainer, precision)
 
     @property
     def max_seconds(self) -> float | None:
@@ -83,12 +94,12 @@ class Job:
     def batches(self, rank: int = 0, world_size: int = 1) -> list[list[Utterance]]:
         """The batches of a rank."""
         options = self.options
-        return prediction_batches(self.utterances, options.batch_size, options.batch_seconds, rank, world_size)
+        return prediction_batches(self.timed, options.batch_size, options.batch_seconds, rank, world_size)
 
     def source(self) -> Source:
         """Where the prediction comes from. Called before the weights are converted, whose hash it holds."""
         options = self.options
-        decoder = describe_decoder(options.decoder)
+        decoder = describe_decoder(self.decoder)
         normalize = normalizer(options.normalizer)
         version = NormalizerVersion(normalize.name, normalize.version)
         config: dict[str, Json] = {
@@ -106,7 +117,15 @@ class Job:
             "precision": self.precision,
         }
         hashes = hashes_of(self.recognizer.model, self.utterances)
-        return Source(decoder, options.model, options.data, version, hashes, config, options.to_json())
+        return Source(
+            decoder,
+            options.model,
+            options.data,
+            version,
+            hashes,
+            config,
+            replace(options, decoder=self.decoder).to_json(),
+        )
 
 
 def identity_of(source: Source) -> dict[str, Json]:
@@ -169,7 +188,7 @@ def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     # Lightning wants a batch on every rank, so one without work gets an empty one.
     dataset = AudioBatches(batches or [[]], model.sample_rate, model.min_samples, job.max_seconds)
     loader = DataLoader(dataset, batch_size=None, shuffle=False, num_workers=job.options.workers)
-    trainer.predict(PredictModule(job.recognizer, job.options.decoder), loader, return_predictions=False)
+    trainer.predict(PredictModule(job.recognizer, job.decoder), loader, return_predictions=False)
     trainer.strategy.barrier("predicted")
     device = trainer.strategy.root_device
     peak = trainer.strategy.reduce(torch.tensor(peak_memory(device), device=device), reduce_op="max")

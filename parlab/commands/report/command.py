@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from parlab.commands.report.audio import check_audio
 from parlab.commands.report.contents import Report, read_report
-from parlab.commands.report.page import TITLE, check_audio, write_page
-from parlab.commands.report.tables import summary
+from parlab.commands.report.page import TITLE, check_out, write_page
+from parlab.errors import UserError, nearest
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
 from parlab.predictions.prediction import Prediction
@@ -39,14 +40,20 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         UserError: a folder holds no prediction, an option has an impossible value, or W&B refuses the workspace.
     """
-    options = make_parser().parse_args(list(argv))
+    options = make_parser().read(argv)
     resolve_mode(options.wandb)
     folders = [Path(f) for f in options.folders or []]
+    check_audio(options.audio)
+    check_out(Path(options.out))
+    if options.wandb not in MODES:
+        known = ", ".join(MODES)
+        raise UserError(f"wandb is '{options.wandb}', expected one of {known}{nearest(options.wandb, MODES)}")
+    if not folders and options.workspace is None:
+        raise UserError("report got no folder, expected folders that `predict` or `sweep` wrote; name one")
     if options.workspace is not None:
         print(f"saved the workspace {save_workspace(*split_project(options.workspace), options.title)}")
         if not folders:  # only the workspace was asked for
             return 0
-    check_audio(options.audio)
     report = read_report(folders)
     page = write_page(report, Path(options.out), options.title, options.audio)
     print(f"wrote {page} and pictures and tables in {page.with_suffix('')}_files")
@@ -60,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
 def _log(report: Report, options: RunOptions) -> None:
     """Log the pictures and tables to W&B."""
     pictures = {name: (picture.figure, picture.caption) for name, picture in report.pictures.items()}
-    tables = {"summary": summary(report.predictions)}
+    tables = {"summary": report.summary}
     tables |= {name: picture.table for name, picture in report.pictures.items()}
     log_report(options, pictures, tables)
 

@@ -103,8 +103,11 @@ def token_errors(
             spoken.append(part)
             tokens_of.append(indices)
     wrong = [False] * len(tokens)
+    expected = reference.split()
+    if spoken == expected:
+        return wrong
     index = 0  # of the spoken word
-    for r, h in alignment(reference.split(), spoken):
+    for r, h in alignment(expected, spoken):
         if h == GAP:
             continue
         if r != h:

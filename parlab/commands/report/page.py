@@ -1,45 +1,51 @@
-"""The page itself: one HTML file that needs no network."""
+"""The page itself: one HTML file that needs no network, and runs no script but its own whatever the predictions hold."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
-import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from parlab.commands.report.about import about
+from parlab.commands.report.audio import AudioLinks, check_audio
 from parlab.commands.report.browser import utterances
 from parlab.commands.report.contents import Report, read_report
 from parlab.commands.report.figures import Picture
-from parlab.commands.report.tables import summary
-from parlab.errors import UserError, nearest
-from parlab.metrics.tables import Cell, Table, write_csv
-from parlab.predictions.prediction import Prediction
+from parlab.commands.report.tables import ThresholdPoint
+from parlab.errors import UserError
+from parlab.metrics.tables import Cell, Table, visible, write_csv
+from parlab.predictions.files import Json, writing
 
-AUDIO = ("link", "embed", "off")
 TITLE = "parlab report"
 _BROWSED = 12  # predictions whose utterances go into the page; a sweep has too many for one file
 _ASSETS = Path(__file__).parent
+_PLACEHOLDER = re.compile(r"@@([A-Z]+)@@")
+# Every character that ends a script or a string, or starts markup, in some parser.
+_IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def check_audio(audio: str) -> None:
-    """Refuse an unknown way to give the audio.
+def check_out(out: Path) -> None:
+    """Refuse a page that cannot be written.
 
     Raises:
-        UserError: it is none of ``AUDIO``.
+        UserError: it is a folder.
     """
-    if audio not in AUDIO:
-        raise UserError(f"the audio option is '{audio}', expected link, embed or off{nearest(audio, AUDIO)}")
+    if out.is_dir():
+        raise UserError(f"{out} is a folder, expected the name of a page; name a file such as {out / 'report.html'}")
 
 
 def write_report(folders: Sequence[Path], out: Path, title: str = TITLE, audio: str = "link") -> Path:
     """Write a report on folders that ``predict`` or ``sweep`` wrote; the arguments are those of ``write_page``.
 
     Raises:
-        UserError: a folder holds no prediction, or ``audio`` is something else.
+        UserError: a folder holds no prediction, ``audio`` is something else, or the page cannot be written.
     """
     check_audio(audio)
+    check_out(out)
     return write_page(read_report(folders), out, title, audio)
 
 
@@ -48,49 +54,97 @@ def write_page(report: Report, out: Path, title: str = TITLE, audio: str = "link
 
     Args:
         audio: ``link`` to the files, ``embed`` small ones, or ``off``.
+
+    Raises:
+        UserError: a file cannot be written.
     """
     files = out.with_suffix("").with_name(out.stem + "_files")
-    files.mkdir(parents=True, exist_ok=True)
-    main_table = summary(report.predictions, report.drafts)
-    write_csv(files / "summary.csv", main_table)
-    for name, picture in report.pictures.items():
-        picture.figure.savefig(files / f"{name}.png")
-        write_csv(files / f"{name}.csv", picture.table)
-    browsed = {
-        p.name: utterances(p, drafts, out, audio)
-        for p, drafts in list(zip(report.predictions, report.drafts, strict=True))[:_BROWSED]
-    }
+    with writing(out):
+        files.mkdir(parents=True, exist_ok=True)
+        write_csv(files / "summary.csv", report.summary)
+        for name, picture in report.pictures.items():
+            (files / f"{name}.png").write_bytes(picture.png)
+            write_csv(files / f"{name}.csv", picture.table)
+    script, style = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    browsed, note = _browsed(report, out, audio)
     parts = {
-        "TITLE": html.escape(title),
-        "SUBTITLE": html.escape(_about(report.predictions)),
-        "TABLE": _html_table(main_table),
+        "POLICY": _policy(script, style),
+        "STYLE": style,
+        "SCRIPT": script,
+        "TITLE": _text(title),
+        "SUBTITLE": f"{len(report.predictions)} predictions",
+        "VERDICT": "\n".join(f"<p>{_text(sentence)}</p>" for sentence in report.verdict.sentences),
+        "TABLE": _html_table(report.summary, _HEADS),
+        "ABOUT": _html_table(about(report.predictions)),
         "PICTURES": "\n".join(map(_html_picture, report.pictures.values())),
-        # "</" would end the script element, wherever it stands.
-        "DATA": json.dumps(browsed, ensure_ascii=False).replace("</", "<\\/"),
-        "VERSIONS": html.escape(_versions(report.predictions[0])),
+        "NOTE": _text(note),
+        "DATA": in_script(browsed),
     }
-    page = (_ASSETS / "page.html").read_text(encoding="utf-8")
-    for key, value in parts.items():
-        page = page.replace(f"@@{key}@@", value)
-    out.write_text(page, encoding="utf-8")
+    with writing(out):
+        out.write_text(filled((_ASSETS / "page.html").read_text(encoding="utf-8"), parts), encoding="utf-8")
     return out
 
 
-def _about(predictions: Sequence[Prediction]) -> str:
-    first = predictions[0]
-    known = {"model": first.metrics.model, "data": first.metrics.data}
-    named = "".join(f"; {name} {value}" for name, value in known.items() if value is not None)
-    return f"{len(predictions)} predictions, {len(first.records)} utterances{named}"
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """The template with each ``@@NAME@@`` replaced, all at once: a placeholder inside a part is text."""
+    return _PLACEHOLDER.sub(lambda m: parts[m[1]], template)
 
 
-def _versions(p: Prediction) -> str:
-    return ", ".join(f"{name} {version}" for name, version in p.metrics.versions.items() if version)
+def in_script(value: Json) -> str:
+    """JSON that no parser of HTML or JavaScript sees anything in but JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_IN_SCRIPT).encode(
+        "utf-8", "backslashreplace"
+    ).decode()  # fmt: skip
+
+
+def _policy(script: str, style: str) -> str:
+    """A content security policy: no network, this script, this style, pictures of the page, audio beside it."""
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style))
+    own_script, own_style = (f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {own_script}; style-src {own_style}; img-src data:; "
+        "media-src data: file: 'self'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _browsed(report: Report, out: Path, audio: str) -> tuple[dict[str, Json], str]:
+    """What the page's script draws, and which utterances are there."""
+    v = report.verdict
+    named = [p for p in (v.best, v.greedy, v.par, v.ar) if p is not None]
+    chosen = {p.name for p in named}
+    for p in report.predictions:  # the first ones fill what is left, in their own order
+        if len(chosen) < _BROWSED:
+            chosen.add(p.name)
+    kept = [(p, d) for p, d in zip(report.predictions, report.drafts, strict=True) if p.name in chosen]
+    shown, note = utterances([p for p, _ in kept], [d for _, d in kept], AudioLinks(out, audio))
+    names = [p.name for p, _ in kept]
+    headers = {row["prediction"]: row for row in about(report.predictions)}
+    if len(kept) < len(report.predictions):
+        note += f" {len(kept)} of the {len(report.predictions)} predictions can be chosen here."
+    data: dict[str, Json] = {
+        "predictions": [headers[name] for name in names],
+        "best": names.index(v.best.name) if v.best else 0,
+        "beside": [names.index(p.name) for p in (v.greedy, v.par, v.ar) if p is not None],
+        "utterances": shown,
+        "thresholds": _thresholds(report.thresholds),
+    }
+    return data, note
+
+
+def _thresholds(points: Sequence[ThresholdPoint]) -> list[Json]:
+    """Lines of at least two thresholds."""
+    lines: dict[str, list[Json]] = {}
+    for p in points:
+        lines.setdefault(p.setting, []).append([p.threshold, p.wer, p.masked_share, p.rtfx, p.name])
+    return [{"setting": name, "points": line} for name, line in lines.items() if len(line) > 1]
+
+
+def _text(text: str) -> str:
+    return html.escape(visible(text)).encode("utf-8", "backslashreplace").decode()
 
 
 def _html_picture(picture: Picture) -> str:
-    buffer = io.BytesIO()
-    picture.figure.savefig(buffer, format="png")
-    data, caption = base64.b64encode(buffer.getvalue()).decode(), html.escape(picture.caption)
+    data, caption = base64.b64encode(picture.png).decode(), _text(picture.caption)
     return (
         f'<figure><img alt="{caption}" src="data:image/png;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
@@ -106,7 +160,7 @@ _HEADS = {
     "cer": "CER",
     "draft_wer": "draft's WER",
     "rtfx": "RTFx",
-    "search_seconds": "search (s)",
+    "search_seconds_per_audio_second": "search (s per s of audio)",
     "latency_p50": "latency p50 (s)",
     "latency_p90": "p90 (s)",
     "peak_memory_bytes": "peak (MiB)",
@@ -130,10 +184,11 @@ def _cell(name: str, value: Cell) -> str:
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _html_table(table: Table) -> str:
-    columns = [c for c in _HEADS if any(c in row for row in table)]
-    head = "".join(f"<th>{_HEADS[c]}</th>" for c in columns)
+def _html_table(table: Table | list[dict[str, str]], heads: Mapping[str, str] | None = None) -> str:
+    known = heads or {name: name for row in table for name in row}
+    columns = [c for c in known if any(c in row for row in table)]
+    head = "".join(f"<th>{known[c]}</th>" for c in columns)
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_cell(c, row.get(c)))}</td>" for c in columns) + "</tr>" for row in table
+        "<tr>" + "".join(f"<td>{_text(_cell(c, row.get(c)))}</td>" for c in columns) + "</tr>" for row in table
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from parlab.commands.report.drafts import Drafts, draft_errors
@@ -45,6 +45,7 @@ class ThresholdPoint:
     threshold: float
     wer: float
     masked_share: float
+    rtfx: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,31 @@ class PhaseTimes:
     search_ms: float
 
 
-def speed_accuracy(predictions: Sequence[Prediction]) -> list[SpeedPoint]:
-    """WER and RTFx of each prediction, and whether none beats it in both (Pareto front)."""
-    points = []
+Intervals = Mapping[str, tuple[float, float]]
+"""95 % intervals of the WER, over utterances, by the prediction's name."""
+
+
+def intervals(predictions: Sequence[Prediction]) -> Intervals:
+    """The interval of each prediction; without references in its records its WER alone."""
+    found = {}
     for p in predictions:
-        if p.metrics.wer and p.speed.rtfx:
-            low, high = interval(p)
-            points.append(SpeedPoint(p.name, p.decoder, p.metrics.wer.rate, p.speed.rtfx, low, high))
+        rate = p.metrics.wer.rate if p.metrics.wer else 0.0
+        found[p.name] = (rate, rate)
+        if p.scored:
+            errors, lengths = errors_and_lengths(p.word_counts)
+            found[p.name] = bootstrap_interval(errors, lengths, replicates=_INTERVAL_REPLICATES)
+    return found
+
+
+def speed_accuracy(predictions: Sequence[Prediction], known: Intervals | None = None) -> list[SpeedPoint]:
+    """WER and RTFx of each prediction, and whether none beats it in both (Pareto front)."""
+    known = intervals(predictions) if known is None else known
+    points = [
+        SpeedPoint(p.name, p.decoder, p.metrics.wer.rate, p.speed.rtfx, *known[p.name])
+        for p in predictions
+        if p.metrics.wer and p.speed.rtfx
+    ]
     return [replace(a, front=not any(b.beats(a) for b in points)) for a in points]
-
-
-def interval(p: Prediction) -> tuple[float, float]:
-    """95 % interval of the WER, over utterances."""
-    if p.scored:
-        return bootstrap_interval(*errors_and_lengths(p.word_counts), replicates=_INTERVAL_REPLICATES)
-    rate = p.metrics.wer.rate if p.metrics.wer else 0.0
-    return rate, rate
 
 
 def number_option(p: Prediction, name: str) -> float | None:
@@ -127,17 +137,17 @@ def by_threshold(predictions: Sequence[Prediction]) -> list[ThresholdPoint]:
         if p.decoder == "par" and p.metrics.wer and (threshold := number_option(p, "threshold")) is not None
     ]
     varied = varied_options([p for p, _, _ in shown])
-    points = [ThresholdPoint(p.name, setting(p, varied), x, wer, p.masked_share) for p, x, wer in shown]
+    points = [ThresholdPoint(p.name, setting(p, varied), x, wer, p.masked_share, p.speed.rtfx) for p, x, wer in shown]
     return sorted(points, key=lambda point: (point.setting, point.threshold))
 
 
 def by_parallelism(predictions: Sequence[Prediction]) -> list[ParallelismPoint]:
     """Search time and memory of each PAR prediction, sorted by line and parallelism."""
     shown = [
-        (p, int(parallel), p.speed.search_seconds / max(p.speed.audio_seconds or 0.0, 1e-9))
+        (p, int(parallel), seconds)
         for p in predictions
         if p.decoder == "par"
-        and p.speed.search_seconds is not None
+        and (seconds := p.speed.per_audio_second("search")) is not None
         and (parallel := number_option(p, "max_mask_parallel")) is not None
     ]
     varied = varied_options([p for p, _, _ in shown], frozenset({"max_mask_parallel"}))
@@ -162,28 +172,28 @@ def phases(predictions: Sequence[Prediction]) -> list[PhaseTimes]:
     """Where the time goes, for each prediction whose phases were all timed."""
     rows = []
     for p in predictions:
-        times = [t for t in (p.speed.encode_seconds, p.speed.ctc_seconds, p.speed.search_seconds) if t is not None]
-        if p.speed.audio_seconds and len(times) == 3:
-            encode, ctc, search = (1000 * t / p.speed.audio_seconds for t in times)
-            rows.append(PhaseTimes(p.name, encode, ctc, search))
+        shares = [p.speed.per_audio_second(phase) for phase in ("encode", "ctc", "search")]
+        times = [1000 * share for share in shares if share is not None]
+        if len(times) == 3:
+            rows.append(PhaseTimes(p.name, *times))
     return rows
 
 
-def summary(predictions: Sequence[Prediction], drafts: Sequence[Drafts] = ()) -> Table:
-    """The main table; with the ``drafts`` of each prediction also the drafts' WER."""
+def summary(predictions: Sequence[Prediction], known: Intervals, drafts: Sequence[Drafts]) -> Table:
+    """The main table, from the predictions, their intervals and the drafts of each."""
     rows: Table = []
-    for i, p in enumerate(predictions):
+    for p, own in zip(predictions, drafts, strict=True):
         row: dict[str, Cell] = {"prediction": p.name, "decoder": p.decoder, "utterances": len(p.records)}
         if p.metrics.wer:
-            low, high = interval(p)
-            row |= {"wer": p.metrics.wer.rate, "wer_low": low, "wer_high": high}
+            row |= {"wer": p.metrics.wer.rate, "wer_low": known[p.name][0], "wer_high": known[p.name][1]}
         if p.metrics.cer:
             row["cer"] = p.metrics.cer.rate
         par = p.metrics.par
-        if drafts and drafts[i] and p.scored and par.segments:
-            row["draft_wer"] = draft_errors(p, drafts[i]) / max(sum(c.total for c in p.word_counts), 1)
+        if own and p.scored and par.segments:
+            row["draft_wer"] = draft_errors(p, own) / max(sum(c.total for c in p.word_counts), 1)
         if p.metrics.speed:
             row |= {name: getattr(p.metrics.speed, name) for name in _SPEED}
+            row["search_seconds_per_audio_second"] = p.metrics.speed.per_audio_second("search")
         if par.tokens or p.decoder == "par":
             row |= {"masked_share": p.masked_share, "segments": par.segments}
         row["failed"] = len(p.metrics.failed)

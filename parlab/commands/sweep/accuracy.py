@@ -9,14 +9,17 @@ from parlab.commands.sweep.encodings import EncodedUtterances, Encodings
 from parlab.commands.sweep.grid import Point
 from parlab.commands.sweep.study import Study, progress
 from parlab.metrics.memory import PeakMemory
+from parlab.options.signals import StopRequest
 from parlab.predictions.hypotheses import UtteranceRecord, write_hypotheses
 from parlab.predictions.metrics import write_metrics
 from parlab.predictions.results import metrics_of
 from parlab.recognition.batches import AudioBatches
+from parlab.recognition.finite import NO_NUMBERS, has_numbers
+from parlab.types import Failure
 
 
-def decode_points(study: Study, points: Sequence[Point]) -> None:
-    """Decode everything with every point; write each point when it is done."""
+def decode_points(study: Study, points: Sequence[Point], stop: StopRequest) -> None:
+    """Decode everything with every point; write each point when it is done, and stop after one where that is asked."""
     if not points:
         return
     recognizer = study.recognizer
@@ -28,10 +31,12 @@ def decode_points(study: Study, points: Sequence[Point]) -> None:
         for i in range(len(dataset)):
             encodings.add(recognizer, dataset[i])
             bar.advance(task)
+            stop.check()
         task = bar.add_task("decoding points", total=len(points))
         for point in points:
             _decode_point(study, point, encodings)
             bar.advance(task)
+            stop.check()
     encodings.close()
 
 
@@ -39,12 +44,16 @@ def _decode_point(study: Study, point: Point, encodings: Encodings) -> None:
     recognizer = study.recognizer
     point.decoder.prepare(recognizer.model, recognizer.device)
     records: list[UtteranceRecord] = []
+    failed = list(encodings.failed)
     largest: EncodedUtterances | None = None
     for batch in encodings.on(recognizer.device):
         if largest is None or batch.encoded.states.numel() > largest.encoded.states.numel():
             largest = batch
         found = recognizer.decode(point.decoder, batch.encoded)
         for utterance, hypothesis, duration in zip(batch.utterances, found, batch.durations, strict=True):
+            if not has_numbers(hypothesis):
+                failed.append(Failure(utterance.id, NO_NUMBERS))
+                continue
             named = recognizer.named(hypothesis, utterance.id)
             # No seconds: cached outputs say nothing about time.
             records.append(UtteranceRecord.of(utterance, named, recognizer.tokenizer, duration))
@@ -52,7 +61,7 @@ def _decode_point(study: Study, point: Point, encodings: Encodings) -> None:
     folder = study.folder(point)
     folder.mkdir(parents=True, exist_ok=True)
     write_hypotheses(folder, records)
-    metrics = metrics_of(study.source(point), records, sorted(encodings.failed, key=lambda f: f.id))
+    metrics = metrics_of(study.source(point), records, sorted(failed, key=lambda f: f.id))
     if largest is not None:
         metrics = replace(metrics, search_memory_bytes=_search_memory(study, point, largest))
     write_metrics(folder, metrics)

@@ -15,6 +15,7 @@ from parlab.commands.sweep.speed import time_points
 from parlab.commands.sweep.study import Study
 from parlab.options.devices import make_fabric
 from parlab.options.libraries import quiet_libraries
+from parlab.options.signals import stop_requests
 from parlab.predictions.files import Json, write_json
 from parlab.predictions.metrics import Metrics
 from parlab.predictions.shards import claim_directory
@@ -37,10 +38,11 @@ def main(argv: Sequence[str]) -> int:
     fabric.launch()  # after the checks, so that bad input is reported once and no process waits for one that gave up
     fabric.barrier()
     own = points[fabric.global_rank :: fabric.world_size]
-    decode_points(study, [p for p in own if not study.done(p)])
-    fabric.barrier()  # nobody decodes while another one measures
-    if options.timed_utterances > 0 and options.repeats > 0:
-        time_points(study, [p for p in own if not study.timed(p)])
+    with stop_requests() as stop:
+        decode_points(study, [p for p in own if not study.done(p)], stop)
+        fabric.barrier()  # nobody decodes while another one measures
+        if options.timed_utterances > 0 and options.repeats > 0:
+            time_points(study, [p for p in own if not study.timed(p)], stop)
     fabric.barrier()
     if not fabric.is_global_zero:
         return 0

@@ -14,6 +14,7 @@ from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.recognition.batches import LoadedBatch
+from parlab.recognition.finite import NO_NUMBERS, find_usable
 from parlab.recognition.recognizer import Recognizer
 from parlab.types import Failure
 
@@ -48,10 +49,15 @@ class Encodings:
         if not batch.waves:
             return
         encoded = recognizer.encode(batch.waves)
-        durations = [recognizer.seconds(wave) for wave in batch.waves]
+        usable = find_usable(encoded)
+        self.failed += [Failure(u.id, NO_NUMBERS) for i, u in enumerate(batch.utterances) if i not in usable]
+        if not usable:
+            return
+        encoded = encoded if len(usable) == len(encoded) else encoded.select(usable)
+        durations = [recognizer.seconds(batch.waves[i]) for i in usable]
         ctc = None if encoded.ctc_log_probs is None else self._keep(encoded.ctc_log_probs)
         kept = replace(encoded, states=self._keep(encoded.states), frames=encoded.frames.cpu(), ctc_log_probs=ctc)
-        self.batches.append(EncodedUtterances(batch.utterances, durations, kept))
+        self.batches.append(EncodedUtterances([batch.utterances[i] for i in usable], durations, kept))
 
     def _keep(self, values: Tensor) -> Tensor:
         values = values.float().cpu()

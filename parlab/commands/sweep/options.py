@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parlab.commands.sweep.grid import split_values
+from parlab.options.checks import check_above_zero, check_not_negative
 from parlab.options.parser import Parser
 from parlab.predictions.files import Json
 from parlab.tracking.runs import check_layout, resolve_mode
@@ -45,6 +46,7 @@ class SweepOptions:
 
     Raises:
         UserError: there is no such W&B layout or mode.
+        UserError: there is no such W&B layout, or a number makes no sense.
     """
 
     model: str
@@ -74,6 +76,8 @@ class SweepOptions:
     def __post_init__(self) -> None:
         check_layout(self.wandb_layout)
         resolve_mode(self.wandb)
+        check_above_zero(self, "batch_size", "batch_seconds", "limit", "sample", "devices")
+        check_not_negative(self, "seed", "timed_utterances", "repeats", "memory_gib", "disk_gib")
 
     @staticmethod
     def read(argv: Sequence[str]) -> SweepOptions:
@@ -81,9 +85,8 @@ class SweepOptions:
         parser = Parser.of(
             "sweep", "Decode data with many settings of a decoder: --decoder par --decoder.threshold 0.5,0.9"
         )
-        parser.add_argument("--config", action="config", help="read options from a YAML file")
         parser.add_class_arguments(SweepOptions)
-        given = vars(parser.parse_args(split_values(argv)))
+        given = vars(parser.read(split_values(argv)))
         return SweepOptions(**{name: given[name] for name in SweepOptions.__dataclass_fields__})
 
     def to_json(self) -> dict[str, Json]:

@@ -16,12 +16,13 @@ from parlab.data.audio import load_audio
 from parlab.data.utterance import Utterance
 from parlab.metrics.memory import PeakMemory
 from parlab.metrics.speed import Stopwatch, share_phases
+from parlab.options.signals import StopRequest
 from parlab.predictions.metrics import Environment, write_metrics
 from parlab.predictions.provenance import device_name
 from parlab.predictions.summary import Timed, speed_of
 
 
-def time_points(study: Study, points: Sequence[Point]) -> None:
+def time_points(study: Study, points: Sequence[Point], stop: StopRequest) -> None:
     """Time every point (encoder, CTC and search), one round of all points after the other.
 
     The rounds are interleaved, so that a slow minute of the machine falls on all points alike. The first one warms up,
@@ -47,6 +48,7 @@ def time_points(study: Study, points: Sequence[Point]) -> None:
                 else:
                     rounds[point.name].append(timed)
                 bar.advance(task)
+                stop.check()
     for point in points:
         _write_speed(study, point, rounds[point.name], peaks[point.name], len(sample))
 

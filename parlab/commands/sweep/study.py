@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from parlab.commands.sweep.grid import Point
 from parlab.commands.sweep.options import SweepOptions
+from parlab.data.checks import with_known_durations
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
@@ -44,6 +45,7 @@ class Study:
         normalizer(options.normalizer)
         utterances = read_data(options.data, options.limit)
         hashes = hashes_of(recognizer.model, utterances)
+        utterances = with_known_durations(utterances)  # the hash is that of the data as they were named
         recognizer = recognizer.asked(PromptOptions(options.language, options.task))
         return Study(options, recognizer, utterances, hashes, rank)
 

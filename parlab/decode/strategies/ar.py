@@ -86,7 +86,7 @@ class AR(Decoder):
             less = replace(self, minlenratio=max(0.0, self.minlenratio - 0.1))
             for i, hypothesis in zip(empty, less.decode(model, encoded.select(empty)), strict=True):
                 found[i] = hypothesis
-        return [h if h.score > float("-inf") else replace(h, score=0.0) for h in found]
+        return [replace(h, score=0.0) if h.score == float("-inf") else h for h in found]
 
     def _scorers(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> list[AnyScorer]:
         """The decoder, and the scorers that the options and the model ask for."""

@@ -19,7 +19,7 @@ from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.draft import Draft, draft_hypotheses, greedy_draft
 from parlab.decode.fills import Fill, FillScoring, best_fills, score_drafts
 from parlab.decode.fusion import Fusion, fusion
-from parlab.decode.masking import mask_below
+from parlab.decode.masking import UNITS, mask_below, mask_words
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
@@ -36,6 +36,7 @@ class PAR(Decoder):
 
     Attributes:
         threshold: confidence (a probability) below which a draft token is masked; higher masks more.
+        mask_unit: ``"token"``, or ``"word"``: every word with a token below the threshold is masked as a whole.
         beam_size: live hypotheses per segment.
         max_seq_len: tokens of a fill at most; ``"auto"``: the segment's own length plus ``margin``.
         margin: tokens that a fill may be longer than its segment when ``max_seq_len`` is ``"auto"``.
@@ -52,6 +53,7 @@ class PAR(Decoder):
     name: ClassVar[str] = "par"
     ESPNET: ClassVar[Mapping[str, Any]] = {
         "threshold": 0.99,
+        "mask_unit": "token",
         "max_seq_len": 5,
         "ctc_weight": 0.0,
         "length_normalize": False,
@@ -70,6 +72,7 @@ class PAR(Decoder):
     lm: str | None = None
     lm_weight: float = 0.3
     allow_unk: bool = False
+    mask_unit: str = "token"
 
     def __post_init__(self) -> None:
         _check(self)
@@ -100,7 +103,10 @@ class PAR(Decoder):
         decoder = model.rows
         # 1. Greedy CTC writes the draft; tokens below the threshold are masked.
         draft = greedy_draft(encoded.posteriors, encoded.frames, model.special.blank)
-        segments = find_segments(draft, mask_below(draft, self.threshold))
+        masked = mask_below(draft, self.threshold)
+        if self.mask_unit == "word":
+            masked = mask_words(draft, masked, model.word_edges(masked.device))
+        segments = find_segments(draft, masked)
         greedy = draft_hypotheses(draft)
         if len(segments) == 0:
             return unmasked(greedy)
@@ -129,6 +135,8 @@ def _check(options: PAR) -> None:
         wrong = f"ctc_weight is {options.ctc_weight}, expected a weight from 0 to 1"
     elif options.ctc_mode not in {"prefix", "rescore"}:
         wrong = f"ctc_mode is {options.ctc_mode!r}, expected 'prefix' or 'rescore'"
+    elif options.mask_unit not in UNITS:
+        wrong = f"mask_unit is {options.mask_unit!r}, expected 'token' or 'word'"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:

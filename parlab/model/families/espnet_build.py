@@ -65,7 +65,7 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
             "the model was trained on stored features (input_size is set), expected one that takes waveforms"
         )
     parts: dict[str, nn.Module | None] = {}
-    parts["frontend"] = front = LogMelFrontend(_make("frontend", LogMelOptions, config.get("frontend_conf")))
+    parts["frontend"] = front = _frontend(config.get("frontend_conf"))
     parts["specaug"] = _make("specaug", espnet.specaug, config.get("specaug_conf")) if config.get("specaug") else None
     parts["normalize"] = _normalize(config, front.output_size())
     encoder = _make("encoder", encoder_class, config.get("encoder_conf"), input_size=front.output_size())
@@ -81,6 +81,10 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
     if model_kind(config) == "s2t_ctc":
         parts["prompt_encoder"] = _prompt_encoder(config)
     return parts
+
+
+def _frontend(conf: Mapping[str, Any] | None) -> LogMelFrontend:
+    return _make("frontend", LogMelFrontend, None, options=_make("frontend", LogMelOptions, conf))
 
 
 def _prompt_encoder(config: Mapping[str, Any]) -> nn.Module:
@@ -128,15 +132,29 @@ def _make(role: str, factory: Any, conf: Mapping[str, Any] | None, **fixed: Any)
 
 
 def read_token_list(tokens: Any) -> list[str]:
-    """The token list of a config: inline, or the path of a file with a token a line."""
+    """The token list of a config: inline, or the path of a file with a token a line.
+
+    Raises:
+        UserError: it is missing, empty or unreadable.
+    """
+    found: list[str] = []
     if isinstance(tokens, (list, tuple)):
-        return [str(token) for token in tokens]
-    if isinstance(tokens, str):
+        found = [str(token) for token in tokens]
+    elif isinstance(tokens, str):
         try:
-            return [line.rstrip("\r\n").split(" ")[0] for line in Path(tokens).read_text(encoding="utf-8").splitlines()]
-        except OSError as error:
+            # Cut at line feeds only: a token may be one of the characters at which `splitlines` cuts too.
+            lines = Path(tokens).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"the config's token_list file {tokens} cannot be read; put it there") from error
-    raise UserError("the config has no token_list, expected a list of tokens or the path of a file with one a line")
+        found = [line.rstrip("\r").split(" ")[0] for line in lines] if lines != [""] else []
+    else:
+        raise UserError("the config has no token_list, expected a list of tokens or the path of a file with one a line")
+    if not found:
+        raise UserError(
+            f"the config's token_list {tokens if isinstance(tokens, str) else ''} is empty, expected the tokens that the "
+            "model was trained with; copy the list again"
+        )
+    return found
 
 
 def model_kind(config: Mapping[str, Any]) -> str:

@@ -1,23 +1,22 @@
 """ESPnet's folders: their files, their configuration, their weights.
 
 An ESPnet folder holds ``config.yaml``, weights (``*.pth``) and a tokenizer. A zoo folder keeps them under ``exp/`` and
-names them in ``meta.yaml``. A run folder of ours has such a folder as ``model/``. Weights are always read with
-``weights_only=True``.
+names them in ``meta.yaml``. A run folder of ours has such a folder as ``model/``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.families.espnet_build import build_model, read_token_list
+from parlab.model.families.weights import load_weights, read_weights
 from parlab.model.features import GlobalMVN, write_stats
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
@@ -45,7 +44,7 @@ def read_folder(path: Path) -> tuple[HybridModel, Tokenizer]:
     config = read_config(files.config)
     model = build_model(config)
     load_weights(model, read_weights(files.weights), files.weights)
-    return model.eval(), make_tokenizer(config, files.root)
+    return model.eval(), make_tokenizer(config, files.config.parent, files.root)
 
 
 def find_files(path: Path) -> ModelFiles:
@@ -80,8 +79,11 @@ def _root(folder: Path) -> Path:
 
 def _from_meta(meta: Path) -> ModelFiles:
     """Read the layout of ESPnet's model zoo: ``files`` and ``yaml_files`` of ``meta.yaml``."""
-    entries = yaml.safe_load(meta.read_text(encoding="utf-8")) or {}
+    entries = read_mapping(meta, "ESPnet's zoo layout ('files' and 'yaml_files'); fetch the model again")
     files, configs = entries.get("files") or {}, entries.get("yaml_files") or {}
+    for key, value in (("files", files), ("yaml_files", configs)):
+        if not isinstance(value, dict) or not all(isinstance(v, str) for v in (*value, *value.values())):
+            raise UserError(f"{meta}: '{key}' is no mapping of names to paths, expected one; fetch the model again")
     weights = next((files[k] for k in ("asr_model_file", "s2t_model_file", "model_file") if k in files), None)
     config = next((configs[k] for k in ("asr_train_config", "s2t_train_config", "train_config") if k in configs), None)
     if weights is None or config is None:
@@ -113,91 +115,68 @@ def _pick_weights(folder: Path) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read an ESPnet ``config.yaml``; relative files that it names are looked up beside it."""
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no valid YAML ({str(error).splitlines()[0]}); write the config again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds no mapping, expected ESPnet's training configuration; name another folder")
+    """Read an ESPnet ``config.yaml``; relative files that it names are looked up beside it first.
+
+    Raises:
+        UserError: it is no mapping, one of its ``*_conf`` is none, or a file that it needs is not found.
+    """
+    config = read_mapping(path, "ESPnet's training configuration; name another folder")
+    for key, value in config.items():
+        if key.endswith("_conf") and not isinstance(value, (dict, type(None))):
+            raise UserError(f"{path}: {key} is {str(value)[:60]!r}, expected options with values; correct it")
     tokens = config.get("token_list")
-    if isinstance(tokens, str) and not Path(tokens).is_file():
-        config["token_list"] = str(locate(tokens, path.parent, "token_list"))
+    if isinstance(tokens, str):
+        config["token_list"] = str(locate(tokens, (path.parent, _root(path.parent)), "token_list"))
     stats = (config.get("normalize_conf") or {}).get("stats_file")
-    if stats is not None and not Path(stats).is_file():  # the weights hold the same numbers
-        beside = path.parent / Path(stats).name
-        config["normalize_conf"] = {**config["normalize_conf"], "stats_file": str(beside) if beside.is_file() else None}
+    if stats is not None:  # the weights hold the same numbers
+        named = (path.parent / str(stats), path.parent / Path(str(stats)).name)
+        found = next((str(file) for file in named if file.is_file()), None)
+        config["normalize_conf"] = {**config["normalize_conf"], "stats_file": found}
     return config
 
 
-def locate(name: str, folder: Path, what: str) -> Path:
-    """A file that a config names: as it stands, below any parent folder, or by its name alone in the folder."""
-    wanted = Path(name)
-    for base in (Path(), folder, *folder.parents):
-        if (base / wanted).is_file():
-            return base / wanted
-    found = [p for p in (folder / wanted.name, *folder.glob(f"**/{wanted.name}")) if p.is_file()]
-    if not found:
-        raise UserError(f"the config's {what} file {name} is not found from {folder}; put it beside config.yaml")
-    return found[0]
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, safely (``weights_only=True``)."""
+def read_mapping(path: Path, expected: str) -> dict[str, Any]:
+    """A YAML file that holds a mapping; ``expected`` ends the error about another one."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a truncated zip, a pickle with code, no permission: all are unusable files
-        raise UserError(
-            f"the weights {path} cannot be read ({str(error).splitlines()[0][:120]}), expected a state dict saved by "
-            "torch; copy or download the file again"
-        ) from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):  # ESPnet's checkpoint.pth
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"the weights {path} hold no state dict of tensors; name the *.pth of the model")
-    return state
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError, ValueError) as error:  # ValueError: month 13
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise UserError(f"{path} is no valid YAML ({reason}); write it again, or copy it again") from error
+    if not isinstance(entries, dict):
+        raise UserError(f"{path} holds no mapping, expected {expected}")
+    return {str(key): value for key, value in entries.items()}
 
 
-def load_weights(model: HybridModel, state: Mapping[str, Tensor], source: Path) -> None:
-    """Load a state dict key for key.
+def locate(name: str, folders: Sequence[Path], what: str) -> Path:
+    """A file that a config names, which may have been moved with the model since.
 
-    Raises:
-        UserError: a key is missing or unexpected, or a shape differs (as when the token list has another size).
+    The model's own ``folders`` come first, then their parents (where relative paths of ESPnet's recipes start), then
+    the folders below; the working folder is last, because another model's files may lie there.
     """
-    own = model.state_dict()
-    state = {k: v for k, v in state.items() if k in own or not _without_effect(k, model)}
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if wrong:
-        key = wrong[0]
-        hint = ""
-        if key in {"ctc.ctc_lo.weight", "ctc.ctc_lo.bias", "decoder.embed.0.weight", "decoder.output_layer.weight"}:
-            hint = f": the token list has {own[key].size(0)} entries, the weights {state[key].size(0)}"
-        raise UserError(
-            f"the weights {source} do not fit the config: {key} has shape {tuple(state[key].shape)}, expected "
-            f"{tuple(own[key].shape)}{hint}; take config, token list and weights from the same training"
-        )
-    missing, extra = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    if missing or extra:
-        raise UserError(
-            f"the weights {source} do not fit the config: {len(missing)} keys missing ({', '.join(missing[:3])}), "
-            f"{len(extra)} unexpected ({', '.join(extra[:3])}); take both from the same training"
-        )
-    model.load_state_dict(dict(state))
+    wanted = Path(name)
+    if wanted.is_absolute() and wanted.is_file():
+        return wanted
+    tried = [folder / part for folder in folders for part in (wanted, wanted.name)]
+    above = [parent for folder in folders for parent in (*folder.absolute().parents, *folder.resolve().parents)]
+    tried += [parent / wanted for parent in above]
+    found = next((path for path in tried if path.is_file()), None)
+    if found is None:
+        below = (path for folder in folders for path in sorted(folder.glob(f"**/{wanted.name}")))
+        found = next((path for path in (*below, wanted) if path.is_file()), None)
+    if found is None:
+        raise UserError(f"the config's {what} file {name} is not found from {folders[0]}; put it beside config.yaml")
+    return found
 
 
-def _without_effect(key: str, model: HybridModel) -> bool:
-    """Keys of parts that ESPnet stores but the configuration leaves unused (a decoder at ctc_weight 1, ...)."""
-    unused = {"decoder": model.decoder is None, "ctc": model.ctc is None}
-    return unused.get(key.split(".")[0], False) or key.startswith(("criterion_", "error_calculator"))
-
-
-def make_tokenizer(config: Mapping[str, Any], root: Path) -> Tokenizer:
-    """The tokenizer that a config names (``token_type``, ``bpemodel``), on its inline token list."""
+def make_tokenizer(config: Mapping[str, Any], *folders: Path) -> Tokenizer:
+    """The tokenizer that a config names (``token_type``, ``bpemodel``), found from ``folders``, on its token list."""
     tokens = config["token_list"]
     if isinstance(tokens, str):
         tokens = read_token_list(tokens)
     kind = config.get("token_type") or "bpe"
-    model_file = locate(config["bpemodel"], root, "bpemodel") if kind == "bpe" and config.get("bpemodel") else None
+    model_file = (
+        locate(str(config["bpemodel"]), folders, "bpemodel") if kind == "bpe" and config.get("bpemodel") else None
+    )
     return Tokenizer(token_list=list(tokens), token_type=kind, model_file=model_file)
 
 

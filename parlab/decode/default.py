@@ -1,0 +1,25 @@
+"""The decoder of a model where none is named."""
+
+from __future__ import annotations
+
+from parlab.decode.base import Decoder
+from parlab.decode.strategies import AR, PAR, Greedy
+from parlab.errors import UserError
+from parlab.model.hybrid import HybridModel
+
+
+def default_decoder(model: HybridModel, transcribes: bool = True) -> Decoder:
+    """PAR for a hybrid model; greedy CTC or AR for one that lacks the decoder or the CTC head.
+
+    Args:
+        transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.
+    """
+    if model.decoder is None:
+        return Greedy()
+    if model.ctc is None or not transcribes:
+        return AR(ctc_weight=0.0)
+    try:
+        _ = model.rows
+    except UserError:  # a rarer decoder, which cannot be stepped in rows
+        return Greedy()
+    return PAR()

@@ -1,0 +1,14 @@
+"""The decoder that a model gets where none is named."""
+
+from __future__ import annotations
+
+from parlab.decode import AR, PAR, Greedy, default_decoder
+from tests.models import tiny_model
+
+
+def test_by_what_the_model_has() -> None:
+    hybrid = tiny_model()
+    assert default_decoder(hybrid) == PAR()
+    assert default_decoder(hybrid, transcribes=False) == AR(ctc_weight=0.0)
+    assert default_decoder(tiny_model(model_conf={"ctc_weight": 1.0})) == Greedy()
+    assert default_decoder(tiny_model(model_conf={"ctc_weight": 0.0})) == AR(ctc_weight=0.0)
