@@ -21,9 +21,8 @@ from parlab.commands.fit.checkpoints import FILENAME, BestCheckpoints, WholeChec
 from parlab.commands.fit.dry_run import dry_run
 from parlab.commands.fit.progress import TrainingBar
 from parlab.commands.fit.record import SaveRunConfig, finish_wandb
-from parlab.commands.fit.resume import CONFIG, Limits, Start, clear, decide, write_finished
+from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
 from parlab.commands.fit.trainer_options import check_trainer, explained
-from parlab.errors import UserError
 from parlab.options.compose import expand
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
@@ -106,14 +105,7 @@ class FitCLI(LightningCLI):
 
     def nested(self, config: Any) -> dict[str, Any]:
         """Options as ``fit.yaml`` holds them."""
-        try:
-            return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
-        except (ValueError, yaml.YAMLError) as error:
-            reason = next((line for line in str(error).splitlines() if "cannot represent" in line), str(error))
-            raise UserError(
-                f"an option has a value that {CONFIG} cannot record ({reason.strip(' -')[:160]}), expected text, numbers, "
-                "lists or class paths; leave it out (a limit of time is trainer.max_time)"
-            ) from error
+        return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
 
 
 class ValidateCLI(FitCLI):
@@ -188,20 +180,21 @@ def make_cli(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     before, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of arguments that it was not given by the shell
     try:
-        return kind(
-            ASRModule,
-            ASRData,
-            args=expand(argv),
-            run=False,
-            parser_class=Parser,
-            parser_kwargs={
-                "parser_mode": "omegaconf+",
-                "prog": f"python -m parlab {kind.command}",
-                "allow_abbrev": False,
-            },
-            save_config_callback=SaveRunConfig,
-            auto_configure_optimizers=False,
-            seed_everything_default=1,
-        )
+        with explained():
+            return kind(
+                ASRModule,
+                ASRData,
+                args=expand(argv),
+                run=False,
+                parser_class=Parser,
+                parser_kwargs={
+                    "parser_mode": "omegaconf+",
+                    "prog": f"python -m parlab {kind.command}",
+                    "allow_abbrev": False,
+                },
+                save_config_callback=SaveRunConfig,
+                auto_configure_optimizers=False,
+                seed_everything_default=1,
+            )
     finally:
         sys.argv = before

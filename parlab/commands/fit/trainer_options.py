@@ -10,6 +10,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from parlab.errors import UserError
 
+# Words of other libraries' ValueErrors: an interval longer than the epoch, a callback's option that no file can hold.
+_ABOUT_OPTIONS = ("val_check_interval", "cannot represent an object")
+
 
 def check_trainer(options: Any, command: str = "fit") -> None:
     """Refuse options that would be ignored, or would break the training.
@@ -54,9 +57,10 @@ def explained(*more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (MisconfigurationException, ValueError, TypeError) as error:
-        # A ValueError of a training may be anything; of Lightning's, this is the one about an option.
-        known = isinstance(error, (MisconfigurationException, *more)) or "val_check_interval" in str(error)
-        if not known:
+        # A ValueError of a training may be anything; these are about options.
+        lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        about = [line for line in lines if any(word in line for word in _ABOUT_OPTIONS)]
+        if not about and not isinstance(error, (MisconfigurationException, *more)):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+        reason = (about or lines)[0]
         raise UserError(f"the trainer's options do not fit ({reason[:200]}); correct them") from error
