@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ def test_files_of_every_command_may_include_others(model: Path, data: Path, tmp_
     assert (read.limit, read.wandb, read.timed_utterances, read.grid) == (3, "off", 0, {"beam_size": [1, 2]})
     (tmp_path / "show.yaml").write_text("show: 0\n")
     (tmp_path / "compare.yaml").write_text("include: [show.yaml]\nreplicates: 100\n")
-    folders = [str(tmp_path / "p")] * 2
+    shutil.copytree(tmp_path / "p", tmp_path / "q")
+    folders = [str(tmp_path / "p"), str(tmp_path / "q")]
     assert main(["compare", *folders, "--config", str(tmp_path / "compare.yaml")]) == 0
 
 
