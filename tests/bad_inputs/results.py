@@ -56,7 +56,7 @@ BROKEN = [
 ]
 COMPARED = [
     Case("compare: one prediction", ("compare", "{}/p"), message="expected at least two"),
-    Case("compare: nothing", ("compare",), message="folders"),
+    Case("compare: nothing", ("compare",), message="compare got no folder"),
     Case("compare: a folder that does not exist", ("compare", "{}/p", "{}/none"), message="holds no prediction"),
     Case("compare: a margin of 3", ("compare", "{}/p", "{}/q", "--margin", "3"), message="the margin is 3"),
     Case("compare: ten replicates", ("compare", "{}/p", "{}/q", "--replicates", "10"), message="replicates is 10"),
@@ -122,12 +122,15 @@ FIT = [
                 "did you mean 'cosine'",
             ),
             ("a config that does not exist", ("--config", "none.yaml"), "none.yaml"),
-            (
-                "W&B that does not exist",
-                ("--data.train", "{}/d/data.jsonl", "--data.dev", "{}/d/data.jsonl", "--wandb", "onlin"),
-                "did you mean 'online'",
-            ),
         )
+    ),
+    Case(
+        "fit: W&B that does not exist",
+        (
+            *("fit", "--model.init", "{}/m", "--trainer.default_root_dir", "{}/f"),
+            *("--data.train", "{}/d/data.jsonl", "--data.dev", "{}/d/data.jsonl", "--wandb", "onlin"),
+        ),
+        message="did you mean 'online'",
     ),
 ]
 
@@ -155,7 +158,7 @@ API = [
         ("an empty dictionary", dict, {}, "the audio is a dict"),
         ("a decoder that does not exist", lambda: np.zeros(16000), {"decoder": "parr"}, "did you mean 'par'"),
         ("an option that does not exist", lambda: np.zeros(16000), {"thresold": 1}, "did you mean 'threshold'"),
-        ("a batch of none", lambda: np.zeros(16000), {"batch_size": 0}, "batch_size is 0"),
+        ("a batch of none, in Python", lambda: np.zeros(16000), {"batch_size": 0}, "batch_size is 0"),
         ("a language", lambda: np.zeros(16000), {"language": "eng"}, "for S2T (OWSM) models"),
         ("another way with errors", lambda: np.zeros(16000), {"errors": "skip"}, "errors is 'skip'"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from parlab.cli import main
 from parlab.commands.compare.comparison import compare
+from parlab.commands.compare.text import markdown
 from parlab.errors import UserError
 from parlab.predictions.prediction import read_prediction
 from parlab.predictions.rates import verdict
@@ -108,3 +110,58 @@ def test_keys_of_the_json(folders: list[Path]) -> None:
     result = compare(bare, replicates=100).to_json()
     assert not {"wer", "cer", "speed"} & set(result["systems"][0])
     assert list(result["pairs"][0]) == ["baseline", "other", "differences", "changes"]
+
+
+def test_search_time_is_per_second_of_audio(folders: list[Path], tmp_path: Path) -> None:
+    """A sample and a whole set have other totals; the old key stays beside the new one."""
+    out = tmp_path / "c.json"
+    assert main(["compare", *map(str, folders[:2]), "--json", str(out), "--replicates", "100"]) == 0
+    for system, folder in zip(json.loads(out.read_text())["systems"], folders, strict=False):
+        speed = json.loads((folder / "metrics.json").read_text())["speed"]
+        assert system["speed"]["search_seconds"] == speed["search_seconds"]
+        share = speed["search_seconds"] / speed["audio_seconds"]
+        assert system["speed"]["search_seconds_per_audio_second"] == pytest.approx(share)
+        found = compare([read_prediction(f) for f in folders[:2]], replicates=100)
+        assert f"| {share:.3g} |" in markdown(found)
+
+
+def test_names_are_text(folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Markup of Markdown or of the console, and control characters, in the names of folders and in texts."""
+    hostile = tmp_path / "a|b [x]\x1b[2J"
+    shutil.copytree(folders[1], hostile)
+    records = lines(hostile)
+    for r in records:
+        r["text"] += " [/bold] \x1b[31m"
+    (hostile / "hypotheses.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    assert main(["compare", str(folders[0]), str(hostile), "--replicates", "100"]) == 0
+    shown = capsys.readouterr().out
+    assert chr(27) not in shown
+    assert "[x]" in shown and r"\x1b[31m" in shown
+    assert main(["compare", str(folders[0]), str(hostile), "--replicates", "100", "--markdown", "true"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 9 and r"a\|b \[x\]" in row
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--show", "-1"], "show is -1"),
+        (["--margin", "2"], "the margin is 2"),
+        (["--margin", "nan"], "margin"),
+        (["--replicates", "5"], "replicates is 5"),
+        (["--replicates", "1000000000"], "replicates is 1000000000"),
+        (["--json", "/nowhere/c.json"], "in a folder that exists"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_read(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(tmp_path / "absent"), str(tmp_path / "other"), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_folder_and_a_folder_twice(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare"]) == 2
+    assert "compare got no folder" in capsys.readouterr().err
+    assert main(["compare", str(folders[0]), f"{folders[0]}/"]) == 2
+    assert "named twice" in capsys.readouterr().err

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import hashlib
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from parlab.cli import main
 from parlab.commands.report import write_report
-from parlab.commands.report.drafts import draft_of, token_errors
-from parlab.commands.report.tables import speed_accuracy
+from parlab.commands.report.audio import AudioLinks
+from parlab.commands.report.browser import utterances
+from parlab.commands.report.drafts import draft_of, read_drafts, token_errors
+from parlab.commands.report.drawing import label
+from parlab.commands.report.drawing import lines as lines_of
+from parlab.commands.report.page import filled
+from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
+from parlab.commands.report.verdict import decide
+from parlab.metrics.significance import errors_and_lengths, paired_bootstrap
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed
-from parlab.predictions.prediction import Prediction
+from parlab.predictions.prediction import Prediction, read_predictions
+from tests.fake_predictions import write_prediction
+from tests.helpers import lines, noise
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    """What the page's script draws."""
+    found = re.search(r'<script id="data"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)
+    assert found is not None
+    return dict(json.loads(found.group(1)))
 
 
 def test_pareto_front() -> None:
@@ -66,18 +86,192 @@ def test_report_is_one_file_with_tables_beside_it(folders: list[Path], tmp_path:
     text = page.read_text()
     assert "a &lt;title&gt;" in text
     assert not re.findall(r"(?:src|href)=[\"']https?://", text)
-    browsed = json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', text, re.DOTALL).group(1))  # type: ignore[union-attr]
-    assert set(browsed) == {"greedy", "ar", "par"}
-    assert len(browsed["par"]) == 8
-    assert any(u["s"] for u in browsed["par"])
-    masked = [t for u in browsed["par"] for t in u.get("g", []) if t[2]]
-    assert masked and all(0 <= confidence < 0.999 for _, confidence, _ in masked)  # known from the greedy prediction
-    assert all((page.parent / u["a"]).is_file() for u in browsed["par"])
+    browsed = data_of(page)
+    names = [p["prediction"] for p in browsed["predictions"]]
+    assert names == ["greedy", "ar", "par"]
+    assert len(browsed["utterances"]) == 8
+    rows = [u["p"][names.index("par")] for u in browsed["utterances"]]
+    segments = [s for row in rows for s in row.get("s", [])]
+    assert segments
+    # The confidences of masked tokens are known from the greedy prediction.
+    assert all(0 <= c <= 999 for _, _, texts, confidences in segments for _, c in zip(texts, confidences, strict=True))
+    assert all((page.parent / u["a"]).is_file() for u in browsed["utterances"])
     with (tmp_path / "report_files" / "summary.csv").open() as file:
-        assert [row["prediction"] for row in csv.DictReader(file)] == ["greedy", "ar", "par"]
+        rows = list(csv.DictReader(file))
+    assert [row["prediction"] for row in rows] == ["greedy", "ar", "par"]
+    for row, folder in zip(rows, folders, strict=True):
+        speed = json.loads((folder / "metrics.json").read_text())["speed"]
+        assert float(row["search_seconds"]) == pytest.approx(speed["search_seconds"])
+        share = speed["search_seconds"] / speed["audio_seconds"]
+        assert float(row["search_seconds_per_audio_second"]) == pytest.approx(share)
+    assert "<th>search (s per s of audio)</th>" in text and "<th>search (s)</th>" not in text
     for name in ("wer_rtfx", "phases", "latency", "reliability", "caught"):
         assert (tmp_path / "report_files" / f"{name}.png").stat().st_size > 5000
         assert (tmp_path / "report_files" / f"{name}.csv").is_file()
+
+
+HOSTILE = "@@DATA@@</script><script>document.title='run'</script><!--<script><img src=x onerror=document.title='run'>\u2028 $x$ [/b]"
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> list[Path]:
+    """Predictions whose every text is markup, a placeholder or a control character."""
+    out = []
+    for name in ("greedy", "par"):
+        folder = write_prediction(tmp_path / f"=1|{name}<img src=x onerror=document.title='run'>", name, 12)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics |= {"model": "@@DATA@@", "data": HOSTILE, "versions": {HOSTILE: HOSTILE}}
+        metrics["decoder"]["options"]["more"] = HOSTILE
+        metrics["speed"]["device"] = HOSTILE
+        records = lines(folder)
+        for r in records:
+            r |= {"id": r["id"] + HOSTILE, "text": r["text"] + " " + HOSTILE, "audio": "javascript:alert(1)"}
+            r["token_text"][0] = HOSTILE
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+        (folder / "hypotheses.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+        out.append(folder)
+    return out
+
+
+def test_foreign_predictions_cannot_change_the_page(hostile: list[Path], tmp_path: Path) -> None:
+    """Markup is text, a placeholder in a value is text, and the page's policy allows its own script alone."""
+    page = write_report(hostile, tmp_path / "report.html", HOSTILE)
+    text = page.read_text()
+    assert (
+        text.count("<script") == 2 and text.count("</script") == 2 and "<!--" not in text and "<img src=x" not in text
+    )
+    browsed = data_of(page)
+    assert browsed["predictions"][0]["model"] == "@@DATA@@"
+    assert HOSTILE in browsed["utterances"][0]["id"]
+    assert "\u2028" not in text
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    script = re.search(r"<script>(.*)</script>", text, re.DOTALL).group(1)  # type: ignore[union-attr]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy and "default-src 'none'" in policy and "unsafe" not in policy
+    assert not re.search("innerHTML|outerHTML|insertAdjacentHTML|document.write|eval", script)
+
+
+def test_placeholders_are_filled_once() -> None:
+    assert filled("@@A@@ @@B@@", {"A": "@@B@@", "B": "@@A@@"}) == "@@B@@ @@A@@"
+
+
+def test_only_audio_is_embedded_or_linked(tmp_path: Path) -> None:
+    """The content decides, not the name; a link is one relative address, whatever the name holds."""
+    secret = tmp_path / "secret.wav"
+    secret.write_text("password\n" * 1000)
+    sound = noise(tmp_path / "a b#c?d%.wav", 0.1)
+    for way in ("link", "embed"):
+        links = AudioLinks(tmp_path / "report.html", way)
+        assert links.source(str(secret)) is None
+        assert links.source("https://example.org/a.wav") is None
+        assert links.source("a\0b") is None
+    assert AudioLinks(tmp_path / "report.html", "link").source(str(sound)) == "a%20b%23c%3Fd%25.wav"
+    assert AudioLinks(tmp_path / "report.html", "link").source(str(sound.rename(tmp_path / "x:y.wav"))) == "x%3Ay.wav"
+    embedded = AudioLinks(tmp_path / "report.html", "embed").source(str(tmp_path / "x:y.wav"))
+    assert embedded is not None and embedded.startswith("data:audio/wav;base64,UklGR")
+    assert AudioLinks(tmp_path / "report.html", "off").source(str(tmp_path / "x:y.wav")) is None
+
+
+def test_the_verdict_says_which_is_best_and_what_it_costs(tmp_path: Path) -> None:
+    """PAR has fewer errors than greedy and is faster than AR, which is hardly better; two utterances decide nothing."""
+    many = read_predictions([write_prediction(tmp_path / "many" / n, n, 800) for n in ("greedy", "par", "ar")])
+    found = decide(many)
+    assert found.best is not None
+    assert (found.best.name, [p.name for p in (found.greedy, found.par, found.ar) if p]) == (
+        "ar",
+        ["greedy", "par", "ar"],
+    )
+    assert found.sentences[0].startswith("ar is best: it has the lowest WER of 3 predictions on 800 utterances. WER ")
+    change = paired_bootstrap(*(errors_and_lengths(p.word_counts)[0] for p in (many[0], many[2])),
+                              errors_and_lengths(many[0].word_counts)[1])  # fmt: skip
+    interval = (
+        f"{100 * change.difference:+.2f} points (95 % interval {100 * change.low:+.2f} to {100 * change.high:+.2f})"
+    )
+    assert f"Against greedy (greedy): WER {interval}, 0." in found.sentences[1]
+    assert "This set decides: it is better." in found.sentences[1]
+    same = replace(many[1], name="fast", metrics=replace(many[1].metrics, speed=Speed(rtfx=1e6)))
+    fast = decide([*many[:2], same])
+    assert fast.best is same and "batch sizes" in fast.sentences[1]
+    few = decide(read_predictions([write_prediction(tmp_path / "few" / n, n, 2) for n in ("greedy", "ar")]))
+    assert any("does not decide" in sentence or "not whether" in sentence for sentence in few.sentences)
+    bare = [replace(p, records=[replace(r, ref=None) for r in p.records]) for p in many]
+    assert "nothing says which" in decide(bare).sentences[0]
+
+
+def test_headers_and_thresholds(tmp_path: Path) -> None:
+    """A header per prediction with the options that set it apart; a slider where a line has several thresholds."""
+    folders = [write_prediction(tmp_path / f"par{t}", "par", 20, t) for t in (0.5, 0.9, 0.99)]
+    browsed = data_of(write_report(folders, tmp_path / "report.html"))
+    (line,) = browsed["thresholds"]
+    assert [point[0] for point in line["points"]] == [0.5, 0.9, 0.99]
+    for point, folder in zip(line["points"], folders, strict=True):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert point[1] == metrics["wer"]["rate"] and point[2] > 0
+    header = browsed["predictions"][0]
+    assert {"decoder", "options", "model", "data", "versions"} <= set(header)
+    assert "threshold 0.5" in header["options"] and header["model"] == "a/model" and "torch" in header["versions"]
+
+
+def test_telling_utterances_come_first_and_the_page_is_bounded(tmp_path: Path) -> None:
+    predictions = read_predictions([write_prediction(tmp_path / n, n, 400) for n in ("greedy", "par")])
+    drafts = read_drafts(predictions)
+    links = AudioLinks(tmp_path / "report.html", "off")
+    everything, note = utterances(predictions, drafts, links)
+    assert len(everything) == 400 and note == "All 400 utterances."
+    right = [all(row["e"] == 0 for row in u["p"]) for u in everything]
+    assert right == sorted(right)  # those with errors first
+    some, note = utterances(predictions, drafts, links, 50_000)
+    assert len(json.dumps(some)) < 60_000
+    assert re.match(rf"{len(some)} of 400 utterances: \d+ of the \d+ that differ or have errors", note)
+    assert any(all(row["e"] == 0 for row in u["p"]) for u in some)  # the sample
+
+
+def test_edits_give_back_both_texts(folders: list[Path], tmp_path: Path) -> None:
+    browsed = data_of(write_report(folders, tmp_path / "report.html"))
+    for i, prediction in enumerate(read_predictions(folders)):
+        texts = {r.id: prediction.normalized(r.text).split() for r in prediction.records}
+        for u in browsed["utterances"]:
+            said, before = list(u["w"]), [[] for _ in range(len(u["w"]) + 1)]
+            for index, word, *inserted in u["p"][i]["x"]:
+                if inserted:
+                    before[index].append(word)
+                else:
+                    said[index] = word
+            words = [w for gap, word in zip(before, [*said, ""], strict=True) for w in (*gap, word) if w]
+            assert words == texts[u["id"]]
+
+
+def test_pictures_have_few_lines_in_order() -> None:
+    """Eight lines that can be told apart, those of the lowest cost, with numbers in order; names are drawn literally."""
+    points = [ThresholdPoint("p", f"beam {n}", 0.5, n / 100, 0.1) for n in range(12, 0, -1)]
+    found = lines_of(points, lambda p: p.setting, lambda p: p.wer)
+    assert [name for _, name, _ in found] == [f"beam {n}" for n in range(1, 9)]
+    assert len({style for style, _, _ in found}) == 8
+    assert label("$x$") == r"\$x\$" and len(label("a" * 99)) <= 32 and "\x1b" not in label("\x1b[2J")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--audio", "lin"], "did you mean 'link'"),
+        (["--wandb", "of"], "wandb is 'of'"),
+        (["--out", "."], "is a folder"),
+        ([], "holds no prediction"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_read(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder holds no prediction: that is said last."""
+    assert main(["report", str(tmp_path / "absent"), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_no_folder_and_a_folder_twice(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report"]) == 2
+    assert "report got no folder" in capsys.readouterr().err
+    assert main(["report", str(folders[0]), str(folders[0].parent / "." / folders[0].name)]) == 2
+    assert "named twice" in capsys.readouterr().err
 
 
 def test_leaderboard_manifest(folders: list[Path], tmp_path: Path) -> None:
@@ -89,20 +283,58 @@ def test_leaderboard_manifest(folders: list[Path], tmp_path: Path) -> None:
     assert len(rows) == 8
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_report_in_a_browser(folders: list[Path], tmp_path: Path) -> None:
-    """The script runs without a console error and draws every utterance."""
-    page = write_report(folders, tmp_path / "report.html")
+def browse(page: Path, tmp_path: Path, *more: str) -> tuple[str, str]:
+    """The document and the log of a browser that has run the page's script."""
     command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [
-        f"--user-data-dir={tmp_path / 'profile'}",
-        "--enable-logging=stderr",
-        "--v=0",
-        "--virtual-time-budget=3000",
-    ]
-    done = subprocess.run([*command, "--dump-dom", page.as_uri()], capture_output=True, text=True, timeout=120)
-    assert "CONSOLE" not in done.stderr, done.stderr[-2000:]
-    assert done.stdout.count('<article class="utterance">') == 8
-    assert "8 utterances" in done.stdout
-    assert done.stdout.count("<figure>") >= 4
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0"]
+    command += ["--virtual-time-budget=3000", *more, "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout, done.stderr
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_report_in_a_browser(folders: list[Path], tmp_path: Path) -> None:
+    """The script runs without a console error and draws every utterance, the three decoders beside each other."""
+    page = write_report(folders, tmp_path / "report.html")
+    document, log = browse(page, tmp_path)
+    assert "CONSOLE" not in log, log[-2000:]
+    assert document.count('<article class="utterance">') == 8
+    assert "8 utterances" in document
+    assert document.count("<figure>") >= 4
+    assert all(document.count(f"<b>{name}</b>") == 8 for name in ("reference", "greedy", "par", "ar"))
+    best = decide(read_predictions(folders)).best
+    assert best is not None and f"<dd>{best.name}</dd>" in document
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_hostile_predictions_in_a_browser(hostile: list[Path], tmp_path: Path) -> None:
+    page = write_report(hostile, tmp_path / "report.html")
+    document, log = browse(page, tmp_path)
+    assert "CONSOLE" not in log, log[-2000:]
+    assert "<title>parlab report</title>" in document
+    assert document.count('<article class="utterance">') == 12
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1440])
+def test_nothing_is_cut_off(width: int, folders: list[Path], tmp_path: Path) -> None:
+    """The page is as wide as its window: what is wider scrolls inside its own box. A frame has the width of a telephone."""
+    page = write_report(folders, tmp_path / "report.html")
+    measure = """document.title = [innerWidth, document.documentElement.scrollWidth,
+        ...[...document.querySelectorAll("dd, figcaption, #verdict p, .utterance *")].map(e => e.scrollWidth - e.clientWidth)
+            .filter(more => more > 1)].join(" ")"""
+    text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace(
+        "</body>", f"<script>{measure}</script></body>"
+    )
+    measured = tmp_path / "measured.html"
+    measured.write_text(text)
+    frame = tmp_path / "frame.html"
+    frame.write_text(f"<iframe src='measured.html' style='width:{width}px;height:900px;border:0'></iframe>"
+                     "<script>onload = () => { document.title = frames[0].document.title }</script>")  # fmt: skip
+    document, log = browse(frame, tmp_path, "--allow-file-access-from-files", "--window-size=1600,1000")
+    found = re.search(r"<title>(\d+) (\d+)</title>", document)
+    assert found is not None, log[-500:]
+    window, wide = map(int, found.groups())
+    assert window == width
+    assert wide <= width  # less where a scroll bar stands beside it

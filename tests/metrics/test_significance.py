@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from parlab.metrics.significance import _segment_errors, bootstrap_interval, mapsswe, paired_bootstrap
+from parlab.metrics.significance import (
+    Replicates,
+    _segment_errors,
+    bootstrap_interval,
+    mapsswe,
+    paired_bootstrap,
+    resampled_sums,
+)
 
 
 def test_interval_of_a_known_variance() -> None:
@@ -99,3 +106,22 @@ def test_better_and_worse_mirror_each_other() -> None:
     forth, back = mapsswe(list("abcd"), a, b), mapsswe(list("abcd"), b, a)
     assert forth.z == pytest.approx(-back.z)
     assert forth.p_value == pytest.approx(back.p_value)
+
+
+def test_packed_sums_are_plain_sums() -> None:
+    """Against each column summed over the same draws; the large column has an integer of its own."""
+    rng = np.random.default_rng(3)
+    columns = [rng.integers(0, high, 700) for high in (5, 200, 3, 2**40, 90)]
+    draws = np.random.default_rng(0).integers(0, 700, size=(900, 700))
+    expected = np.stack([column[draws].sum(1) for column in columns])
+    assert (resampled_sums(columns, 900) == expected).all()
+
+
+def test_systems_that_are_drawn_together_have_the_intervals_of_each() -> None:
+    rng = np.random.default_rng(4)
+    errors, totals = [rng.integers(0, 4, 60) for _ in range(3)], rng.integers(4, 9, 60)
+    found = Replicates.of([*errors, errors[0] * 5], [totals, totals, totals, totals * 5], replicates=500)
+    for i in range(3):
+        assert found.interval(i) == bootstrap_interval(errors[i], totals, replicates=500)
+    assert found.interval(3) == found.interval(0)
+    assert found.paired(0, 2) == paired_bootstrap(errors[0], errors[2], totals, replicates=500)

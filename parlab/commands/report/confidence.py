@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from parlab.commands.report.drafts import Drafts, wrong_tokens
 from parlab.commands.report.tables import number_option
+from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
+SAMPLE = 10_000  # utterances of a prediction whose tokens are looked at
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,12 @@ class ConfidenceBin:
 
 
 @dataclass(frozen=True)
-class DraftToken:
-    """A draft token: its confidence (None: not known), whether it was masked, and whether its word is wrong."""
+class DraftTokens:
+    """Draft tokens: confidence (NaN: not known), whether each was masked, and whether its word is wrong; each (n,)."""
 
-    confidence: float | None
-    masked: bool
-    wrong: bool
+    confidence: NDArray
+    masked: NDArray
+    wrong: NDArray
 
 
 @dataclass(frozen=True)
@@ -52,30 +56,33 @@ class CaughtErrors:
     errors_caught: float
 
     @staticmethod
-    def of(
-        kind: str, name: str, threshold: float, masked: Sequence[DraftToken], tokens: Sequence[DraftToken]
-    ) -> CaughtErrors:
-        """The shares that the ``masked`` tokens have of all ``tokens``."""
-        caught, errors = (sum(t.wrong for t in some) for some in (masked, tokens))
-        return CaughtErrors(kind, name, threshold, len(masked) / max(len(tokens), 1), caught / max(errors, 1))
+    def of(kind: str, name: str, threshold: float, masked: NDArray, tokens: DraftTokens) -> CaughtErrors:
+        """The shares that the ``masked`` tokens (n,) have of all ``tokens``."""
+        caught, errors = float(tokens.wrong[masked].sum()), float(tokens.wrong.sum())
+        share = float(masked.sum()) / max(len(masked), 1)
+        return CaughtErrors(kind, name, threshold, share, caught / max(errors, 1))
+
+
+def sampled(p: Prediction) -> list[UtteranceRecord]:
+    """At most ``SAMPLE`` of the scored utterances, evenly spaced: enough for every digit that a picture shows."""
+    return p.scored[:: -(-len(p.scored) // SAMPLE) or 1]
 
 
 def reliability(predictions: Sequence[Prediction], bins: int = 10) -> list[ConfidenceBin]:
     """Calibration of the tokens' confidence: the bins of each prediction that hold any token."""
     rows = []
     for p in predictions:
-        # Confidence and correctness of the tokens in each bin.
-        entries: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-        for r in p.scored:
-            for confidence, wrong in zip(r.token_confidence, wrong_tokens(p, r, r.token_text), strict=True):
-                if confidence is not None:
-                    entries[min(int(confidence * bins), bins - 1)].append((confidence, not wrong))
-        count = sum(map(len, entries.values()))
-        ece = sum(abs(sum(c - right for c, right in entry)) for entry in entries.values()) / max(count, 1)
-        for _, entry in sorted(entries.items()):
-            confidence = sum(c for c, _ in entry) / len(entry)
-            accuracy = sum(right for _, right in entry) / len(entry)
-            rows.append(ConfidenceBin(p.name, p.decoder, confidence, accuracy, len(entry), ece))
+        given = [c for r in sampled(p) for c in r.token_confidence]
+        wrong = [w for r in sampled(p) for w in wrong_tokens(p, r, r.token_text)]
+        confidence = np.array(given, dtype=float)  # None becomes NaN
+        known = ~np.isnan(confidence)
+        confidence, right = confidence[known], ~np.array(wrong, dtype=bool)[known]
+        index = np.minimum((confidence * bins).astype(int), bins - 1)
+        tokens, sure, correct = (np.bincount(index, weights, minlength=bins) for weights in (None, confidence, right))
+        ece = float(np.abs(sure - correct).sum() / max(tokens.sum(), 1))
+        for n, c, accuracy in zip(tokens, sure, correct, strict=True):
+            if n:
+                rows.append(ConfidenceBin(p.name, p.decoder, float(c / n), float(accuracy / n), int(n), ece))
     return rows
 
 
@@ -88,27 +95,26 @@ def caught_errors(predictions: Sequence[Prediction], drafts: Sequence[Drafts]) -
     seen: set[tuple[str, float | None]] = set()  # models, and models with the threshold of a prediction
     for p, own in zip(predictions, drafts, strict=True):
         tokens = _draft_tokens(p, own)
-        if not any(t.wrong for t in tokens):
+        if not tokens.wrong.any():
             continue
         model = p.metrics.hashes.model or p.name
-        if all(t.confidence is not None for t in tokens) and (model, None) not in seen:
+        if not np.isnan(tokens.confidence).any() and (model, None) not in seen:
             seen.add((model, None))
             name = p.name if p.decoder == "greedy" else f"drafts of {p.name}"
             for threshold in THRESHOLDS:
-                masked = [t for t in tokens if t.confidence is not None and t.confidence < threshold]
-                rows.append(CaughtErrors.of("threshold", name, threshold, masked, tokens))
+                rows.append(CaughtErrors.of("threshold", name, threshold, tokens.confidence < threshold, tokens))
         used = number_option(p, "threshold")
         if p.decoder == "par" and used is not None and (model, used) not in seen:
             seen.add((model, used))
-            rows.append(CaughtErrors.of("masks", p.name, used, [t for t in tokens if t.masked], tokens))
+            rows.append(CaughtErrors.of("masks", p.name, used, tokens.masked, tokens))
     return rows
 
 
-def _draft_tokens(p: Prediction, drafts: Drafts) -> list[DraftToken]:
-    """All draft tokens of the scored utterances."""
-    tokens = []
-    for r in p.scored:
-        if r.id in drafts:
-            d = drafts[r.id]
-            tokens += [DraftToken(*t) for t in zip(d.confidence, d.masked, wrong_tokens(p, r, d.text), strict=True)]
-    return tokens
+def _draft_tokens(p: Prediction, drafts: Drafts) -> DraftTokens:
+    """The draft tokens of the sampled utterances."""
+    found = [(r, drafts[r.id]) for r in sampled(p) if r.id in drafts]
+    return DraftTokens(
+        np.array([c for _, d in found for c in d.confidence], dtype=float),
+        np.array([m for _, d in found for m in d.masked], dtype=bool),
+        np.array([w for r, d in found for w in wrong_tokens(p, r, d.text)], dtype=bool),
+    )

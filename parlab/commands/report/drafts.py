@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from parlab.metrics.wer import GAP, alignment, word_errors
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction
+from parlab.text.normalizer import normalizer
 
 BOUNDARY = "\u2581"  # sentencepiece's mark at the start of a word
 SPACE = "<space>"
@@ -117,16 +119,33 @@ def token_errors(
     return wrong
 
 
-def wrong_tokens(p: Prediction, record: UtteranceRecord, tokens: Sequence[str]) -> list[bool]:
+def wrong_tokens(p: Prediction, record: UtteranceRecord, tokens: tuple[str, ...]) -> list[bool]:
     """Whether each of ``tokens``, the result's or the draft's, stands in a wrong word of a scored utterance."""
-    return token_errors(tokens, p.reference(record), p.normalized, p.words_are_tokens)
+    return _wrong_tokens(p.metrics.normalizer.name, tokens, p.reference(record), p.words_are_tokens)
+
+
+@lru_cache(maxsize=2**17)  # the drafts of PAR are greedy's results
+def _wrong_tokens(name: str, tokens: tuple[str, ...], reference: str, words_are_tokens: bool) -> list[bool]:
+    if not words_are_tokens:
+        text = "".join(tokens).replace(SPACE, " ").replace(BOUNDARY, " ")
+        words = text.split(" ")
+        if " ".join(filter(None, words)) == reference and all(_normal(name, word) == word for word in words):
+            return [False] * len(tokens)  # most utterances of a good model
+    return token_errors(tokens, reference, lambda word: _normal(name, word), words_are_tokens)
+
+
+@lru_cache(maxsize=2**16)
+def _normal(name: str, word: str) -> str:
+    return normalizer(name)(word)
 
 
 def draft_errors(p: Prediction, drafts: Drafts) -> int:
     """Word errors of all drafts of scored utterances."""
     errors = 0
-    for r in p.scored:
-        if r.id in drafts:
+    for r, count in zip(p.scored, p.word_counts, strict=True):
+        if r.id in drafts and not r.segments:
+            errors += count.errors  # the draft is the result
+        elif r.id in drafts:
             words = " ".join(word for word, _ in words_of(drafts[r.id].text, p.words_are_tokens))
             errors += word_errors(p.reference(r), p.normalized(words)).errors
     return errors

@@ -49,6 +49,8 @@ def draw_pictures(
     predictions: Sequence[Prediction], drafts: Sequence[Drafts], known: tables.Intervals
 ) -> dict[str, Picture]:
     """The pictures that the predictions, their ``drafts`` and intervals have data for, by name."""
+    of_many = any(len(p.scored) > confidence.SAMPLE for p in predictions)
+    sample = f" From a sample of at most {confidence.SAMPLE} utterances." if of_many else ""
     pictures = {
         "wer_rtfx": _picture(
             tables.speed_accuracy(predictions, known),
@@ -82,12 +84,14 @@ def draw_pictures(
         "reliability": _picture(
             confidence.reliability(different_results(predictions)),
             _reliability,
-            "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it).",
+            "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it)."
+            + sample,
         ),
         "caught": _picture(
             confidence.caught_errors(predictions, drafts),
             _caught,
-            "Wrong draft tokens that masks catch, against all tokens that they cost; beside the points, the threshold.",
+            "Wrong draft tokens that masks catch, against all tokens that they cost; beside the points, the threshold."
+            + sample,
         ),
     }
     return {name: picture for name, picture in pictures.items() if picture is not None}

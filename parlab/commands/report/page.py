@@ -75,7 +75,7 @@ def write_page(report: Report, out: Path, title: str = TITLE, audio: str = "link
         "SUBTITLE": f"{len(report.predictions)} predictions",
         "VERDICT": "\n".join(f"<p>{_text(sentence)}</p>" for sentence in report.verdict.sentences),
         "TABLE": _html_table(report.summary, _HEADS),
-        "ABOUT": _html_table(about(report.predictions)),
+        "ABOUT": _html_headers(about(report.predictions)),
         "PICTURES": "\n".join(map(_html_picture, report.pictures.values())),
         "NOTE": _text(note),
         "DATA": in_script(browsed),
@@ -182,6 +182,14 @@ def _cell(name: str, value: Cell) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _html_headers(headers: list[dict[str, str]]) -> str:
+    """What all predictions share once, and a table of what they do not."""
+    shared = {name: text for name, text in headers[0].items() if all(row[name] == text for row in headers)}
+    items = "".join(f"<dt>{_text(name)}</dt><dd>{_text(text)}</dd>" for name, text in shared.items())
+    own = [{name: text for name, text in row.items() if name not in shared} for row in headers]
+    return (f'<dl class="header">{items}</dl>' if shared else "") + (_html_table(own) if own[0] else "")
 
 
 def _html_table(table: Table | list[dict[str, str]], heads: Mapping[str, str] | None = None) -> str:

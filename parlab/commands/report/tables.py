@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from parlab.commands.report.drafts import Drafts, draft_errors
-from parlab.metrics.significance import bootstrap_interval, errors_and_lengths
+from parlab.metrics.significance import REPLICATES, bootstrap_interval, errors_and_lengths
 from parlab.metrics.tables import Cell, Table
 from parlab.predictions.prediction import Prediction
 
-_INTERVAL_REPLICATES = 2000  # a page may have hundreds of rows
+_FEW_REPLICATES = 2000  # where a page has many rows, or utterances enough that no digit depends on it
 _SAME_RESULT = frozenset(
     {"threshold", "max_mask_parallel"}
 )  # options that are axes of pictures, not settings of a line
@@ -92,12 +92,14 @@ Intervals = Mapping[str, tuple[float, float]]
 def intervals(predictions: Sequence[Prediction]) -> Intervals:
     """The interval of each prediction; without references in its records its WER alone."""
     found = {}
+    small = len(predictions) <= 12 and all(len(p.scored) <= 10_000 for p in predictions)
+    replicates = REPLICATES if small else _FEW_REPLICATES  # of small sets those of the verdict, with the same digits
     for p in predictions:
         rate = p.metrics.wer.rate if p.metrics.wer else 0.0
         found[p.name] = (rate, rate)
         if p.scored:
             errors, lengths = errors_and_lengths(p.word_counts)
-            found[p.name] = bootstrap_interval(errors, lengths, replicates=_INTERVAL_REPLICATES)
+            found[p.name] = bootstrap_interval(errors, lengths, replicates=replicates)
     return found
 
 

@@ -49,7 +49,8 @@ def decide(predictions: Sequence[Prediction]) -> Verdict:
     chosen = group[best]
     greedy, ar = (_of([p for p in ordered if p.metrics.hashes.model == chosen.metrics.hashes.model], name)
                   or _of(ordered, name) for name in ("greedy", "ar"))  # fmt: skip
-    references = [p for p in (greedy, ar) if p is not None and p is not chosen]
+    par = chosen if chosen.decoder == "par" else _of(ordered, "par")
+    references = [p for p in (greedy, ar, par) if p is not None and p is not chosen]
     final = Resampled.of([p.word_counts for p in (chosen, *references)], speakers_of(chosen), REPLICATES)
     sentences = [_opening(chosen, group[lowest], final, len(group))]
     sentences += [_against(chosen, p, final.change(i, 0)) for i, p in enumerate(references, 1)]
@@ -58,7 +59,6 @@ def decide(predictions: Sequence[Prediction]) -> Verdict:
     others = len(predictions) - len(group)
     if others:
         sentences.append(f"{others} of the predictions have other data or no references, and take no part in this.")
-    par = chosen if chosen.decoder == "par" else _of(ordered, "par")
     return Verdict(tuple(sentences), chosen, greedy, par, ar)
 
 
