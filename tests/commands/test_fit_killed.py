@@ -20,7 +20,7 @@ from parlab.cli import main
 from tests.commands.test_fit import assert_same, weights
 from tests.helpers import environment, lines
 
-KILLS = range(int(os.environ.get("PARLAB_KILLS", "2")))
+KILLS = range(int(os.environ.get("PARLAB_KILLS", "1")))
 
 
 def kill(command: list[str], began: Callable[[], bool], seconds: float) -> None:

@@ -202,6 +202,12 @@ def test_limits() -> None:
     assert Limits(-1, 10, 60.0).reached(0, 0, 60.0) and not Limits(None, -1, None).reached(9, 9, 9.0)
 
 
+def test_the_last_epoch_is_kept_though_it_is_not_among_the_best(options: list[str], tmp_path: Path) -> None:
+    assert fit([*options, "3", "--checkpoint.save_top_k", "1", "--checkpoint.monitor", "epoch"]) == 0
+    checkpoints = tmp_path / "run/checkpoints"
+    assert [torch.load(path, weights_only=True)["epoch"] for path in sorted(checkpoints.glob("*.ckpt"))] == [0, 2]
+
+
 def test_the_time_budget_counts_all_starts(fit_config: Path, tmp_path: Path, capsys: Any) -> None:
     options = ["--config", str(fit_config), "--trainer.max_epochs", "100000", "--trainer.max_time"]
     assert fit([*options, "00:00:00:02"]) == 0

@@ -66,12 +66,25 @@ def checkpoint_names(filename: str | None) -> list[str]:
 class BestCheckpoints(ModelCheckpoint):
     """Keeps the best checkpoints and the last; what ``CleanStop`` left in the middle of an epoch stays the last.
 
-    Lightning would end that epoch early, count it as done, and rank its weights by the result of the one before.
+    Lightning would end that epoch early, count it as done, and rank its weights by the result of the one before. It would
+    also write ``last.ckpt`` only after an epoch that is among the best, and a training that went on would repeat the rest.
     """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(
+            trainer
+        ):  # else the best are chosen there, and the last comes after
+            self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not (_midway(trainer) or trainer.fast_dev_run):  # type: ignore[attr-defined]
             super().on_train_epoch_end(trainer, pl_module)
+            self._save_last(trainer)
+
+    def _save_last(self, trainer: Trainer) -> None:
+        if not self._should_skip_saving_checkpoint(trainer):  # it does where this step's weights are saved
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not (_midway(trainer) or trainer.fast_dev_run):  # type: ignore[attr-defined]

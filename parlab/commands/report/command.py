@@ -8,7 +8,7 @@ from pathlib import Path
 from parlab.commands.report.audio import check_audio
 from parlab.commands.report.contents import Report, read_report
 from parlab.commands.report.page import TITLE, check_out, write_page
-from parlab.errors import UserError, nearest
+from parlab.errors import UserError
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
 from parlab.predictions.prediction import Prediction
@@ -45,9 +45,6 @@ def main(argv: Sequence[str]) -> int:
     folders = [Path(f) for f in options.folders or []]
     check_audio(options.audio)
     check_out(Path(options.out))
-    if options.wandb not in MODES:
-        known = ", ".join(MODES)
-        raise UserError(f"wandb is '{options.wandb}', expected one of {known}{nearest(options.wandb, MODES)}")
     if not folders and options.workspace is None:
         raise UserError("report got no folder, expected folders that `predict` or `sweep` wrote; name one")
     if options.workspace is not None:

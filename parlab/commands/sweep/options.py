@@ -45,8 +45,7 @@ class SweepOptions:
         project: W&B project
 
     Raises:
-        UserError: there is no such W&B layout or mode.
-        UserError: there is no such W&B layout, or a number makes no sense.
+        UserError: there is no such W&B layout or mode, or a number makes no sense.
     """
 
     model: str
