@@ -133,7 +133,7 @@ class PredictOptions:
             Decoder, "decoder", required=False, help="greedy, ar, par, ...; par where the model allows it"
         )
         parser.add_class_arguments(PredictOptions, skip=set(_OWN))
-        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
         switched_off = ("logger", "enable_checkpointing", "enable_model_summary", "use_distributed_sampler")
         parser.set_defaults({"trainer.devices": 1, **{f"trainer.{name}": False for name in switched_off}})
         return parser
