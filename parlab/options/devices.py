@@ -34,6 +34,17 @@ def device_for(name: str | None) -> torch.device:
     return wanted
 
 
+def default_workers(device: torch.device, processes: int = 1) -> int:
+    """Processes that load audio where none are asked for, for each of ``processes`` on this machine.
+
+    A core decodes FLAC at about 1700 and Opus at about 140 times real time, which a GPU outruns; a CPU does not.
+    """
+    cores = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) // processes
+    if device.type == "cpu":
+        return 1 if cores >= 4 else 0
+    return max(min(8, cores - 1), 0)
+
+
 def weights_dtype(precision: Any) -> torch.dtype | None:
     """The type of encoder and decoder for a precision ``...-true`` other than 32; None leaves the weights alone.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from parlab.types import Failure
 
 _FOLDER = "shards"
 _IDENTITY = "identity.json"
+_SYNC_SECONDS = 2.0  # between two orders to the disk: what a crash of the machine may lose, and no kill of the process
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,17 @@ class ShardEntry:
 
 
 class ShardWriter:
-    """Appends to ``DIR/shards/rankN.jsonl``; every batch is on the disk before the next one starts."""
+    """Appends to ``DIR/shards/rankN.jsonl``.
+
+    A batch is with the system when ``append`` returns, so that a kill of the process loses none of it. Every two seconds, and at the end,
+    the system writes all to the disk, which a crash of the machine needs.
+    """
 
     def __init__(self, directory: Path, rank: int):
         self.path = directory / _FOLDER / f"rank{rank}.jsonl"
         self.rank = rank
         self._out: BinaryIO | None = None
+        self._synced = time.monotonic()
 
     def open(self) -> None:
         """Open the shard; a line that a kill cut is ended.
@@ -78,13 +85,23 @@ class ShardWriter:
         with writing(self.path):
             while rest:  # an unbuffered write may take only a part
                 rest = rest[self._out.write(rest) :]
-            os.fsync(self._out.fileno())
+            if time.monotonic() >= self._synced + _SYNC_SECONDS:
+                os.fsync(self._out.fileno())
+                self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Close the shard, if it is open."""
-        if self._out is not None:
-            self._out.close()
-            self._out = None
+        """Write all to the disk and close the shard, if it is open.
+
+        Raises:
+            UserError: the disk is full, or another fault of the file system.
+        """
+        out, self._out = self._out, None
+        if out is not None:
+            try:
+                with writing(self.path):
+                    os.fsync(out.fileno())
+            finally:
+                out.close()
 
 
 def _shards(directory: Path) -> list[Path]:

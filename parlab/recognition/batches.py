@@ -46,6 +46,7 @@ class RecognizedBatch:
     """Results of a batch, in its order.
 
     Attributes:
+        hypotheses: tokens; ``Recognizer.named`` adds text and times.
         durations: seconds of audio of each utterance.
         timing: each utterance's share of the phases.
         failed: utterances without a result.
@@ -109,7 +110,7 @@ def recognize_batch(recognizer: Recognizer, decoder: Decoder, batch: LoadedBatch
             failed.append(Failure(u.id, hypothesis.reason))
             continue
         utterances.append(u)
-        hypotheses.append(recognizer.named(hypothesis, u.id))
+        hypotheses.append(hypothesis)
         durations.append(recognizer.seconds(wave))
     timing = share_phases({"load": batch.seconds, **watch.seconds}, durations)
     return RecognizedBatch(utterances, hypotheses, durations, timing, failed)

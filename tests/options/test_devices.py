@@ -7,7 +7,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from parlab.options.devices import TrainerOptions, make_fabric, make_trainer, precision_for_decoding, set_tf32
+from parlab.options.devices import (
+    TrainerOptions,
+    default_workers,
+    make_fabric,
+    make_trainer,
+    precision_for_decoding,
+    set_tf32,
+)
 
 
 def rounds() -> tuple[bool, bool]:
@@ -50,3 +57,25 @@ def test_mixed_is_replaced_with_a_word(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
     assert precision_for_decoding("bf16-mixed") == "bf16-true"
     assert "bf16-true is used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "processes", "workers"),
+    [
+        ("cpu", 1, 1, 0),
+        ("cpu", 2, 1, 0),
+        ("cpu", 4, 1, 1),
+        ("cpu", 64, 1, 1),
+        ("cpu", 8, 4, 0),
+        ("cuda", 1, 1, 0),
+        ("cuda", 4, 1, 3),
+        ("cuda", 16, 1, 8),
+        ("cuda", 16, 8, 1),
+    ],
+)
+def test_workers_by_default(
+    device: str, cores: int, processes: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU outruns one core that reads audio; on a CPU the cores are needed for the network."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert default_workers(torch.device(device), processes) == workers

@@ -144,6 +144,9 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
             self.full = True
             return int(self.out.write(data[: len(data) // 2]))
 
+        def fileno(self) -> int:
+            return int(self.out.fileno())
+
         def close(self) -> None:
             self.out.close()
 
@@ -162,6 +165,24 @@ def test_a_full_disk_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError, match="No space left on device"):
         write_json(tmp_path / "metrics.json", {})
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_the_disk_is_waited_for_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every two seconds and at the end; what was appended can be read at once, also after a kill."""
+    now, syncs = [100.0], []
+    monkeypatch.setattr("parlab.predictions.shards.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "fsync", lambda _: syncs.append(now[0]))
+    writer = ShardWriter(tmp_path, 0)
+    writer.open()
+    for i in range(20):
+        now[0] += 0.25
+        writer.append(*predicted(f"u{i:02}"))
+        assert len(read_shards(tmp_path)[0]) == i + 1
+    assert syncs == [102.0, 104.0]
+    writer.close()
+    assert len(syncs) == 3
+    writer.close()
+    assert len(syncs) == 3
 
 
 def test_a_folder_belongs_to_one_configuration(tmp_path: Path) -> None:

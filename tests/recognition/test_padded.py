@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from parlab.metrics.speed import Stopwatch
-from parlab.recognition.padded import PaddedWaves
+from parlab.recognition.batches import LoadedBatch
+from parlab.recognition.padded import Ahead, PaddedWaves
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 from tests.helpers import environment, noise
@@ -45,6 +47,46 @@ def test_on_a_device() -> None:
     samples, lengths = PaddedWaves.of(WAVES).on(torch.device("meta"))
     assert samples.shape == (3, 5)
     assert lengths.device.type == "meta"
+
+
+class Stream:
+    """What a CUDA stream does, in the order in which it is asked."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.asked = device, list[str]()
+
+    def record_event(self) -> str:
+        self.asked.append("record")
+        return "event"
+
+    def wait_event(self, event: str) -> None:
+        self.asked.append(f"wait {event}")
+
+
+def test_a_copy_that_was_ordered_ahead_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream that computes waits for the copy, and the memory is kept for it; nothing is copied a second time."""
+    device = torch.device("meta")
+    side, main, kept = Stream(device), Stream(device), []
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: main)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: kept.append((tensor.shape, stream)))
+    waves = PaddedWaves.of(WAVES).copied_ahead(side)  # type: ignore[arg-type]
+    assert (side.asked, main.asked) == (["record"], [])
+    assert [wave.tolist() for wave in waves] == [wave.tolist() for wave in WAVES]
+    samples, lengths = waves.on(device)
+    assert waves.ahead is not None and samples is waves.ahead.samples and lengths is waves.ahead.lengths
+    assert main.asked == ["wait event"]
+    assert kept == [((3, 5), main), ((3,), main)]
+    assert waves[:2].ahead is None  # a part of the batch, where the memory did not suffice, is copied anew
+    assert waves.on(torch.device("cpu"))[0] is waves.samples
+
+
+def test_elsewhere_batches_stay_as_they_are() -> None:
+    loaded = LoadedBatch(PaddedWaves.of(WAVES), [], [], 0.0)
+    loader = torch.utils.data.DataLoader([loaded], batch_size=None)  # type: ignore[arg-type]
+    ahead = Ahead(loader, torch.device("cpu"))
+    assert len(ahead) == 1
+    assert list(ahead) == [loaded]
 
 
 FEW_DESCRIPTORS = """

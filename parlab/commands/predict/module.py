@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 
 from parlab.decode import Decoder
+from parlab.errors import UserError
 from parlab.options.signals import StopRequest
+from parlab.predictions.background import Background
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.shards import ShardEntry, ShardWriter
 from parlab.recognition.batches import LoadedBatch, RecognizedBatch, recognize_batch
@@ -41,41 +45,64 @@ class PredictModule(LightningModule):
 
 
 class PredictionWriter(Callback):
-    """Writes every batch to the shard of its rank before the next one starts; after SIGTERM none starts."""
+    """Writes every batch to the shard of its rank, in a thread while the next one is decoded; after SIGTERM none starts."""
 
     def __init__(self, directory: Path):
         self.directory = directory
         self.shard: ShardWriter | None = None
+        self.thread: Background | None = None
         self.stop = StopRequest()
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
         self.shard = ShardWriter(self.directory, trainer.global_rank)
         self.shard.open()
+        self.thread = Background()
         self.stop.install()  # Lightning's own handler, in force by now, ends without a word
 
     # 6 parameters: those of Lightning's hook
     def on_predict_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        assert self.shard is not None
-        found: RecognizedBatch = outputs
-        tokenizer = pl_module.recognizer.tokenizer
-        entries = [
-            ShardEntry(UtteranceRecord.of(u, h, tokenizer, duration, timing.decoding), timing, self.shard.rank)
-            for u, h, duration, timing in zip(
-                found.utterances, found.hypotheses, found.durations, found.timing, strict=True
-            )
-        ]
-        self.shard.append(entries, found.failed)
+        assert self.shard is not None and self.thread is not None
+        self.thread.give(partial(write_batch, self.shard, pl_module.recognizer, outputs))
+        if self.stop.received:
+            self.wait()
         self.stop.check()
+
+    def wait(self) -> None:
+        """Return when all that was decoded is written."""
+        if self.thread is not None:
+            self.thread.wait()
+
+    @property
+    def seconds(self) -> float:
+        """CPU time of the thread that writes."""
+        return self.thread.seconds if self.thread is not None else 0.0
 
     def on_predict_end(self, trainer: Any, pl_module: Any) -> None:
         self._close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self._close()
+        with contextlib.suppress(UserError):  # what ended the prediction is raised, not what followed it
+            self._close()
 
     def _close(self) -> None:
-        self.stop.restore()
-        if self.shard is not None:
-            self.shard.close()
+        """Write what was decoded, and give the signal back."""
+        try:
+            if self.thread is not None:
+                self.thread.close()
+        finally:
+            self.stop.restore()
+            if self.shard is not None:
+                self.shard.close()
+
+
+def write_batch(shard: ShardWriter, recognizer: Recognizer, found: RecognizedBatch) -> None:
+    """Append the records of a batch to a shard."""
+    tokenizer = recognizer.tokenizer
+    results = zip(found.utterances, found.hypotheses, found.durations, found.timing, strict=True)
+    entries = [
+        ShardEntry(UtteranceRecord.of(u, recognizer.named(h, u.id), tokenizer, duration, t.decoding), t, shard.rank)
+        for u, h, duration, t in results
+    ]
+    shard.append(entries, found.failed)

@@ -35,6 +35,7 @@ _ELSEWHERE = (
     "project",
     "progress",
     "workers",
+    "profile",
 )  # they change no result, and are not recorded
 
 
@@ -62,7 +63,8 @@ class PredictOptions:
         device: cpu, cuda, cuda:1, ...; the best by default
         precision: 32-true, tf32, bf16-true, 16-mixed, ...
         compile: fuse the encoder's kernels with torch.compile
-        workers: processes that load audio
+        workers: processes that load audio; as many as cores and device ask for by default
+        profile: also write DIR/profile.json: CPU time outside the network
         seed: seed of every random generator
         wandb: W&B: auto, online, offline, off
         project: W&B project
@@ -92,7 +94,8 @@ class PredictOptions:
     device: str | None = None
     precision: str | None = None
     compile: bool = False
-    workers: int = 0
+    workers: int | None = None
+    profile: bool = False
     seed: int = 0
     wandb: str = "auto"
     project: str = "parlab"

@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader
 
 from parlab.commands.predict.module import PredictionWriter, PredictModule
 from parlab.commands.predict.options import PredictOptions
+from parlab.commands.predict.profile import HostProfile
 from parlab.data.checks import check_some_audio, with_known_durations
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
 from parlab.decode import Decoder, default_decoder
 from parlab.metrics.speed import peak_memory
-from parlab.options.devices import TrainerOptions, make_trainer, weights_dtype
+from parlab.options.devices import TrainerOptions, default_workers, make_trainer, weights_dtype
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Environment, Metrics, NormalizerVersion
 from parlab.predictions.provenance import describe_decoder, device_name, hashes_of, versions
@@ -28,6 +29,7 @@ from parlab.predictions.results import Source, finish, recorded_environment
 from parlab.predictions.shards import claim_directory, forget, unfinished
 from parlab.predictions.subtitles import write_subtitles
 from parlab.recognition.batches import AudioBatches
+from parlab.recognition.padded import Ahead
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.normalizer import normalizer
 from parlab.tracking.runs import RunOptions, log_prediction, resolve_mode
@@ -75,7 +77,8 @@ class Job:
         plain = options.task == "asr" and not options.timestamps
         decoder = options.decoder or default_decoder(recognizer.model, plain)
         decoder.prepare(recognizer.model, CPU)
-        callbacks: list[Any] = [PredictionWriter(Path(options.out))]
+        writer = PredictionWriter(Path(options.out))
+        callbacks: list[Any] = [writer, *([HostProfile(Path(options.out), writer)] if options.profile else [])]
         if options.progress:
             from lightning.pytorch.callbacks import RichProgressBar
 
@@ -187,12 +190,16 @@ def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     trainer, model = job.trainer, job.recognizer.model
     if job.options.compile:
         model.compile_encoder()
+    device = trainer.strategy.root_device
     # Lightning wants a batch on every rank, so one without work gets an empty one.
     dataset = AudioBatches(batches or [[]], model.sample_rate, model.min_samples, job.max_seconds)
-    loader = DataLoader(dataset, batch_size=None, shuffle=False, num_workers=job.options.workers)
-    trainer.predict(PredictModule(job.recognizer, job.decoder), loader, return_predictions=False)
+    workers = job.options.workers
+    if workers is None:
+        workers = min(default_workers(device, trainer.num_devices), len(batches))
+    loader = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda")
+    module = PredictModule(job.recognizer, job.decoder)
+    trainer.predict(module, Ahead(loader, device), return_predictions=False)
     trainer.strategy.barrier("predicted")
-    device = trainer.strategy.root_device
     peak = trainer.strategy.reduce(torch.tensor(peak_memory(device), device=device), reduce_op="max")
     return replace(_environment(job), peak_memory_bytes=int(peak))
 
