@@ -33,6 +33,15 @@ def test_the_profile_divides_the_time(model: Path, data: Path, tmp_path: Path) -
     assert timeless(tmp_path / "q") == timeless(tmp_path / "p")
 
 
+def test_workers_change_nothing(model: Path, data: Path, tmp_path: Path) -> None:
+    """Batches come in their order from two processes."""
+    for workers in (0, 2):
+        predict(model, data, PAR(threshold=0.999), tmp_path / str(workers), batch_size=2, workers=workers)
+    shards = [(tmp_path / name / "shards" / "rank0.jsonl").read_text().splitlines() for name in ("0", "2")]
+    assert [json.loads(line)["id"] for line in shards[0]] == [json.loads(line)["id"] for line in shards[1]]
+    assert timeless(tmp_path / "0") == timeless(tmp_path / "2")
+
+
 def test_one_batch_is_too_few_for_a_profile(model: Path, data: Path, tmp_path: Path) -> None:
     predict(model, data, Greedy(), tmp_path / "p", batch_size=100, profile=True)
     found = json.loads((tmp_path / "p" / "profile.json").read_text())
