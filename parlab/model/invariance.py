@@ -13,6 +13,7 @@ cannot correct (legacy relative positions, rarer encoders) is decoded in groups 
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class PaddingGuard:
 
     def __init__(self, encoder: nn.Module):
         self.mask: Tensor | None = None
+        self.takes_masks = "masks" in inspect.signature(encoder.forward).parameters
         encoder.register_forward_pre_hook(self._enter, with_kwargs=True)
         if subsamples(encoder):
             encoder.embed.register_forward_hook(self._after_subsampling)  # type: ignore[union-attr, operator]
@@ -48,9 +50,12 @@ class PaddingGuard:
             if isinstance(layer, nn.Conv1d) and layer.kernel_size[0] > 1:
                 layer.register_forward_pre_hook(self._zero_padding)
 
-    def _enter(self, encoder: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _enter(self, encoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         features, lengths = args[0], args[1]
-        self.mask = ~padding_mask(lengths, features.size(1)).unsqueeze(1)
+        padding = padding_mask(lengths, features.size(1))
+        self.mask = ~padding.unsqueeze(1)
+        # Where the encoder makes this mask itself, it reads the longest length back from the device.
+        return args, {**kwargs, "masks": padding} if self.takes_masks else kwargs
 
     def _after_subsampling(self, embed: nn.Module, args: tuple, output: tuple) -> tuple:
         lengths = subsampled_lengths(embed, args[1].sum((1, 2)))

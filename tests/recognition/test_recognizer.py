@@ -138,13 +138,17 @@ def test_audio_shorter_than_its_manifest_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
-def test_precision_is_used_and_recorded(precision: str, model: str, data: str, tmp_path: Path) -> None:
+def test_precision_is_used_and_recorded(
+    precision: str, model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bf16-mixed is for training; decoding converts the weights once, and says so."""
     full = predict(model, data, Greedy(), tmp_path / "full", limit=4)
     half = predict(model, data, Greedy(), tmp_path / "half", limit=4, precision=precision, device="cpu")
     assert full is not None
     assert half is not None
     assert half.speed is not None and full.speed is not None
-    assert half.config["precision"] == half.speed.precision == precision
+    assert half.config["precision"] == half.speed.precision == "bf16-true"
+    assert ("bf16-mixed is for training" in capsys.readouterr().err) == (precision == "bf16-mixed")
     assert full.speed.precision == "32-true"
     scores = [[r["score"] for r in timeless(tmp_path / name)] for name in ("full", "half")]
     assert scores[0] != scores[1]

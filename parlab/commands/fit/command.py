@@ -24,6 +24,7 @@ from parlab.commands.fit.record import SaveRunConfig, finish_wandb
 from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
 from parlab.commands.fit.trainer_options import check_trainer, explained
 from parlab.options.compose import expand
+from parlab.options.devices import set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
 from parlab.tracking.runs import MODES, resolve_mode
@@ -73,6 +74,7 @@ class ValidateCLI(LightningCLI):
         if logger in (None, True):  # W&B joins it when everything is known to be right
             logger = CSVLogger(chosen.default_root_dir, name="logs", flush_logs_every_n_steps=1)
             logger = logger if self.command == "fit" else False
+        set_tf32(True)  # in 32-true on CUDA; parameters and sums stay float32
         with explained(ValueError, TypeError):
             return super().instantiate_trainer(callbacks=callbacks, logger=logger, plugins=plugins or None, **kwargs)
 

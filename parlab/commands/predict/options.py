@@ -60,7 +60,7 @@ class PredictOptions:
         normalizer: text normaliser for WER and CER
         limit: decode only so many utterances
         device: cpu, cuda, cuda:1, ...; the best by default
-        precision: 32-true, bf16-true, bf16-mixed, 16-mixed, ...
+        precision: 32-true, tf32, bf16-true, 16-mixed, ...
         workers: processes that load audio
         seed: seed of every random generator
         wandb: W&B: auto, online, offline, off
