@@ -16,7 +16,7 @@ from torch import Tensor
 
 from parlab.decode.ended import NEVER, Candidates, Ended
 from parlab.decode.scorers import AnyScorer, CandidateScorer, Rows, VocabularyScorer
-from parlab.model.transfer import numbers_on, to_device
+from parlab.transfer import numbers_on, to_device
 
 _END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
 _END_LENGTHS = 3  # ... for so many lengths in a row

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from parlab.model.transfer import to_host
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from parlab.model.transfer import to_host
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 NEVER = float("-inf")

@@ -15,7 +15,7 @@ from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import Rows
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, PrefixState
 from parlab.decode.segments import Segments
-from parlab.model.transfer import to_device, to_host
+from parlab.transfer import to_device, to_host
 from parlab.types import Hypothesis
 
 

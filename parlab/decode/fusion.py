@@ -11,8 +11,8 @@ from torch import Tensor
 from parlab.decode.scorers.language_model import LanguageModelScorer
 from parlab.model.hybrid import HybridModel
 from parlab.model.language_model import LanguageModel, read_language_model
-from parlab.model.transfer import to_device
 from parlab.text.padding import pad_tokens
+from parlab.transfer import to_device
 
 TokenRows = Sequence[Sequence[int]]
 

@@ -12,8 +12,8 @@ from parlab.decode.scorers.attention import AttentionScorer
 from parlab.model.caches import CrossCache, PrefixCache
 from parlab.model.encoded import Encoded
 from parlab.model.rows import RowDecoder
-from parlab.model.transfer import numbers_on, to_device
 from parlab.text.padding import pad_tokens
+from parlab.transfer import numbers_on, to_device
 
 
 @dataclass(frozen=True)

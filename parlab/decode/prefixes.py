@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parlab.errors import UserError
-from parlab.model.transfer import to_host
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 NEVER = float("-inf")

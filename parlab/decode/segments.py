@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.draft import Draft
-from parlab.model.transfer import to_device
+from parlab.transfer import to_device
 
 NO_TOKEN = -1  # the neighbour at an utterance's edge
 

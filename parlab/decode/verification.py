@@ -10,8 +10,8 @@ from torch import Tensor
 
 from parlab.model.caches import CrossCache
 from parlab.model.rows import RowDecoder
-from parlab.model.transfer import to_device, to_host
 from parlab.text.padding import pad_tokens
+from parlab.transfer import to_device, to_host
 from parlab.types import SpecialTokens
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from parlab.model.transfer import numbers_on
+from parlab.transfer import numbers_on
 
 
 @dataclass(frozen=True)

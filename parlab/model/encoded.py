@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parlab.errors import UserError
-from parlab.model.transfer import numbers_on
+from parlab.transfer import numbers_on
 
 Prompts = tuple[tuple[int, ...], ...]
 

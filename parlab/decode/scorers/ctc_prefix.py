@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.scorers import CandidateScorer, Rows
-from parlab.model.transfer import to_device
+from parlab.transfer import to_device
 
 IMPOSSIBLE = -1.0e3  # nats: below any posterior that matters, small enough that sums keep their precision
 _CHUNK = 2**22  # candidates x frames that are gathered at once

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.model.language_model import LanguageModel
-from parlab.model.transfer import to_device
 from parlab.text.padding import pad_tokens
+from parlab.transfer import to_device
 
 
 @dataclass(frozen=True)

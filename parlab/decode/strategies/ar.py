@@ -21,7 +21,7 @@ from parlab.decode.scorers.timestamps import TimestampRules
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
-from parlab.model.transfer import numbers_on, to_host
+from parlab.transfer import numbers_on, to_host
 from parlab.types import Hypothesis
 
 

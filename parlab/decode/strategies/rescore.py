@@ -15,7 +15,7 @@ from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_h
 from parlab.decode.verification import sequence_scores
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
-from parlab.model.transfer import to_host
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 

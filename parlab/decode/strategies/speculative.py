@@ -19,7 +19,7 @@ from parlab.decode.verification import Continuations, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
-from parlab.model.transfer import to_host
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 
