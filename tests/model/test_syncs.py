@@ -35,6 +35,12 @@ def test_encoding_reads_nothing_back(encoder: str, normalize: str) -> None:
     assert (states.shape, frames.shape) == (here[0].shape, here[1].shape)
 
 
+def test_legacy_positions_read_nothing_back() -> None:
+    model = tiny_model(0, encoder_conf={"rel_pos_type": "legacy"}).to(META)
+    states, _ = model.encode(torch.empty(2, 16000, device=META), torch.tensor([16000, 9000]).to(META))
+    assert states.device == META
+
+
 def test_meta_tensors_cannot_be_read_or_mixed() -> None:
     """The tests above would fail where something is read or mixed."""
     with pytest.raises(RuntimeError):

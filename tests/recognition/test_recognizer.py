@@ -283,3 +283,20 @@ def test_ctrl_c_ends_in_order(model: str, tmp_path: Path) -> None:
     assert 0 < done < 300
     assert subprocess.run(asked, env=environment(), capture_output=True, timeout=240).returncode == 0
     assert len(timeless(tmp_path / "p")) == 300
+
+
+def test_the_encoder_is_compiled_on_demand(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the results of the encoder as it is; torch's real compiler would take a minute here."""
+    compiled: list[Any] = []
+
+    def compile(function: Any, **_: Any) -> Any:
+        return lambda *args: compiled.append(len(args[0])) or function(*args)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    predict(model, data, SOME, tmp_path / "plain")
+    assert compiled == []
+    predict(model, data, SOME, tmp_path / "compiled", compile=True)
+    assert sum(compiled) >= COUNT
+    assert timeless(tmp_path / "compiled") == timeless(tmp_path / "plain")

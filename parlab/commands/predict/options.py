@@ -61,6 +61,7 @@ class PredictOptions:
         limit: decode only so many utterances
         device: cpu, cuda, cuda:1, ...; the best by default
         precision: 32-true, tf32, bf16-true, 16-mixed, ...
+        compile: fuse the encoder's kernels with torch.compile
         workers: processes that load audio
         seed: seed of every random generator
         wandb: W&B: auto, online, offline, off
@@ -90,6 +91,7 @@ class PredictOptions:
     limit: int | None = None
     device: str | None = None
     precision: str | None = None
+    compile: bool = False
     workers: int = 0
     seed: int = 0
     wandb: str = "auto"
