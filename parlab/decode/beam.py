@@ -16,6 +16,7 @@ from torch import Tensor
 
 from parlab.decode.ended import NEVER, Candidates, Ended
 from parlab.decode.scorers import AnyScorer, CandidateScorer, Rows, VocabularyScorer
+from parlab.transfer import numbers_on, to_device
 
 _END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
 _END_LENGTHS = 3  # ... for so many lengths in a row
@@ -30,12 +31,35 @@ class Groups:
         max_length: (G,) tokens that a hypothesis may have, the stop token included when it is emitted.
         min_length: (G,) tokens before the stop token counts, or None.
         bound: (G,) score that a hypothesis must beat to matter (the draft's), or None.
+        longest: the largest ``max_length``, where the host knows it.
     """
 
     stop: Tensor
     max_length: Tensor
     min_length: Tensor | None = None
     bound: Tensor | None = None
+    longest: int | None = None
+
+    @staticmethod
+    def on_device(
+        device: torch.device,
+        stop: Tensor,
+        max_length: Tensor,
+        min_length: Tensor | None = None,
+        bound: Tensor | None = None,
+    ) -> Groups:
+        """Groups whose numbers lie on the host, taken to the device by one copy; ``bound`` lies there already."""
+        numbers = [stop, max_length] if min_length is None else [stop, max_length, min_length]
+        moved = to_device(device, *numbers)
+        longest = int(max_length.max()) if len(max_length) else 0
+        return Groups(moved[0], moved[1], moved[2] if len(moved) > 2 else None, bound, longest)
+
+    @property
+    def steps(self) -> int:
+        """Steps that a search takes at most."""
+        if self.longest is not None:
+            return self.longest
+        return int(self.max_length.max()) if len(self.stop) else 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,7 @@ def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptio
         ValueError: no vocabulary scorer.
     """
     search = _Search(scorers, groups, options)
-    for step in range(int(groups.max_length.max()) if len(groups.stop) else 0):
+    for step in range(groups.steps):
         if not search.step(step):
             break
     ended = search.ended
@@ -96,6 +120,7 @@ class _Search:
         if not self.vocabulary:
             raise ValueError("a search needs a vocabulary scorer to propose candidates")
         self.groups, self.options = groups, options
+        [self.banned] = numbers_on(groups.stop.device, options.banned)
         # Dropping beaten rows is exact only while scores can but fall and are not averaged.
         self.falling = all(s.falling for s in scorers) and not options.normalize_length
         self.states: dict[int, Any] = {id(s): s.start() for s in scorers}  # each of its scorer's own type
@@ -170,7 +195,7 @@ class _Search:
         # 2. Banned tokens are out, unless one of them is the row's stop token.
         at_stop = logits.gather(1, stop)
         if self.options.banned:
-            logits[:, list(self.options.banned)] = NEVER
+            logits.index_fill_(1, self.banned, NEVER)
             logits.scatter_(1, stop, at_stop)
         # 3. The best tokens and the stop token are the candidates; all tokens, where no vocabulary scorer has a weight.
         beam = self.options.beam_size

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 
@@ -30,6 +31,10 @@ class Draft:
     last: Tensor
     frames: Tensor
     score: Tensor
+
+    def to_host(self) -> Draft:
+        """The drafts on the host, by one copy."""
+        return Draft(*to_host(*(getattr(self, field.name) for field in fields(self))))
 
 
 def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
@@ -77,6 +82,7 @@ def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
 
 def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
     """Drafts as hypotheses; the score is that of the best path."""
+    draft = draft.to_host()
     columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
     return [
         Hypothesis(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 NEVER = float("-inf")
@@ -96,7 +97,7 @@ class Ended:
         """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended, NaN where
         a score was no number."""
         out = []
-        columns = (self.score, self.tokens, self.lengths, self.token_scores.exp(), self.forced, self.steps)
+        columns = to_host(self.score, self.tokens, self.lengths, self.token_scores.exp(), self.forced, self.steps)
         for scores, tokens, lengths, confidence, forced, steps in zip(*(c.tolist() for c in columns), strict=True):
             found = [
                 Hypothesis(

@@ -1,7 +1,8 @@
-"""Linear layers whose weights are laid out once for the processor that uses them."""
+"""Weights laid out once for the processor that uses them: linear layers, and the table of positions."""
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 _TYPES = (torch.float32, torch.bfloat16)
+_GROWING = Lock()  # held while a position table grows
 
 
 class PackedLinear:
@@ -40,6 +42,27 @@ class PackedLinear:
             return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], "")
         out = linear(x, self.weight, self.bias)
         return out.relu_() if relu else out  # in place, because fresh memory costs more than the ReLU
+
+
+class PositionTable:
+    """The encodings of positions on the device and in the type of ``weight``.
+
+    ESPnet's own table is no buffer: it stays on the host. It is copied once, and again when it has grown.
+    """
+
+    def __init__(self, encoding: Any, weight: Tensor):
+        self.encoding, self.weight = encoding, weight
+        self.table = weight.new_zeros(0, weight.size(1))
+
+    def of(self, size: int) -> Tensor:
+        """Encodings (., D) of at least ``size`` positions."""
+        table = self.table
+        if len(table) < size:
+            with _GROWING:  # ESPnet looks at the size again, so that no thread makes the table shorter
+                if self.encoding.pe is None or self.encoding.pe.size(1) < size:
+                    self.encoding.extend_pe(self.weight.new_zeros(1, size))
+                table = self.table = self.encoding.pe[0].to(self.weight)
+        return table
 
 
 def _pack(weight: Tensor) -> Tensor | None:

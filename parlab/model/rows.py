@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import torch
@@ -17,10 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from parlab.errors import UserError
-from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
-from parlab.model.packed import PackedLinear
-
-_GROWING = Lock()  # held while a position table grows
+from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache, suffix_scores, suffix_values
+from parlab.model.packed import PackedLinear, PositionTable
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ class RowDecoder:
         self.embedding: nn.Embedding = d.embed[0]
         self.positions: Any = d.embed[1]
         self.scaled = hasattr(self.positions, "alpha")
+        self.position_table = PositionTable(self.positions, self.embedding.weight)
         self.pre_norm = bool(d.normalize_before)
         self.after_norm = d.after_norm if self.pre_norm else None
         self.output = PackedLinear.of(d.output_layer)
@@ -84,7 +82,8 @@ class RowDecoder:
             values.append(v.contiguous())
         size = encoder_out.size(1)
         mask = None
-        if bool((lengths < size).any()):
+        # Without a mask attention is faster on CPU; on other devices the answer costs more than the mask.
+        if lengths.device.type != "cpu" or bool((lengths < size).any()):
             mask = (torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))[:, None, None, :]
         return CrossCache(keys, values, mask)
 
@@ -96,7 +95,7 @@ class RowDecoder:
 
         With ``copies`` K, ``tokens`` is (B * K, L): K sequences of each utterance, which share its cross cache.
         """
-        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
+        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device), tokens.size(1))
         keys, values = [], []
         for i, block in enumerate(self.self_attention):
 
@@ -133,10 +132,10 @@ class RowDecoder:
         (N, D), which predict the next token, and the suffix grown by one.
         """
         grown = suffix.keys[0].size(2) if suffix is not None else 0
-        x = self._embed(tokens, layout.prefix_length + grown)
         size = prefix.keys[0].size(2)
+        x = self._embed(tokens, layout.prefix_length + grown, size + grown + 1)
         seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
-        blind = None if bool(seen.all()) else ~seen.unsqueeze(1)
+        blind = ~seen.unsqueeze(1) if tokens.device.type != "cpu" or not bool(seen.all()) else None
         keys, values = [], []
         for i in range(len(self.layers)):
 
@@ -165,13 +164,10 @@ class RowDecoder:
 
     # ---- the layer, the same for a pass and for a step ------------------------------------------
 
-    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        needed = int(positions.max()) + 1 if positions.numel() else 1
-        if self.positions.pe is None or self.positions.pe.size(1) < needed:
-            with _GROWING:  # ESPnet looks at the size again, so that no thread makes the table shorter
-                self.positions.extend_pe(self.embedding.weight.new_zeros(1, needed))
+    def _embed(self, tokens: Tensor, positions: Tensor, size: int) -> Tensor:
+        """Embedded tokens at ``positions``, which lie below ``size``."""
         x = self.embedding(tokens)
-        table = self.positions.pe[0].to(device=x.device, dtype=x.dtype)[positions]
+        table = self.position_table.of(size)[positions]
         return x + self.positions.alpha * table if self.scaled else x * math.sqrt(x.size(-1)) + table
 
     def _layer(self, i: int, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
@@ -239,8 +235,8 @@ def _two_part_attention(
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
     if blind is not None:
         shared = shared.masked_fill(blind, float("-inf"))
-    own = (k @ q.unsqueeze(3)).squeeze(3)  # (N, H, S)
+    own = suffix_scores(q, k)  # (N, H, S)
     weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
     on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
-    return (out + (on_own.unsqueeze(2) @ v).squeeze(2)).flatten(1)
+    return (out + suffix_values(on_own, v)).flatten(1)

@@ -18,20 +18,24 @@ it where it equals the left neighbour, and the last one a blank after it where i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from parlab.decode.scorers import CandidateScorer, Rows
+from parlab.transfer import to_device
 
 IMPOSSIBLE = -1.0e3  # nats: below any posterior that matters, small enough that sums keep their precision
 _CHUNK = 2**22  # candidates x frames that are gathered at once
+_COLUMNS = 2**26  # posteriors of a batch that are laid out by token beside the model's own layout
 
 
 @dataclass(frozen=True)
 class Windows:
     """Windows of frames of G groups.
+
+    They are made on the host; the scorer takes them to the device of the log-posteriors.
 
     Attributes:
         log_probs: (B, T, V) log-posteriors of the utterances.
@@ -39,6 +43,7 @@ class Windows:
         first, length: (G,) first frame, and frames.
         left, right: (G,) ids of the tokens on both sides, -1 where there is none.
         blank: id of CTC's blank.
+        from_start: whether all windows start at frame 0.
     """
 
     log_probs: Tensor
@@ -48,17 +53,28 @@ class Windows:
     left: Tensor
     right: Tensor
     blank: int
+    from_start: bool = False
 
     @staticmethod
     def whole(log_probs: Tensor, lengths: Tensor, blank: int) -> Windows:
         """One window per utterance, without neighbours."""
         owner = torch.arange(len(lengths), device=lengths.device)
         none = torch.full_like(lengths, -1)
-        return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank)
+        return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank, from_start=True)
 
-    def frames(self) -> Tensor:
-        """Frame at each position (G, W) of the padded windows; positions past a window repeat its last frame."""
-        width = int(self.length.max()) if len(self.length) else 0
+    @property
+    def width(self) -> int:
+        """Frames of the longest window."""
+        return int(self.length.max()) if len(self.length) else 0
+
+    def on_device(self) -> Windows:
+        """The windows where the log-posteriors are, by one copy."""
+        numbers = (self.owner, self.first, self.length, self.left, self.right)
+        owner, first, length, left, right = to_device(self.log_probs.device, *numbers)
+        return replace(self, owner=owner, first=first, length=length, left=left, right=right)
+
+    def frames(self, width: int) -> Tensor:
+        """Frame at each position (G, W) of windows padded to ``width`` W; positions past a window repeat its last frame."""
         position = torch.arange(width, device=self.first.device)
         position = torch.minimum(position, (self.length - 1).clamp(min=0).unsqueeze(1))
         return (self.first.unsqueeze(1) + position).clamp(max=self.log_probs.size(1) - 1)
@@ -86,17 +102,24 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
     """
 
     def __init__(self, windows: Windows, weight: float, margin: int = 0):
-        self.windows = windows
+        self.windows = windows.on_device()
         self.weight = weight
         self.margin = margin
-        self._frames = windows.frames()  # (G, W)
-        self._blank = self._posteriors(torch.arange(len(windows.owner), device=windows.owner.device), windows.blank)
+        self._frames = self.windows.frames(windows.width)  # (G, W)
+        self._columns = _by_token(windows) if margin == 0 else None
+        groups = torch.arange(len(windows.owner), device=self._frames.device)
+        self._blank = self._posteriors(groups, windows.blank)
 
     def _posteriors(self, group: Tensor, tokens: Tensor | int) -> Tensor:
         """log x(t, c) over each row's window (N, W), float64."""
-        frames = self._frames[group]
-        ids = tokens.unsqueeze(1).expand_as(frames) if isinstance(tokens, Tensor) else torch.full_like(frames, tokens)
-        picked = self.windows.log_probs[self.windows.owner[group].unsqueeze(1), frames, ids]
+        frames, owner = self._frames[group], self.windows.owner[group]
+        if self._columns is not None:
+            picked = self._columns.index_select(0, owner * self.windows.log_probs.size(2) + tokens)[:, : frames.size(1)]
+        else:
+            ids = (
+                tokens.unsqueeze(1).expand_as(frames) if isinstance(tokens, Tensor) else torch.full_like(frames, tokens)
+            )
+            picked = self.windows.log_probs[owner.unsqueeze(1), frames, ids]
         return picked.double().clamp(min=IMPOSSIBLE)
 
     def start(self) -> PrefixState:
@@ -142,7 +165,11 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         step = max(1, _CHUNK // max(1, len(candidates) * width))
         parts = []
         for ids in candidates.split(step, dim=1):
-            x = self.windows.log_probs[owner[:, None, None], frames[:, None, :], ids[:, :, None]].double()
+            if self._columns is not None:
+                rows = (owner * self.windows.log_probs.size(2)).unsqueeze(1) + ids
+                x = self._columns.index_select(0, rows.flatten()).view(*ids.shape, -1)[..., :width].double()
+            else:
+                x = self.windows.log_probs[owner[:, None, None], frames[:, None, :], ids[:, :, None]].double()
             phi = torch.where((ids == state.last.unsqueeze(1)).unsqueeze(2), alone.unsqueeze(1), both.unsqueeze(1))
             parts.append(torch.logsumexp(phi + x.clamp(min=IMPOSSIBLE), dim=2))
         return torch.cat(parts, 1).masked_fill(candidates == self.windows.blank, float("-inf"))
@@ -154,7 +181,7 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
 
     def advance(self, state: PrefixState, rows: Rows) -> PrefixState:
         group = rows.group
-        token, blank = state.ends_token[rows.parents], state.ends_blank[rows.parents]
+        token, blank = (x.index_select(0, rows.parents) for x in (state.ends_token, state.ends_blank))
         last = state.last[rows.parents]
         score = self.prefix(PrefixState(token, blank, last, state.score[rows.parents], group), rows.tokens.unsqueeze(1))
         x, b = self._posteriors(group, rows.tokens), self._blank[group]
@@ -163,6 +190,17 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         ends_token = _recurrence(phi, x)
         ends_blank = _recurrence(ends_token, b)
         return PrefixState(ends_token, ends_blank, rows.tokens, score.squeeze(1), group)
+
+
+def _by_token(windows: Windows) -> Tensor | None:
+    """The posteriors as (B * V, T), where the frames of a token lie side by side: a CPU then reads them without leaps.
+
+    None where that is not worth its memory, or windows do not start at frame 0.
+    """
+    x = windows.log_probs
+    if not windows.from_start or x.device.type != "cpu" or x.numel() > _COLUMNS:
+        return None
+    return x.transpose(1, 2).reshape(-1, x.size(1))
 
 
 def _recurrence(inflow: Tensor, factor: Tensor) -> Tensor:
