@@ -14,6 +14,7 @@ from parlab.model.hybrid import HybridModel
 from parlab.model.losses import Losses
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
+from parlab.transfer import numbers_on
 from parlab.types import SpecialTokens
 
 
@@ -51,14 +52,17 @@ class S2TCTCModel(HybridModel):
         for i, key in enumerate(zip(prompts, sizes, strict=True)):
             groups.setdefault(key, []).append(i)
         # 2. Encode.
-        outputs = []
-        for (prompt, size), members in groups.items():
-            index = slice(None) if len(groups) == 1 else torch.tensor(members, device=speech.device)
-            outputs.append(self._encode_prompted(*self.features(speech[index, :size], lengths[index]), prompt))
+        if len(groups) == 1:
+            return self._encode_prompted(*self.features(speech[:, : sizes[0]], lengths), prompts[0])
+        members = numbers_on(speech.device, *groups.values())
+        outputs = [
+            self._encode_prompted(*self.features(speech[index, :size], lengths[index]), prompt)
+            for (prompt, size), index in zip(groups, members, strict=True)
+        ]
         # 3. Back into the order of the batch.
         longest = max(states.size(1) for states, _ in outputs)
         padded = [torch.nn.functional.pad(states, (0, 0, 0, longest - states.size(1))) for states, _ in outputs]
-        order = torch.tensor([i for members in groups.values() for i in members], device=speech.device).argsort()
+        order = torch.cat(members).argsort()
         return torch.cat(padded)[order], torch.cat([count for _, count in outputs])[order]
 
     def loss(self, speech: Tensor, lengths: Tensor, targets: Targets) -> Losses:
@@ -73,12 +77,15 @@ class S2TCTCModel(HybridModel):
 
     def _encode_prompted(self, x: Tensor, frames: Tensor, prompt: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Features (N, frames, n_mels) of one prompt to encoder output (N, T, D) and frame counts (N,)."""
-        ids = torch.tensor(prompt, device=x.device).expand(len(x), -1)
+        ids = numbers_on(x.device, prompt)[0].expand(len(x), -1)
         previous, prefix = ids[:, :-2], ids[:, -2:]
         x = x.to(next(self.encoder.parameters()).dtype)
         size = torch.full_like(frames, previous.size(1))
         with self.one_thread:
-            memory, _, _ = self.prompt_encoder(self.pos_enc(self.embed(previous)), size)
+            padding = torch.zeros_like(
+                previous, dtype=torch.bool
+            )  # given, because the encoder would read the longest back
+            memory, _, _ = self.prompt_encoder(self.pos_enc(self.embed(previous)), size, masks=padding)
             mask = torch.ones(len(x), 1, previous.size(1), dtype=torch.bool, device=x.device)
             output, count, _ = self.encoder(
                 x,

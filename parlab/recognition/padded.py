@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
+from parlab.transfer import numbers_on
+
 
 @dataclass(frozen=True, eq=False)
 class CopyAhead:
@@ -78,14 +80,14 @@ class PaddedWaves(Sequence[Tensor]):
         return PaddedWaves(self.samples.pin_memory(), self.lengths)
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Samples (B, S) and lengths (B,) on a device; the host does not wait for a CUDA device."""
+        """Samples (B, S) and lengths (B,) on a device; the host does not wait for the copies."""
         if self.ahead is not None and self.ahead.samples.device == device:
             return self.ahead.wait()
-        lengths = torch.tensor(self.lengths, dtype=torch.long)
-        if device.type != "cuda":
-            return self.samples.to(device), lengths.to(device)
-        samples = self.samples if self.samples.is_pinned() else self.samples.pin_memory()
-        return samples.to(device, non_blocking=True), lengths.pin_memory().to(device, non_blocking=True)
+        samples = self.samples
+        if device.type == "cuda" and not samples.is_pinned():
+            samples = samples.pin_memory()
+        (lengths,) = numbers_on(device, self.lengths)
+        return samples.to(device, non_blocking=True), lengths
 
     def copied_ahead(self, stream: torch.cuda.Stream) -> PaddedWaves:
         """The same with a copy to the stream's device ordered on it; neither host nor device waits."""

@@ -56,6 +56,14 @@ def test_syncs_of_decoders_without_steps(name: str, most: int) -> None:
     assert syncs(name) <= most
 
 
+@pytest.mark.parametrize(
+    ("name", "most"), [("greedy", 0), ("greedy, legacy positions", 0), ("s2t, greedy", 0), ("owsm-ctc, greedy", 3)]
+)
+def test_syncs_of_encoding(name: str, most: int) -> None:
+    """None from waveforms to posteriors, but for OWSM-CTC's mask, which ESPnet makes. The case itself waits once."""
+    assert results()[name]["syncs"]["encode"] <= most + 1
+
+
 @pytest.mark.parametrize("name", ["speculative", "s2t, speculative"])
 def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
     passes = results()[name]["passes"]
