@@ -1,0 +1,137 @@
+"""One CUDA graph for all steps of a search, kept for later searches of the same sizes."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from threading import local
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parlab.decode.scorers import Scorer
+from parlab.decode.search.fixed import FixedSearch, GridState
+
+SWITCH = "PARLAB_CUDA_GRAPHS"  # 0 in the environment turns graphs off
+MOST_GRAPHS = 16
+MOST_BYTES = 2 * 2**30  # a graph reads buffers of its own: larger searches run without one
+
+
+def tensors_of(x: Any) -> Iterator[Tensor]:
+    """The tensors of a search or its state, always in the same order; the weights of models are none of them."""
+    if isinstance(x, Tensor):
+        yield x
+    elif isinstance(x, (list, tuple)):
+        for part in x:
+            yield from tensors_of(part)
+    elif parts := _parts(x):
+        for part in parts.values():
+            yield from tensors_of(part)
+
+
+def with_tensors(x: Any, made: Callable[[Tensor], Tensor]) -> Any:
+    """The same search or state with other tensors."""
+    if isinstance(x, Tensor):
+        return made(x)
+    if isinstance(x, (list, tuple)):
+        return type(x)(with_tensors(part, made) for part in x)
+    if parts := _parts(x):
+        copy = object.__new__(type(x))
+        copy.__dict__.update(x.__dict__)
+        copy.__dict__.update({name: with_tensors(part, made) for name, part in parts.items()})
+        return copy
+    return x
+
+
+def signature(x: Any) -> tuple[Any, ...]:
+    """What two searches must share to be run by the same graph: types, shapes, options, and the models themselves."""
+    if isinstance(x, Tensor):
+        return (tuple(x.shape), x.dtype, x.device)
+    if isinstance(x, (list, tuple)):
+        return tuple(signature(part) for part in x)
+    if parts := _parts(x):
+        return (type(x), *(signature(part) for part in parts.values()))
+    return (x,) if isinstance(x, (int, float, str, bool, type(None))) else (type(x), id(x))
+
+
+def _parts(x: Any) -> dict[str, Any]:
+    """The parts of dataclasses and of scorers; nothing of models."""
+    if is_dataclass(x) and not isinstance(x, type):
+        return {field.name: getattr(x, field.name) for field in fields(x)}
+    return dict(vars(x)) if isinstance(x, Scorer) else {}
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph of one step, and the buffers that it reads and writes.
+
+    ``search`` keeps the models alive, so that no id of a signature is given twice.
+    """
+
+    graph: Any
+    search: FixedSearch
+    state: GridState
+
+    @staticmethod
+    def of(search: FixedSearch, state: GridState) -> Captured:
+        """Capture a step of a search on CUDA."""
+        with torch.inference_mode(False), torch.no_grad():  # the buffers are written in either mode
+            search, state = (with_tensors(x, _copied) for x in (search, state))
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            search.step(state)  # libraries make their workspaces before the capture
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            write(state, search.step(state))
+        return Captured(graph, search, state)
+
+
+class _Kept(local):
+    """The graphs of a thread, the newest used last, and the search that the newest one runs: buffers serve one search at a time."""
+
+    def __init__(self) -> None:
+        self.graphs: OrderedDict[tuple[Any, ...], Captured] = OrderedDict()
+        self.running: FixedSearch | None = None
+
+
+_kept = _Kept()
+
+
+def run_captured(search: FixedSearch, state: GridState) -> GridState:
+    """One step, by a graph where the search is small enough; the state is the graph's own, which the next step changes."""
+    newest = next(reversed(_kept.graphs.values()), None)
+    if newest is None or search is not _kept.running or state is not newest.state:
+        if os.environ.get(SWITCH) == "0" or sum(x.nbytes for x in tensors_of((search, state))) > MOST_BYTES:
+            return search.step(state)
+        newest = _loaded(search, state)
+    newest.graph.replay()
+    return newest.state
+
+
+def _loaded(search: FixedSearch, state: GridState) -> Captured:
+    """The graph of searches like this one, with its numbers in the graph's buffers."""
+    key = signature((search, state))
+    found = _kept.graphs.pop(key, None)
+    if found is None:
+        found = Captured.of(search, state)
+    else:
+        write((found.search, found.state), (search, state))
+    _kept.graphs[key], _kept.running = found, search
+    while len(_kept.graphs) > MOST_GRAPHS:
+        _kept.graphs.popitem(last=False)
+    return found
+
+
+def write(buffers: Any, values: Any) -> None:
+    """Copy the tensors of one search or state into those of another."""
+    for buffer, value in zip(tensors_of(buffers), tensors_of(values), strict=True):
+        buffer.copy_(value)
+
+
+def _copied(x: Tensor) -> Tensor:
+    return x.clone(memory_format=torch.contiguous_format)
