@@ -74,7 +74,10 @@ class SuffixCache:
 
 @dataclass(frozen=True)
 class FixedSuffix:
-    """A suffix cache with room for S tokens, of which ``length`` () are written: every step has the same shapes."""
+    """A suffix cache with room for S tokens, of which ``length`` () are written: every step has the same shapes.
+
+    A step writes its token where it is: only into what ``select`` has made, which nothing else reads.
+    """
 
     keys: list[Tensor]
     values: list[Tensor]
@@ -106,7 +109,7 @@ class FixedSuffix:
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """A layer's keys and values with those of the newest token (N, H, 1, d)."""
         at = self.length.view(1)
-        return self.keys[layer].index_copy(2, at, key), self.values[layer].index_copy(2, at, value)
+        return self.keys[layer].index_copy_(2, at, key), self.values[layer].index_copy_(2, at, value)
 
     def blind(self) -> Tensor | None:
         """True (S,) where no token is written, the newest one included."""

@@ -95,7 +95,8 @@ class FixedSearch:
                 break
             if step == state.tokens.size(2):
                 state = self.with_room(state, 2 * step)
-            state = run_step(self, state)
+            last = step == steps - 1  # nothing comes after it: the scorers need not advance
+            state = self.step(state, last) if last else run_step(self, state)
         # Of each group its slot; NaN where a score of the search was one.
         broken = state.broken.unsqueeze(1)
         score, forced = state.ended.score.masked_fill(broken, float("nan")), state.ended.forced & ~broken
@@ -137,8 +138,8 @@ class FixedSearch:
             states=tuple(scorer.with_room(inner, size) for scorer, inner in pairs),
         )
 
-    def step(self, state: GridState) -> GridState:
-        """Grow every row by one token."""
+    def step(self, state: GridState, last: bool = False) -> GridState:
+        """Grow every row by one token; after the ``last`` step the scorers' states are of no use."""
         plan, step = self.plan, state.step
         # 1. The K best continuations of each slot, over all of its rows; dropped rows have -inf.
         stop = self.rules.groups.stop[plan.rows()].unsqueeze(1)
@@ -177,7 +178,7 @@ class FixedSearch:
             done=done,
             broken=broken,
             by_length=by_length,
-            states=self.scoring.advance(state.states, rows),
+            states=state.states if last else self.scoring.advance(state.states, rows),
         )
 
     def _detected(self, step: Tensor, by_length: Tensor) -> Tensor:

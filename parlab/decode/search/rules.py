@@ -123,17 +123,16 @@ class Rules:
         valid = grown.score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
         counts = stopped if groups.min_length is None else stopped & (step >= groups.min_length).unsqueeze(1)
-        ended = ended.merge(grown.without_last(), counts, False, options.normalize_length)
         # 2. At the limit of length the stop token is appended unscored.
         live = valid & ~stopped
         at_limit = (step + 1 >= groups.max_length).unsqueeze(1)
         forced = live & at_limit
         if not options.force_all:
-            none_ended = ended.score[:, 0] == NEVER
+            none_ended = (ended.score[:, :1] == NEVER) & ~counts.any(1, keepdim=True)
             first = live.cumsum(1) == 1  # rows are sorted by score: the best live one
-            forced = forced & first & none_ended.unsqueeze(1)
-        ended = ended.merge(grown, forced, True, options.normalize_length)
-        return ended, live & ~at_limit, counts | forced
+            forced = forced & first & none_ended
+        now = counts | forced
+        return ended.merge(grown, now, forced, options.normalize_length), live & ~at_limit, now
 
     def unbeaten(self, score: Tensor, ended: Ended) -> Tensor:
         """Continuations (G, K) that may still beat what has ended."""
