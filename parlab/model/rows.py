@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from parlab.errors import UserError
-from parlab.model.caches import CrossCache, PrefixCache, RowLayout, Suffix, SuffixCache
+from parlab.model.caches import CrossCache, PrefixCache, RowLayout, Suffix, SuffixCache, suffix_scores, suffix_values
 from parlab.model.packed import PackedLinear, PositionTable
 
 
@@ -237,7 +237,7 @@ def _two_part_attention(
     """
     q = q / math.sqrt(q.size(-1))
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
-    own = (k @ q.unsqueeze(3)).squeeze(3)  # (N, H, S)
+    own = suffix_scores(q, k)  # (N, H, S)
     if hidden[0] is not None:
         shared = shared.masked_fill(hidden[0], float("-inf"))
     if hidden[1] is not None:
@@ -245,4 +245,4 @@ def _two_part_attention(
     weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
     on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
-    return (out + (on_own.unsqueeze(2) @ v).squeeze(2)).flatten(1)
+    return (out + suffix_values(on_own, v)).flatten(1)
