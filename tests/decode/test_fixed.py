@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from parlab.decode import AR, PAR, Decoder
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Rescore
 from parlab.decode.search import graphs
 from parlab.decode.search.fixed import FixedSearch, GridState
+from parlab.decode.search.frames import FrameSearch
 from parlab.decode.search.mode import SearchMode, search_mode
 from parlab.decode.search.plan import Plan, bucket
 from parlab.model.encoded import Encoded
@@ -135,6 +136,19 @@ def test_margins_do_not_depend_on_the_batch() -> None:
             assert alone.score == pytest.approx(hypothesis.score, abs=1e-3)
 
 
+CTC = [CTCBeam(beam_size=4), CTCBeam(beam_size=1), CTCBeam(beam_size=3, nbest=5, blank_skip=0.6), Rescore(beam_size=4)]
+
+
+@pytest.mark.parametrize("decoder", CTC, ids=str)
+def test_several_frames_at_once_change_no_result(decoder: Decoder) -> None:
+    for seed in range(examples(6)):
+        model, inputs = batch(seed)
+        assert agree(decoder, model, inputs), seed
+        assert inputs.ctc_log_probs is not None
+        short = replace(inputs, ctc_log_probs=inputs.ctc_log_probs[:, :3], frames=inputs.frames.clamp(max=3))
+        assert agree(decoder, model, short), seed
+
+
 # ---- tiles --------------------------------------------------------------------------------------
 
 
@@ -167,7 +181,7 @@ def unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PackedLinear, "MOST_BYTES", 0)
 
 
-GRAPHED = [PAR(beam_size=4), PAR.espnet(beam_size=4), AR(beam_size=4), AR(beam_size=4, ctc_weight=0.0, maxlenratio=-9)]
+GRAPHED = [PAR(beam_size=4), AR(beam_size=4, ctc_weight=0.0)]
 
 
 @pytest.mark.parametrize("decoder", GRAPHED, ids=str)
@@ -179,6 +193,17 @@ def test_a_step_compiles_without_a_break(decoder: Decoder, unpacked: None) -> No
         wanted = decoder.decode(model, inputs)
         with search_mode(fixed=True, step=compiled):
             found = decoder.decode(model, inputs)
+    assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_frames_compile_without_a_break() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(FrameSearch.step, fullgraph=True, backend="eager")
+    model, inputs = batch(2)
+    with torch.no_grad():
+        wanted = CTCBeam(beam_size=4).decode(model, inputs)
+        with search_mode(fixed=True, step=compiled):
+            found = CTCBeam(beam_size=4).decode(model, inputs)
     assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
 
 
@@ -195,7 +220,7 @@ class OneStep(torch.nn.Module):
         return list(graphs.tensors_of(self.search.step(state)))
 
 
-@pytest.mark.parametrize("decoder", GRAPHED[:2], ids=str)
+@pytest.mark.parametrize("decoder", GRAPHED, ids=str)
 def test_a_step_exports_without_operators_that_depend_on_data(decoder: Decoder, unpacked: None) -> None:
     exported = []
 
@@ -243,7 +268,7 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FixedSearch]]:
     graphs._kept.graphs.clear()
 
 
-@pytest.mark.parametrize("decoder", OPTIONS[::3], ids=str)
+@pytest.mark.parametrize("decoder", [*OPTIONS[::3], CTCBeam(beam_size=4)], ids=str)
 def test_graphs_give_the_same_results(decoder: Decoder, captures: list[FixedSearch]) -> None:
     for seed in (1, 2):
         model, inputs = batch(seed)

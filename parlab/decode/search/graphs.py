@@ -7,17 +7,25 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from threading import local
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from parlab.decode.scorers import Scorer
-from parlab.decode.search.fixed import FixedSearch, GridState
 
 SWITCH = "PARLAB_CUDA_GRAPHS"  # 0 in the environment turns graphs off
 MOST_GRAPHS = 16
 MOST_BYTES = 2 * 2**30  # a graph reads buffers of its own: larger searches run without one
+
+
+State = TypeVar("State")
+
+
+class Search(Protocol):
+    """A search in fixed shapes: ``step`` makes the next state, of the same shapes, and changes nothing else."""
+
+    def step(self, state: Any) -> Any: ...
 
 
 def tensors_of(x: Any) -> Iterator[Tensor]:
@@ -72,11 +80,11 @@ class Captured:
     """
 
     graph: Any
-    search: FixedSearch
-    state: GridState
+    search: Search
+    state: Any
 
     @staticmethod
-    def of(search: FixedSearch, state: GridState) -> Captured:
+    def of(search: Search, state: Any) -> Captured:
         """Capture a step of a search on CUDA."""
         with torch.inference_mode(False), torch.no_grad():  # the buffers are written in either mode
             search, state = (with_tensors(x, _copied) for x in (search, state))
@@ -96,13 +104,13 @@ class _Kept(local):
 
     def __init__(self) -> None:
         self.graphs: OrderedDict[tuple[Any, ...], Captured] = OrderedDict()
-        self.running: FixedSearch | None = None
+        self.running: Search | None = None
 
 
 _kept = _Kept()
 
 
-def run_captured(search: FixedSearch, state: GridState) -> GridState:
+def run_captured(search: Search, state: State) -> State:
     """One step, by a graph where the search is small enough; the state is the graph's own, which the next step changes."""
     newest = next(reversed(_kept.graphs.values()), None)
     if newest is None or search is not _kept.running or state is not newest.state:
@@ -113,7 +121,7 @@ def run_captured(search: FixedSearch, state: GridState) -> GridState:
     return newest.state
 
 
-def _loaded(search: FixedSearch, state: GridState) -> Captured:
+def _loaded(search: Search, state: Any) -> Captured:
     """The graph of searches like this one, with its numbers in the graph's buffers."""
     key = signature((search, state))
     found = _kept.graphs.pop(key, None)

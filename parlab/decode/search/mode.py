@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from parlab.decode.search.fixed import FixedSearch, GridState
 from parlab.decode.search.graphs import run_captured
 
-Step = Callable[[FixedSearch, GridState], GridState]
+Step = Callable[[Any, Any], Any]  # a search in fixed shapes and its state, to the next state
 
 
 @dataclass(frozen=True)
