@@ -20,6 +20,7 @@ from tests.fake_device.cases import cases
 from tests.models import write_lm
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all cases
 NAMES = [case.name for case in cases(Path())]
 
 

@@ -297,6 +297,9 @@ def test_graphs_are_few(captures: list[FixedSearch], monkeypatch: pytest.MonkeyP
         assert agree(AR(beam_size=beam, maxlenratio=-5), *batch(2), step=graphs.run_captured)
     assert len(captures) == 4
     assert len(graphs._kept.graphs) == 2
+    monkeypatch.setattr(graphs, "MOST_KEPT", 1000)
+    assert agree(AR(beam_size=4, maxlenratio=-5), *batch(3), step=graphs.run_captured)
+    assert len(graphs._kept.graphs) == 1
 
 
 def test_graphs_can_be_turned_off(captures: list[FixedSearch], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from threading import local
 from typing import Any, Protocol, TypeVar
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from parlab.decode.scorers import Scorer
 SWITCH = "PARLAB_CUDA_GRAPHS"  # 0 in the environment turns graphs off
 MOST_GRAPHS = 16
 MOST_BYTES = 2 * 2**30  # a graph reads buffers of its own: larger searches run without one
+MOST_KEPT = 2 * MOST_BYTES  # bytes of the buffers of all graphs of a thread
 
 
 State = TypeVar("State")
@@ -104,7 +106,7 @@ class _Kept(local):
 
     def __init__(self) -> None:
         self.graphs: OrderedDict[tuple[Any, ...], Captured] = OrderedDict()
-        self.running: Search | None = None
+        self.running: Callable[[], Search | None] = lambda: None
 
 
 _kept = _Kept()
@@ -113,8 +115,8 @@ _kept = _Kept()
 def run_captured(search: Search, state: State) -> State:
     """One step, by a graph where the search is small enough; the state is the graph's own, which the next step changes."""
     newest = next(reversed(_kept.graphs.values()), None)
-    if newest is None or search is not _kept.running or state is not newest.state:
-        if os.environ.get(SWITCH) == "0" or sum(x.nbytes for x in tensors_of((search, state))) > MOST_BYTES:
+    if newest is None or search is not _kept.running() or state is not newest.state:
+        if os.environ.get(SWITCH) == "0" or _bytes((search, state)) > MOST_BYTES:
             return search.step(state)
         newest = _loaded(search, state)
     newest.graph.replay()
@@ -123,16 +125,24 @@ def run_captured(search: Search, state: State) -> State:
 
 def _loaded(search: Search, state: Any) -> Captured:
     """The graph of searches like this one, with its numbers in the graph's buffers."""
-    key = signature((search, state))
+    precision = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
+    key = (precision, *signature((search, state)))
     found = _kept.graphs.pop(key, None)
     if found is None:
         found = Captured.of(search, state)
     else:
         write((found.search, found.state), (search, state))
-    _kept.graphs[key], _kept.running = found, search
-    while len(_kept.graphs) > MOST_GRAPHS:
+    _kept.graphs[key], _kept.running = found, ref(search)
+    sizes = [_bytes((kept.search, kept.state)) for kept in _kept.graphs.values()]
+    while len(sizes) > 1 and (len(sizes) > MOST_GRAPHS or sum(sizes) > MOST_KEPT):
         _kept.graphs.popitem(last=False)
+        sizes.pop(0)
     return found
+
+
+def _bytes(x: Any) -> int:
+    """Bytes of all tensors."""
+    return sum(tensor.nbytes for tensor in tensors_of(x))
 
 
 def write(buffers: Any, values: Any) -> None:
