@@ -28,12 +28,6 @@ class Candidates:
     lengths: Tensor
     token_scores: Tensor
 
-    def without_last(self) -> Candidates:
-        """The hypotheses before their newest token, under the same scores."""
-        return replace(
-            self, tokens=self.tokens[..., :-1], lengths=self.lengths - 1, token_scores=self.token_scores[..., :-1]
-        )
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -64,19 +58,21 @@ class Ended:
         tokens = count.new_zeros(groups, nbest, 0)
         return Ended(score, score, tokens, count, score.new_zeros(tokens.shape), count.bool(), count.new_zeros(groups))
 
-    def merge(self, new: Candidates, which: Tensor, forced: bool, normalize_length: bool) -> Ended:
+    def merge(self, new: Candidates, which: Tensor, forced: Tensor, normalize_length: bool) -> Ended:
         """The n-best after more hypotheses have ended.
 
         Args:
-            which: (G, K) the candidates of ``new`` that have ended.
-            forced: whether their stop token was appended unscored.
+            which: (G, K) the candidates of ``new`` that have ended: their newest token is the stop token.
+            forced: (G, K) those of them whose stop token is appended unscored after the newest one.
             normalize_length: rank by score per token, the stop token included.
         """
         score = new.score.masked_fill(~which, NEVER)
-        rank = score / (new.lengths + 1) if normalize_length else score
-        padding = new.tokens.size(2) - self.tokens.size(2)
-        kept_tokens = torch.nn.functional.pad(self.tokens, (0, padding))
-        kept_scores = torch.nn.functional.pad(self.token_scores, (0, padding))
+        lengths = new.lengths - 1 + forced.long()  # the stop token is not kept
+        rank = score / (lengths + 1) if normalize_length else score
+        kept_tokens, kept_scores = self.tokens, self.token_scores
+        if padding := new.tokens.size(2) - kept_tokens.size(2):
+            kept_tokens = torch.nn.functional.pad(kept_tokens, (0, padding))
+            kept_scores = torch.nn.functional.pad(kept_scores, (0, padding))
         best, index = torch.cat([self.rank, rank], 1).topk(self.rank.size(1), dim=1)
 
         def pick(kept: Tensor, added: Tensor) -> Tensor:
@@ -87,9 +83,9 @@ class Ended:
             score=pick(self.score, score),
             rank=best,
             tokens=pick(kept_tokens, new.tokens),
-            lengths=pick(self.lengths, new.lengths),
+            lengths=pick(self.lengths, lengths),
             token_scores=pick(kept_scores, new.token_scores),
-            forced=pick(self.forced, torch.full_like(which, forced)),
+            forced=pick(self.forced, forced),
             steps=self.steps,
         )
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from parlab.decode.search.frames import NEVER, Beam, FrameSearch, grow
+from parlab.decode.search.mode import mode
 from parlab.errors import UserError
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
-
-NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
@@ -57,36 +57,6 @@ class PrefixBeam:
     blank_skip: float = 1.0
 
 
-@dataclass(frozen=True)
-class _Beam:
-    """The live prefixes, each (B, K).
-
-    Attributes:
-        ends_blank, ends_token: log-probability of the ways that end with a blank, or with the last token.
-        last: the last token, or -1.
-        name: a hash of the tokens (64 bits), so that equal prefixes are found by comparing numbers.
-    """
-
-    ends_blank: Tensor
-    ends_token: Tensor
-    last: Tensor
-    name: Tensor
-
-    @staticmethod
-    def empty(batch: int, beam: int, like: Tensor) -> _Beam:
-        """The empty prefix, and unused slots whose names differ."""
-        ends_blank = like.new_full((batch, beam), NEVER)
-        ends_blank[:, 0] = 0.0
-        last = torch.full((batch, beam), -1, dtype=torch.long, device=like.device)
-        name = torch.arange(beam, device=like.device).expand(batch, beam).contiguous() - beam
-        name[:, 0] = 1
-        return _Beam(ends_blank, torch.full_like(ends_blank, NEVER), last, name)
-
-    def where(self, live: Tensor, other: _Beam) -> _Beam:
-        """This beam for the utterances that are ``live`` (B, 1), the other for the rest."""
-        return _Beam(*(torch.where(live, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
-
-
 def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBeam) -> Prefixes:
     """Search ``log_probs`` (B, T, V) of ``frames`` (B,), all utterances frame by frame."""
     batch, size, vocabulary = log_probs.shape
@@ -99,59 +69,27 @@ def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBe
     skip = torch.zeros_like(at_blank, dtype=torch.bool)
     if options.blank_skip < 1.0:
         skip = at_blank.exp() >= options.blank_skip
-    # 2. Frame by frame; the prefixes of utterances that have ended stay as they are.
-    stay = torch.arange(beam, device=log_probs.device).expand(batch, beam)
-    prefixes = _Beam.empty(batch, beam, log_probs)
+    grown = best.masked_fill(skip.unsqueeze(2), NEVER)
+    # 2. Several frames at a time where the search has fixed shapes.
+    device = log_probs.device
+    if mode().is_fixed(device) and size:
+        search = FrameSearch.of(log_probs, at_blank, grown, ids, frames)
+        state = search.run(beam, mode().stepper(device))
+        score = torch.logaddexp(state.beam.ends_blank, state.beam.ends_token)
+        return Prefixes(score, state.parent[:size].clone(), state.token[:size].clone())
+    # 3. Else frame by frame; the prefixes of utterances that have ended stay as they are.
+    stay = torch.arange(beam, device=device).expand(batch, beam)
+    prefixes = Beam.empty(batch, beam, log_probs)
     parents, appended = [], []
     for t in range(size):
         live = (t < frames).unsqueeze(1)  # (B, 1)
-        grown = best[:, t].masked_fill(skip[:, t].unsqueeze(1), NEVER)
-        following, parent, token = _frame(prefixes, log_probs[:, t], at_blank[:, t], grown, ids[:, t])
+        following, parent, token = grow(prefixes, log_probs[:, t], at_blank[:, t], grown[:, t], ids[:, t])
         prefixes = following.where(live, prefixes)
         parents.append(torch.where(live, parent, stay))
         appended.append(torch.where(live, token, -1))
     score = torch.logaddexp(prefixes.ends_blank, prefixes.ends_token)
     empty = prefixes.last.new_zeros(0, batch, beam)
     return Prefixes(score, torch.stack(parents) if parents else empty, torch.stack(appended) if appended else empty)
-
-
-def _frame(old: _Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor) -> tuple[_Beam, Tensor, Tensor]:
-    """One frame: ``log_probs`` (B, V), ``at_blank`` (B,), and the ``best`` (B, C) tokens with their ``ids``.
-
-    Returns:
-        the new beam; which old prefix each new one came from, and the token it appended or -1, both (B, K).
-    """
-    batch, beam = old.last.shape
-    count = ids.size(1)
-    # 1. Prefixes that stay: a blank follows, or the last token goes on.
-    whole = torch.logaddexp(old.ends_blank, old.ends_token)
-    stay_blank = whole + at_blank.unsqueeze(1)
-    same = log_probs.gather(1, old.last.clamp(min=0)).masked_fill(old.last < 0, NEVER)
-    stay_token = old.ends_token + same
-    # 2. Extensions (B, K, C): from all ways, or only from those that end with a blank where the token repeats.
-    token = ids.unsqueeze(1).expand(batch, beam, count)
-    start = torch.where(token == old.last.unsqueeze(2), old.ends_blank.unsqueeze(2), whole.unsqueeze(2))
-    grown = start + best.unsqueeze(1)
-    name = old.name.unsqueeze(2) * 6364136223846793005 + (token + 1442695040888963407)
-    # 3. An extension that is already in the beam adds its probability there.
-    known = name.flatten(1).unsqueeze(2) == old.name.unsqueeze(1)  # (B, K C, K)
-    added = torch.where(known, grown.flatten(1).unsqueeze(2), NEVER).logsumexp(1)
-    stay_token = torch.logaddexp(stay_token, added)
-    grown = grown.flatten(1).masked_fill(known.any(2), NEVER)
-    # 4. The K best of both.
-    score = torch.cat([torch.logaddexp(stay_blank, stay_token), grown], 1)
-    index = score.topk(beam, dim=1).indices
-    extends = index >= beam
-    parent = torch.where(extends, (index - beam) // count, index)
-    extension = (index - beam).clamp(min=0)
-    new = token.flatten(1).gather(1, extension)
-    following = _Beam(
-        ends_blank=torch.where(extends, NEVER, stay_blank.gather(1, parent)),
-        ends_token=torch.where(extends, score.gather(1, index), stay_token.gather(1, parent)),
-        last=torch.where(extends, new, old.last.gather(1, parent)),
-        name=torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent)),
-    )
-    return following, parent, torch.where(extends, new, -1)
 
 
 def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, nbest: int) -> list[Hypothesis]:
@@ -180,12 +118,21 @@ def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, nbest: int) -> list
 
 
 def _paths(prefixes: Prefixes, order: Tensor) -> Tensor:
-    """The token (B, K, T) that each prefix appended at each frame, or -1; prefix k is number ``order`` (B, K)."""
-    index, chain = order, []
-    for t in range(len(prefixes.parent) - 1, -1, -1):
-        chain.append(prefixes.token[t].gather(1, index))
-        index = prefixes.parent[t].gather(1, index)
-    return torch.stack(chain[::-1], 2) if chain else order.new_full((*order.shape, 0), -1)
+    """The token (B, K, T) that each prefix appended at each frame, or -1; prefix k is number ``order`` (B, K).
+
+    Where a last prefix stood at each frame follows from the parents of all later frames: their maps are composed in
+    log2(T) rounds, each of which doubles the frames that a map spans.
+    """
+    frames = len(prefixes.parent)
+    if not frames:
+        return order.new_full((*order.shape, 0), -1)
+    own = torch.arange(order.size(1), device=order.device).expand_as(prefixes.parent[:1])
+    maps = torch.cat([prefixes.parent[1:], own])
+    span = 1
+    while span < frames:
+        maps = torch.cat([maps[:-span].gather(2, maps[span:]), maps[-span:]])
+        span *= 2
+    return prefixes.token.gather(2, maps.gather(2, order.expand_as(maps))).permute(1, 2, 0)
 
 
 def _hypothesis(score: float, steps: Sequence[int], chances: Sequence[float]) -> Hypothesis:

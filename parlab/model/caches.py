@@ -53,6 +53,78 @@ class SuffixCache:
         keys, values = ([x.index_select(0, parents) for x in each] for each in (self.keys, self.values))
         return SuffixCache(keys, values)
 
+    @property
+    def length(self) -> int:
+        """S, also the room that positions need."""
+        return self.keys[0].size(2) if self.keys else 0
+
+    size = length
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with those of the newest token (N, H, 1, d)."""
+        if not self.keys:
+            return key, value
+        return torch.cat([self.keys[layer], key], 2), torch.cat([self.values[layer], value], 2)
+
+    def blind(self) -> Tensor | None:
+        """No token of its own is hidden from a row."""
+        return None
+
+    def grown(self, keys: list[Tensor], values: list[Tensor]) -> SuffixCache:
+        """The cache with a token more."""
+        return SuffixCache(keys, values)
+
+
+@dataclass(frozen=True)
+class FixedSuffix:
+    """A suffix cache with room for S tokens, of which ``length`` () are written: every step has the same shapes.
+
+    A step writes its token where it is: only into what ``select`` has made, which nothing else reads.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: Tensor
+
+    @staticmethod
+    def empty(like: PrefixCache, rows: int, room: int) -> FixedSuffix:
+        """Room for so many tokens of each row."""
+        keys = [k.new_zeros(rows, k.size(1), room, k.size(3)) for k in like.keys]
+        values = [v.new_zeros(rows, v.size(1), room, v.size(3)) for v in like.values]
+        return FixedSuffix(keys, values, torch.zeros((), dtype=torch.long, device=keys[0].device))
+
+    def with_room(self, room: int) -> FixedSuffix:
+        """The same tokens with more room."""
+        missing = (0, 0, 0, room - self.size)
+        pad = torch.nn.functional.pad
+        return FixedSuffix([pad(k, missing) for k in self.keys], [pad(v, missing) for v in self.values], self.length)
+
+    @property
+    def size(self) -> int:
+        """Room for tokens."""
+        return self.keys[0].size(2)
+
+    def select(self, parents: Tensor) -> FixedSuffix:
+        """The caches of the rows ``parents`` (N,), in that order."""
+        keys = [k.index_select(0, parents) for k in self.keys]
+        return FixedSuffix(keys, [v.index_select(0, parents) for v in self.values], self.length)
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with those of the newest token (N, H, 1, d)."""
+        at = self.length.view(1)
+        return self.keys[layer].index_copy_(2, at, key), self.values[layer].index_copy_(2, at, value)
+
+    def blind(self) -> Tensor | None:
+        """True (S,) where no token is written, the newest one included."""
+        return torch.arange(self.size, device=self.length.device) > self.length
+
+    def grown(self, keys: list[Tensor], values: list[Tensor]) -> FixedSuffix:
+        """The cache with a token more."""
+        return FixedSuffix(keys, values, self.length + 1)
+
+
+Suffix = SuffixCache | FixedSuffix
+
 
 @dataclass(frozen=True)
 class RowLayout:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from parlab.errors import UserError
-from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache, suffix_scores, suffix_values
+from parlab.model.caches import CrossCache, PrefixCache, RowLayout, Suffix, SuffixCache, suffix_scores, suffix_values
 from parlab.model.packed import PackedLinear, PositionTable
 
 
@@ -124,18 +124,20 @@ class RowDecoder:
         layout: RowLayout,
         cross: CrossCache,
         prefix: PrefixCache,
-        suffix: SuffixCache | None,
-    ) -> tuple[Tensor, SuffixCache]:
+        suffix: Suffix | None,
+    ) -> tuple[Tensor, Suffix]:
         """Advance N rows by one token each.
 
         ``tokens`` (N,) are the rows' newest tokens; the suffix holds those before. Returns hidden states
         (N, D), which predict the next token, and the suffix grown by one.
         """
-        grown = suffix.keys[0].size(2) if suffix is not None else 0
+        own: Suffix = SuffixCache([], []) if suffix is None else suffix
         size = prefix.keys[0].size(2)
-        x = self._embed(tokens, layout.prefix_length + grown, size + grown + 1)
+        x = self._embed(tokens, layout.prefix_length + own.length, size + own.size + 1)
         seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
-        blind = ~seen.unsqueeze(1) if tokens.device.type != "cpu" or not bool(seen.all()) else None
+        unwritten = own.blind()
+        asked = unwritten is None and tokens.device.type == "cpu"  # elsewhere the answer costs more than the mask
+        hidden = None if asked and bool(seen.all()) else ~seen.unsqueeze(1), unwritten
         keys, values = [], []
         for i in range(len(self.layers)):
 
@@ -143,11 +145,10 @@ class RowDecoder:
                 block = self.self_attention[i]
                 q, k, v = self.self_qkv[i](y).view(len(y), 3, block.heads, -1).unbind(1)  # (N, H, d)
                 q, k, v = block.norm_q(q), block.norm_k(k).unsqueeze(2), v.unsqueeze(2)
-                if suffix is not None:
-                    k, v = torch.cat([suffix.keys[i], k], 2), torch.cat([suffix.values[i], v], 2)
+                k, v = own.append(i, k, v)
                 keys.append(k)
                 values.append(v)
-                return _two_part_attention(q, k, v, prefix.keys[i], prefix.values[i], blind, layout)
+                return _two_part_attention(q, k, v, prefix.keys[i], prefix.values[i], hidden, layout)
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
@@ -156,7 +157,7 @@ class RowDecoder:
                 return layout.to_rows(out).flatten(1)
 
             x = self._layer(i, x, attend_self, attend_cross)
-        return self._finish(x), SuffixCache(keys, values)
+        return self._finish(x), own.grown(keys, values)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., D) to unnormalised float32 scores (..., V)."""
@@ -223,19 +224,24 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
+Hidden = tuple[Tensor | None, Tensor | None]  # of the prefix (N, 1, P), and of a row's own tokens (S,), or None
+
+
 # 7 parameters: queries, keys and values of both parts of the softmax, as the formula has them.
 def _two_part_attention(
-    q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, blind: Tensor | None, layout: RowLayout
+    q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, hidden: Hidden, layout: RowLayout
 ) -> Tensor:
     """Attention of rows over the shared prefix and their own suffix, under one softmax.
 
-    ``q`` (N, H, d), ``k`` and ``v`` (N, H, S, d), prefix (B, H, P, d), ``blind`` (N, 1, P) or None; to (N, D).
+    ``q`` (N, H, d), ``k`` and ``v`` (N, H, S, d), prefix (B, H, P, d), ``hidden`` what they do not see; to (N, D).
     """
     q = q / math.sqrt(q.size(-1))
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
-    if blind is not None:
-        shared = shared.masked_fill(blind, float("-inf"))
     own = suffix_scores(q, k)  # (N, H, S)
+    if hidden[0] is not None:
+        shared = shared.masked_fill(hidden[0], float("-inf"))
+    if hidden[1] is not None:
+        own = own.masked_fill(hidden[1], float("-inf"))
     weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
     on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)

@@ -20,6 +20,7 @@ from tests.fake_device.cases import cases
 from tests.models import write_lm
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(900)  # the first test waits for all cases
 NAMES = [case.name for case in cases(Path())]
 
 
@@ -69,6 +70,29 @@ def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
     passes = results()[name]["passes"]
     assert passes > 3
     assert syncs(name) <= passes + 2
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "par" in name.replace(",", "").split()])
+def test_par_waits_six_times_at_most(name: str) -> None:
+    """However many steps its search takes."""
+    assert syncs(name) <= 6
+
+
+def test_no_step_of_par_waits() -> None:
+    """Two reads of drafts, one of fills, and looks at whether a row is left; all from lines that no step runs."""
+    assert results()["par, words"]["steps"] > results()["par, espnet"]["steps"]
+    assert syncs("par, words") - syncs("par, espnet") <= 1
+    waiting = {line.split(":")[0] for line in results()["par, words"]["searching"]}
+    assert waiting <= {"parlab/decode/draft.py", "parlab/transfer.py", "parlab/decode/search/fixed.py"}
+
+
+@pytest.mark.parametrize(
+    "name", ["ar", "ar, 8 tokens", "ar, 24 tokens", "ar, attention", "ar, n-best", "s2t, ar, times"]
+)
+def test_ar_looks_once_in_eight_steps(name: str) -> None:
+    steps = results()[name]["steps"]
+    assert steps >= 7
+    assert syncs(name) <= 2 + -(-steps // 8)
 
 
 def test_segments_are_searched() -> None:

@@ -51,18 +51,19 @@ def run_case(case: Case) -> dict[str, Any]:
         recognizer.decode(case.decoder, case.encode(recognizer))  # caches are warm after it
         mode.counts = Counts(phase="encode")
         batch = case.encode(recognizer)
-        mode.counts.phase = "search"
+        encoding = mode.counts
+        mode.counts = counts = Counts(phase="search")
         found = recognizer.decode(case.decoder, batch)
-        counts = mode.counts
     return {
         "same": same(found, wanted),
         "segments": sum(len(h.segments) for h in found),
         "passes": max(h.counts.get("decoder_passes", 0) for h in found),
         "steps": max(h.counts.get("decoder_steps", 0) for h in found),
-        "syncs": dict(counts.syncs),
-        "launches": dict(counts.launches),
-        "mixed": dict(counts.mixed),
-        "lines": dict(counts.lines),
+        "syncs": dict(encoding.syncs + counts.syncs),
+        "launches": dict(encoding.launches + counts.launches),
+        "mixed": dict(encoding.mixed + counts.mixed),
+        "encoding": dict(encoding.lines),
+        "searching": dict(counts.lines),
         "uploads": dict(counts.uploads),
     }
 

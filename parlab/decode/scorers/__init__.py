@@ -6,7 +6,8 @@ A scorer keeps a state for the live rows and is one of two types:
 * a ``CandidateScorer`` scores only the candidates that the vocabulary scorers left (CTC prefix, length).
 
 Both have three methods: ``start`` (one row per group), ``score``, and ``advance`` (to the rows of the next step: the old
-row that each comes from, and the token it appends). A new scorer is one file.
+row that each comes from, and the token it appends). A new scorer is one file. With two more, ``fixed`` and ``with_room``, it can
+be searched in fixed shapes, as accelerators need it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
+
+from parlab.decode.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,17 @@ class Scorer(ABC, Generic[State]):
     @abstractmethod
     def advance(self, state: State, rows: Rows) -> State:
         """State of the next step's rows."""
+
+    def fixed(self, plan: Plan) -> Scorer[State] | None:
+        """The scorer of a plan's slots, whose ``start`` has K rows per slot and whose states keep their shapes.
+
+        None: it has none, so that a search with it drops rows on every device.
+        """
+        return None
+
+    def with_room(self, state: State, size: int) -> State:
+        """The state of a ``fixed`` scorer with room for ``size`` tokens per row."""
+        return state
 
 
 class VocabularyScorer(Scorer[State]):

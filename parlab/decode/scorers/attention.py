@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from parlab.decode.scorers import Rows, VocabularyScorer
-from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
+from parlab.decode.search.plan import FIRST_CAPACITY, Plan, bucket, padded
+from parlab.model.caches import CrossCache, FixedSuffix, PrefixCache, RowLayout, Suffix
 from parlab.model.rows import RowDecoder
 
 _BLOCK = 2**17  # elements that stay in a core's cache
@@ -27,7 +28,7 @@ class AttentionState:
     """Hidden states (N, D) that predict the rows' next tokens, and the rows' own keys and values."""
 
     hidden: Tensor
-    suffix: SuffixCache | None
+    suffix: Suffix | None
 
 
 @dataclass(frozen=True)
@@ -61,3 +62,62 @@ class AttentionScorer(VocabularyScorer[AttentionState]):
         suffix = state.suffix.select(rows.parents) if state.suffix is not None else None
         hidden, suffix = self.decoder.step(rows.tokens, layout, self.cross, self.prefix, suffix)
         return AttentionState(hidden, suffix)
+
+    def fixed(self, plan: Plan) -> FixedAttention:
+        owner, prefix_length = self.owner[plan.source], self.prefix_length[plan.source]
+        of_tile = plan.per_tile(owner)
+        cross, prefix = self.cross, self.prefix
+        frames, size = bucket(cross.keys[0].size(2)), bucket(prefix.keys[0].size(2))
+        mask = cross.mask
+        if mask is None:
+            mask = torch.ones(len(cross.keys[0]), 1, 1, cross.keys[0].size(2), dtype=torch.bool, device=owner.device)
+        rows = plan.rows()
+        return FixedAttention(
+            decoder=self.decoder,
+            cross=CrossCache(
+                [padded(k[of_tile], 2, frames) for k in cross.keys],
+                [padded(v[of_tile], 2, frames) for v in cross.values],
+                padded(mask[of_tile], 3, frames),
+            ),
+            prefix=PrefixCache(
+                [padded(k[of_tile], 2, size) for k in prefix.keys], [padded(v[of_tile], 2, size) for v in prefix.values]
+            ),
+            layout=RowLayout(plan.per_tile(owner), prefix_length[rows], len(of_tile), plan.tile * plan.beam, None),
+            hidden=self.hidden[plan.source][rows],
+            weight=self.weight,
+        )
+
+
+@dataclass(frozen=True)
+class FixedAttention(VocabularyScorer[AttentionState]):
+    """``AttentionScorer`` of a plan's slots: as many rows in every step, in tiles that share an utterance's caches.
+
+    Attributes:
+        cross, prefix: caches of each tile.
+        layout: of the N rows.
+        hidden: (N, D) hidden state at the last prefix token.
+    """
+
+    decoder: RowDecoder
+    cross: CrossCache
+    prefix: PrefixCache
+    layout: RowLayout
+    hidden: Tensor
+    weight: float = 1.0
+
+    def start(self) -> AttentionState:
+        return AttentionState(self.hidden, FixedSuffix.empty(self.prefix, len(self.hidden), FIRST_CAPACITY))
+
+    def score(self, state: AttentionState) -> tuple[Tensor, Tensor]:
+        logits = self.decoder.logits(state.hidden)
+        return logits, normalizer(logits)
+
+    def advance(self, state: AttentionState, rows: Rows) -> AttentionState:
+        assert state.suffix is not None, "a fixed search starts with room for tokens"
+        suffix = state.suffix.select(rows.parents)
+        hidden, suffix = self.decoder.step(rows.tokens, self.layout, self.cross, self.prefix, suffix)
+        return AttentionState(hidden, suffix)
+
+    def with_room(self, state: AttentionState, size: int) -> AttentionState:
+        assert isinstance(state.suffix, FixedSuffix)
+        return AttentionState(state.hidden, state.suffix.with_room(size))

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.scorers import CandidateScorer, Rows
+from parlab.decode.search.plan import Plan, bucket
 from parlab.transfer import to_device
 
 IMPOSSIBLE = -1.0e3  # nats: below any posterior that matters, small enough that sums keep their precision
@@ -69,6 +70,8 @@ class Windows:
 
     def on_device(self) -> Windows:
         """The windows where the log-posteriors are, by one copy."""
+        if self.owner.device == self.log_probs.device:
+            return self
         numbers = (self.owner, self.first, self.length, self.left, self.right)
         owner, first, length, left, right = to_device(self.log_probs.device, *numbers)
         return replace(self, owner=owner, first=first, length=length, left=left, right=right)
@@ -101,11 +104,18 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
     most probably ends (Seki et al. 2019 window the search likewise); 0 looks everywhere.
     """
 
-    def __init__(self, windows: Windows, weight: float, margin: int = 0):
+    def __init__(self, windows: Windows, weight: float, margin: int = 0, width: int | None = None, copies: int = 1):
+        """
+        Args:
+            width: W, where the windows do not lie on the host; None: that of the longest.
+            copies: rows that a group starts with.
+        """
+        self.width = windows.width if width is None else width
         self.windows = windows.on_device()
         self.weight = weight
         self.margin = margin
-        self._frames = self.windows.frames(windows.width)  # (G, W)
+        self.copies = copies
+        self._frames = self.windows.frames(self.width)  # (G, W)
         self._columns = _by_token(windows) if margin == 0 else None
         groups = torch.arange(len(windows.owner), device=self._frames.device)
         self._blank = self._posteriors(groups, windows.blank)
@@ -133,8 +143,11 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         blank = torch.where(anchored, empty, zero)
         run = self._blank.cumsum(1)  # an empty prefix: blanks only
         ends_token = torch.cat([token, empty.expand_as(run)], 1)
-        group = torch.arange(groups, device=w.owner.device)
-        return PrefixState(ends_token, torch.cat([blank, run], 1), w.left, zero.squeeze(1), group)
+        ends_blank = torch.cat([blank, run], 1)
+        group = torch.arange(groups * self.copies, device=w.owner.device) // self.copies
+        if self.copies > 1:
+            return PrefixState(ends_token[group], ends_blank[group], w.left[group], zero.squeeze(1)[group], group)
+        return PrefixState(ends_token, ends_blank, w.left, zero.squeeze(1), group)
 
     def total(self, state: PrefixState) -> Tensor:
         """Log-probability (N,) that the window holds exactly the row's tokens."""
@@ -158,7 +171,10 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         # 2. With a margin only the frames around the newest token's most probable end count.
         if self.margin > 0 and 2 * self.margin + 1 < width:
             width = 2 * self.margin + 1
-            first = (both.argmax(1) - self.margin).clamp(0, both.size(1) - width)
+            latest = (
+                self.windows.length[state.group] - width
+            )  # within the row's own window, however wide the batch's is
+            first = torch.minimum(both.argmax(1) - self.margin, latest).clamp(min=0)
             near = first.unsqueeze(1) + torch.arange(width, device=candidates.device)
             both, alone, frames = both.gather(1, near), alone.gather(1, near), frames.gather(1, near)
         # 3. psi is one log-sum-exp over frames; candidates go through in parts of bounded memory.
@@ -178,6 +194,12 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         ending = candidates == stop.unsqueeze(1)
         psi = torch.where(ending, self.total(state).unsqueeze(1), self.prefix(state, candidates))
         return (psi - state.score.unsqueeze(1)).nan_to_num(nan=float("-inf"), neginf=float("-inf")).float()
+
+    def fixed(self, plan: Plan) -> CTCPrefixScorer:
+        w = self.windows
+        owner, first, length, left, right = (x[plan.source] for x in (w.owner, w.first, w.length, w.left, w.right))
+        windows = Windows(w.log_probs, owner, first, length, left, right, w.blank)
+        return CTCPrefixScorer(windows, self.weight, self.margin, bucket(self.width), plan.beam)
 
     def advance(self, state: PrefixState, rows: Rows) -> PrefixState:
         group = rows.group

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from parlab.decode.scorers import Rows, VocabularyScorer
+from parlab.decode.search.plan import FIRST_CAPACITY, Plan, bucket, padded
 from parlab.model.language_model import LanguageModel
 from parlab.text.padding import pad_tokens
 from parlab.transfer import to_device
@@ -53,6 +54,48 @@ class LanguageModelScorer(VocabularyScorer[LanguageState]):
         tokens[torch.arange(len(tokens), device=tokens.device), lengths] = rows.tokens
         logits, _ = self.model.read(tokens, lengths + 1)
         return LanguageState(logits, tokens, lengths + 1, None)
+
+    def fixed(self, plan: Plan) -> FixedLanguageModel:
+        first = self.start()
+        rows = plan.source[plan.rows()]
+        prefix = bucket(first.tokens.size(1))
+        recurrent = None if first.recurrent is None else _select(first.recurrent, rows)
+        tokens = padded(first.tokens[rows], 1, prefix + FIRST_CAPACITY)
+        state = LanguageState(first.logits[rows], tokens, first.lengths[rows], recurrent)
+        return FixedLanguageModel(self.model, state, prefix, self.weight)
+
+
+@dataclass(frozen=True)
+class FixedLanguageModel(VocabularyScorer[LanguageState]):
+    """``LanguageModelScorer`` of a plan's slots, with room for tokens that are not written yet.
+
+    Attributes:
+        first: the state before any token.
+        prefix: room for the tokens of a prefix.
+    """
+
+    model: LanguageModel
+    first: LanguageState
+    prefix: int
+    weight: float
+
+    def start(self) -> LanguageState:
+        return self.first
+
+    def score(self, state: LanguageState) -> tuple[Tensor, Tensor]:
+        return state.logits, torch.logsumexp(state.logits, 1, keepdim=True)
+
+    def advance(self, state: LanguageState, rows: Rows) -> LanguageState:
+        if state.recurrent is not None:
+            logits, recurrent = self.model.step(rows.tokens, _select(state.recurrent, rows.parents))
+            return LanguageState(logits, state.tokens, state.lengths, recurrent)
+        lengths = state.lengths[rows.parents]
+        tokens = state.tokens[rows.parents].scatter(1, lengths.unsqueeze(1), rows.tokens.unsqueeze(1))
+        logits, _ = self.model.read(tokens, lengths + 1)
+        return LanguageState(logits, tokens, lengths + 1, None)
+
+    def with_room(self, state: LanguageState, size: int) -> LanguageState:
+        return replace(state, tokens=padded(state.tokens, 1, self.prefix + size))
 
 
 def _select(state: Any, rows: Tensor) -> Any:

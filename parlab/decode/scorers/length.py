@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.scorers import CandidateScorer, Rows
+from parlab.decode.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,6 @@ class LengthBonus(CandidateScorer[None]):
 
     def advance(self, state: None, rows: Rows) -> None:
         return None
+
+    def fixed(self, plan: Plan) -> LengthBonus:
+        return self

@@ -6,12 +6,13 @@ after a closing one comes an opening one, not earlier, or the end. Without times
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from parlab.decode.scorers import Rows, VocabularyScorer
+from parlab.decode.search.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class TimestampRules(VocabularyScorer[TimeState]):
         first_time, last_time: ids of the time symbols.
         stop: the token that ends a hypothesis.
         vocabulary: V.
+        copies: rows that a group starts with.
     """
 
     timed: Tensor
@@ -42,9 +44,10 @@ class TimestampRules(VocabularyScorer[TimeState]):
     vocabulary: int
     weight: float = 1.0
     proposes: bool = False
+    copies: int = 1
 
     def start(self) -> TimeState:
-        group = torch.arange(len(self.timed), device=self.timed.device)
+        group = torch.arange(len(self.timed) * self.copies, device=self.timed.device) // self.copies
         none = torch.zeros_like(group)
         return TimeState(none, none - 1, none.bool(), group)
 
@@ -64,3 +67,6 @@ class TimestampRules(VocabularyScorer[TimeState]):
         at_time = (rows.tokens >= self.first_time) & (rows.tokens <= self.last_time)
         newest = torch.where(at_time, rows.tokens, state.newest[rows.parents])
         return TimeState(state.count[rows.parents] + at_time, newest, at_time, rows.group)
+
+    def fixed(self, plan: Plan) -> TimestampRules:
+        return replace(self, timed=self.timed[plan.source], copies=plan.beam)

@@ -118,12 +118,12 @@ class AR(Decoder):
 
     def _groups(self, model: HybridModel, frames: Tensor, device: torch.device) -> Groups:
         """One group per utterance, with its limits of length; ``frames`` (B,) lie on the host."""
-        return Groups.on_device(
-            device,
+        groups = Groups(
             stop=torch.full_like(frames, model.special.eos),
             max_length=length_limit(self.maxlenratio, frames, at_zero=frames).clamp(min=1),
             min_length=length_limit(self.minlenratio, frames, at_zero=torch.zeros_like(frames)),
         )
+        return groups.on_device(device)
 
     def _beam(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> BeamOptions:
         """ESPnet's rules of ending."""

@@ -178,7 +178,8 @@ class SegmentSearch:
                 drafts = replace(drafts, language=self._language_of_drafts(self.language, segments, stop))
             if in_search and not options.length_normalize and options.nbest == 1:
                 bound = drafts.joint(scoring)
-        groups = Groups.on_device(self.log_probs.device, stop, self._limits(segments), bound=bound)
+        limits = self._limits(segments)
+        groups = Groups(stop, limits, bound=bound, owner=segments.owner).on_device(self.log_probs.device)
         ended = beam_search(self._scorers(segments, scoring), groups, self._beam(scoring))
         return choose_fills(ended, segments, drafts, scoring)
 

@@ -1,0 +1,197 @@
+"""Beam search in fixed shapes, for accelerators: no step waits for the host, and one graph serves all steps.
+
+Where the search that drops rows (``parlab/decode/beam.py``) keeps live rows only, this one keeps K rows for every slot of a plan: rows
+that are dropped have the score ``-inf``. The number of the step and whether any row is left stay on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from parlab.decode.ended import NEVER, Candidates, Ended
+from parlab.decode.scorers import AnyScorer, Rows
+from parlab.decode.search.groups import BeamOptions, Groups
+from parlab.decode.search.plan import FIRST_CAPACITY, Plan, padded
+from parlab.decode.search.rules import Rules, Scoring, States
+
+_END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
+_END_LENGTHS = 3  # ... for so many lengths in a row
+_LOOK = 8  # steps after which the host looks whether a row is left; in short searches it looks three times at most
+_SHORT = 64  # steps of a short search
+
+
+@dataclass(frozen=True)
+class GridState:
+    """A search between two steps: G slots, K rows each, with room for R tokens.
+
+    Attributes:
+        step: () number of the next step.
+        alive: () whether a row is left.
+        score: (G, K) of the rows; ``-inf`` where one is dropped.
+        tokens, token_scores: (G, K, R).
+        ended: the n-best, with room for R tokens.
+        done, broken: (G,) end detection has stopped the group; one of its scores was NaN.
+        by_length: (G, R) best score that ended at each step.
+        states: of the scorers.
+    """
+
+    step: Tensor
+    alive: Tensor
+    score: Tensor
+    tokens: Tensor
+    token_scores: Tensor
+    ended: Ended
+    done: Tensor
+    broken: Tensor
+    by_length: Tensor
+    states: States
+
+
+@dataclass(frozen=True)
+class FixedSearch:
+    """What does not change during a search.
+
+    Attributes:
+        plan: slots of the groups.
+        scoring: fixed scorers.
+        rules: those of the slots.
+    """
+
+    plan: Plan
+    scoring: Scoring
+    rules: Rules
+
+    @staticmethod
+    def of(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> FixedSearch | None:
+        """The search in fixed shapes; None where a scorer has no fixed shapes."""
+        owner = range(len(groups.stop)) if groups.owner is None else groups.owner.tolist()
+        plan = Plan.of(owner, options.beam_size, groups.stop.device)
+        fixed = [scorer.fixed(plan) for scorer in scorers]
+        usable = [scorer for scorer in fixed if scorer is not None]
+        if len(usable) < len(fixed):
+            return None
+        least, bound = groups.min_length, groups.bound
+        slots = Groups(
+            stop=groups.stop[plan.source],
+            max_length=groups.max_length[plan.source],
+            min_length=None if least is None else least[plan.source],
+            bound=None if bound is None else bound[plan.source],
+        )
+        scoring = Scoring.of(usable, options, groups.stop.device)
+        return FixedSearch(plan, scoring, Rules.of(scorers, slots, options))
+
+    def run(self, groups: Groups, run_step: Callable[[FixedSearch, GridState], GridState] | None = None) -> Ended:
+        """Search for the G groups that the search is of; ``run_step`` does what ``step`` does."""
+        run_step = FixedSearch.step if run_step is None else run_step
+        steps, slot = groups.steps, self.plan.slot[: len(groups.stop)]
+        every = _LOOK if steps > _SHORT else max(_LOOK, -(-steps // 4))
+        state = self.start()
+        for step in range(steps):
+            if step and step % every == 0 and not bool(state.alive):
+                break
+            if step == state.tokens.size(2):
+                state = self.with_room(state, 2 * step)
+            last = step == steps - 1  # nothing comes after it: the scorers need not advance
+            state = self.step(state, last) if last else run_step(self, state)
+        # Of each group its slot; NaN where a score of the search was one.
+        broken = state.broken.unsqueeze(1)
+        score, forced = state.ended.score.masked_fill(broken, float("nan")), state.ended.forced & ~broken
+        ended = replace(state.ended, score=score, forced=forced)
+        return Ended(*(getattr(ended, field.name)[slot] for field in fields(Ended)))
+
+    def start(self) -> GridState:
+        """One live row in each slot that has a group."""
+        plan, nbest = self.plan, self.rules.options.nbest
+        device = plan.source.device
+        score = torch.full((plan.slots, plan.beam), NEVER, device=device)
+        score[:, 0] = torch.where(plan.real, 0.0, NEVER)
+        tokens = torch.zeros(plan.slots, plan.beam, FIRST_CAPACITY, dtype=torch.long, device=device)
+        ended = Ended.none(plan.slots, nbest, device)
+        never = torch.zeros_like(plan.real)
+        return GridState(
+            step=torch.zeros((), dtype=torch.long, device=device),
+            alive=torch.ones((), dtype=torch.bool, device=device),
+            score=score,
+            tokens=tokens,
+            token_scores=torch.zeros(tokens.shape, device=device),
+            ended=_with_room(ended, FIRST_CAPACITY),
+            done=never,
+            broken=never,
+            by_length=score.new_full((plan.slots, FIRST_CAPACITY), NEVER),
+            states=self.scoring.start(),
+        )
+
+    def with_room(self, state: GridState, size: int) -> GridState:
+        """The same search with room for more tokens."""
+        more = size - state.tokens.size(2)
+        pairs = zip(self.scoring.scorers, state.states, strict=True)
+        return replace(
+            state,
+            tokens=padded(state.tokens, 2, size),
+            token_scores=padded(state.token_scores, 2, size),
+            ended=_with_room(state.ended, size),
+            by_length=torch.cat([state.by_length, state.by_length.new_full((len(state.by_length), more), NEVER)], 1),
+            states=tuple(scorer.with_room(inner, size) for scorer, inner in pairs),
+        )
+
+    def step(self, state: GridState, last: bool = False) -> GridState:
+        """Grow every row by one token; after the ``last`` step the scorers' states are of no use."""
+        plan, step = self.plan, state.step
+        # 1. The K best continuations of each slot, over all of its rows; dropped rows have -inf.
+        stop = self.rules.groups.stop[plan.rows()].unsqueeze(1)
+        ids, scores = self.scoring.candidates(state.states, stop)
+        width = ids.size(1)
+        before = state.score.unsqueeze(2)
+        summed = torch.where(before == NEVER, NEVER, before + scores.view(plan.slots, plan.beam, width))
+        score, index = summed.flatten(1).topk(plan.beam, dim=1)
+        parent, token = index // width, ids.view(plan.slots, -1).gather(1, index)
+        broken = state.broken | score[:, 0].isnan()  # NaN comes before all numbers
+        newest = torch.arange(state.tokens.size(2), device=step.device) == step
+        wide = parent.unsqueeze(2).expand_as(state.tokens)
+        gain = score - state.score.gather(1, parent)
+        grown = Candidates(
+            score=score,
+            tokens=torch.where(newest, token.unsqueeze(2), state.tokens.gather(1, wide)),
+            lengths=(step + 1).expand_as(token),
+            token_scores=torch.where(newest, gain.unsqueeze(2), state.token_scores.gather(1, wide)),
+        )
+        # 2. Those that end; of the others those that cannot beat them are dropped.
+        ended, live, now = self.rules.settle(grown, token, step, state.ended)
+        by_length = torch.where(newest, score.masked_fill(~now, NEVER).amax(1, keepdim=True), state.by_length)
+        done = state.done | self._detected(step, by_length)
+        live = live & ~done.unsqueeze(1) & self.rules.unbeaten(score, ended)
+        any_live = live.any(1)
+        # 3. The scorers advance with all rows.
+        first = torch.arange(plan.slots, device=step.device).unsqueeze(1) * plan.beam
+        rows = Rows((first + parent).flatten(), token.flatten(), plan.rows())
+        return GridState(
+            step=step + 1,
+            alive=any_live.any(),
+            score=score.masked_fill(~live, NEVER),
+            tokens=grown.tokens,
+            token_scores=grown.token_scores,
+            ended=replace(ended, steps=torch.where(any_live, step + 1, ended.steps)),
+            done=done,
+            broken=broken,
+            by_length=by_length,
+            states=state.states if last else self.scoring.advance(state.states, rows),
+        )
+
+    def _detected(self, step: Tensor, by_length: Tensor) -> Tensor:
+        """Groups (G,) that ESPnet's end detection stops at a step."""
+        offset = self.rules.options.end_detection
+        if not offset:
+            return torch.zeros_like(self.plan.real)
+        index = step - offset - torch.arange(_END_LENGTHS, device=step.device)
+        recent = by_length.index_select(1, index.clamp(min=0))
+        worst, some = recent.amax(1), recent.amin(1) > NEVER
+        return (index[-1] >= 0) & some & (worst - by_length.amax(1) < _END_MARGIN)
+
+
+def _with_room(ended: Ended, size: int) -> Ended:
+    tokens, scores = padded(ended.tokens, 2, size), padded(ended.token_scores, 2, size)
+    return replace(ended, tokens=tokens, token_scores=scores)

@@ -1,0 +1,153 @@
+"""CTC prefix beam search frame by frame: a frame's step, and a search in fixed shapes that takes several frames at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from parlab.decode.search.plan import bucket, padded
+
+NEVER = float("-inf")
+_TOGETHER = 8  # frames of one step
+
+
+@dataclass(frozen=True)
+class Beam:
+    """The live prefixes, each (B, K).
+
+    Attributes:
+        ends_blank, ends_token: log-probability of the ways that end with a blank, or with the last token.
+        last: the last token, or -1.
+        name: a hash of the tokens (64 bits), so that equal prefixes are found by comparing numbers.
+    """
+
+    ends_blank: Tensor
+    ends_token: Tensor
+    last: Tensor
+    name: Tensor
+
+    @staticmethod
+    def empty(batch: int, beam: int, like: Tensor) -> Beam:
+        """The empty prefix, and unused slots whose names differ."""
+        ends_blank = like.new_full((batch, beam), NEVER)
+        ends_blank[:, 0] = 0.0
+        last = torch.full((batch, beam), -1, dtype=torch.long, device=like.device)
+        name = torch.arange(beam, device=like.device).expand(batch, beam).contiguous() - beam
+        name[:, 0] = 1
+        return Beam(ends_blank, torch.full_like(ends_blank, NEVER), last, name)
+
+    def where(self, live: Tensor, other: Beam) -> Beam:
+        """This beam for the utterances that are ``live`` (B, 1), the other for the rest."""
+        return Beam(*(torch.where(live, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+
+def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor) -> tuple[Beam, Tensor, Tensor]:
+    """One frame: ``log_probs`` (B, V), ``at_blank`` (B,), and the ``best`` (B, C) tokens with their ``ids``.
+
+    Returns:
+        the new beam; which old prefix each new one came from, and the token it appended or -1, both (B, K).
+    """
+    batch, beam = old.last.shape
+    count = ids.size(1)
+    # 1. Prefixes that stay: a blank follows, or the last token goes on.
+    whole = torch.logaddexp(old.ends_blank, old.ends_token)
+    stay_blank = whole + at_blank.unsqueeze(1)
+    same = log_probs.gather(1, old.last.clamp(min=0)).masked_fill(old.last < 0, NEVER)
+    stay_token = old.ends_token + same
+    # 2. Extensions (B, K, C): from all ways, or only from those that end with a blank where the token repeats.
+    token = ids.unsqueeze(1).expand(batch, beam, count)
+    start = torch.where(token == old.last.unsqueeze(2), old.ends_blank.unsqueeze(2), whole.unsqueeze(2))
+    grown = start + best.unsqueeze(1)
+    name = old.name.unsqueeze(2) * 6364136223846793005 + (token + 1442695040888963407)
+    # 3. An extension that is already in the beam adds its probability there.
+    known = name.flatten(1).unsqueeze(2) == old.name.unsqueeze(1)  # (B, K C, K)
+    added = torch.where(known, grown.flatten(1).unsqueeze(2), NEVER).logsumexp(1)
+    stay_token = torch.logaddexp(stay_token, added)
+    grown = grown.flatten(1).masked_fill(known.any(2), NEVER)
+    # 4. The K best of both.
+    score = torch.cat([torch.logaddexp(stay_blank, stay_token), grown], 1)
+    index = score.topk(beam, dim=1).indices
+    extends = index >= beam
+    parent = torch.where(extends, (index - beam) // count, index)
+    extension = (index - beam).clamp(min=0)
+    new = token.flatten(1).gather(1, extension)
+    following = Beam(
+        ends_blank=torch.where(extends, NEVER, stay_blank.gather(1, parent)),
+        ends_token=torch.where(extends, score.gather(1, index), stay_token.gather(1, parent)),
+        last=torch.where(extends, new, old.last.gather(1, parent)),
+        name=torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent)),
+    )
+    return following, parent, torch.where(extends, new, -1)
+
+
+@dataclass(frozen=True)
+class FrameState:
+    """A search between two steps.
+
+    Attributes:
+        frame: () number of the next frame.
+        beam: the live prefixes.
+        parent, token: (T, B, K) which old prefix a prefix of frame t came from, and the token it appended, or -1.
+    """
+
+    frame: Tensor
+    beam: Beam
+    parent: Tensor
+    token: Tensor
+
+
+@dataclass(frozen=True)
+class FrameSearch:
+    """What does not change during a search of T frames, a multiple of those of a step.
+
+    Attributes:
+        log_probs, at_blank: (B, T, V) posteriors; (B, T) of the blank.
+        best, ids: (B, T, C) the tokens that may extend a prefix, ``-inf`` where none may.
+        frames: (B,) frames of each utterance.
+    """
+
+    log_probs: Tensor
+    at_blank: Tensor
+    best: Tensor
+    ids: Tensor
+    frames: Tensor
+
+    @staticmethod
+    def of(log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor, frames: Tensor) -> FrameSearch:
+        """The search with frames after the last one, in which nothing happens."""
+        size = -(-bucket(log_probs.size(1)) // _TOGETHER) * _TOGETHER
+        log_probs, at_blank, best, ids = (padded(x, 1, size) for x in (log_probs, at_blank, best, ids))
+        return FrameSearch(log_probs, at_blank, best, ids, frames)
+
+    def run(self, width: int, run_step: Callable[[FrameSearch, FrameState], FrameState] | None) -> FrameState:
+        """Search with ``width`` prefixes; ``run_step`` does what ``step`` does."""
+        run_step = FrameSearch.step if run_step is None else run_step
+        batch, size = self.at_blank.shape
+        none = torch.zeros(size, batch, width, dtype=torch.long, device=self.frames.device)
+        frame = torch.zeros((), dtype=torch.long, device=self.frames.device)
+        state = FrameState(frame, Beam.empty(batch, width, self.log_probs), none, none.clone())
+        for _ in range(size // _TOGETHER):
+            state = run_step(self, state)
+        return state
+
+    def step(self, state: FrameState) -> FrameState:
+        """Several frames."""
+        beam, parents, tokens = state.beam, [], []
+        stay = torch.arange(beam.last.size(1), device=state.frame.device).expand_as(beam.last)
+        numbers = state.frame + torch.arange(_TOGETHER, device=state.frame.device)
+        parts = [x.index_select(1, numbers) for x in (self.log_probs, self.at_blank, self.best, self.ids)]
+        for i in range(_TOGETHER):
+            live = (numbers[i] < self.frames).unsqueeze(1)
+            following, parent, token = grow(beam, *(x[:, i] for x in parts))
+            beam = following.where(live, beam)
+            parents.append(torch.where(live, parent, stay))
+            tokens.append(torch.where(live, token, -1))
+        return FrameState(
+            state.frame + _TOGETHER,
+            beam,
+            state.parent.index_copy(0, numbers, torch.stack(parents)),
+            state.token.index_copy(0, numbers, torch.stack(tokens)),
+        )
