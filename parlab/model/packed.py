@@ -27,11 +27,15 @@ class PackedLinear:
 
     @staticmethod
     def of(*layers: Any) -> PackedLinear:
-        """Several layers on the same input as one, their outputs side by side; one alone may have no bias."""
+        """Several layers on the same input as one, their outputs side by side; one without a bias has zeros there."""
         if len(layers) == 1:
             return PackedLinear(layers[0].weight, layers[0].bias)
         with torch.no_grad():
-            return PackedLinear(torch.cat([x.weight for x in layers]), torch.cat([x.bias for x in layers]))
+            weight = torch.cat([x.weight for x in layers])
+            if all(x.bias is None for x in layers):
+                return PackedLinear(weight, None)
+            biases = [x.weight.new_zeros(len(x.weight)) if x.bias is None else x.bias for x in layers]
+            return PackedLinear(weight, torch.cat(biases))
 
     def __call__(self, x: Tensor, relu: bool = False) -> Tensor:
         """(..., in) to (..., out)."""

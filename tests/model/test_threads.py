@@ -57,7 +57,7 @@ def test_owsm_ctc_in_several_threads(tmp_path: Path) -> None:
 def test_position_tables_never_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that makes a short table does not take away the long one of another."""
     rows = tiny_model(0).rows
-    positions = rows.positions
+    positions = rows.spec.positions.encoding
 
     def extend(x: torch.Tensor) -> None:
         """ESPnet's order of steps, as slow as would be worst."""
