@@ -53,6 +53,9 @@ class BeamOptions:
             value is how many steps back the newest of the three lies: ESPnet compares lengths that count the
             prompt and ``<eos>`` with the number of steps, so it is the prompt's length plus one; 0 is off.
         pre_beam_ratio: candidates per row for candidate scorers, as a multiple of the beam.
+        refill: transformers' beam: hypotheses that end leave their place to the next best, so that the beam stays full; a
+            group is done when ``nbest`` have ended and no live one has a higher score per token. Needs ``nbest`` of at
+            least the beam, and ``normalize_length``.
     """
 
     beam_size: int
@@ -62,6 +65,12 @@ class BeamOptions:
     force_all: bool = False
     end_detection: int = 0
     pre_beam_ratio: float = 1.5
+    refill: bool = False
+
+    @property
+    def width(self) -> int:
+        """Continuations of a group that are looked at: with ``refill`` so many that all of the beam may end."""
+        return 2 * self.beam_size if self.refill else self.beam_size
 
 
 def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> Ended:
@@ -114,7 +123,7 @@ class _Search:
         groups, options = self.groups, self.options
         # 1. The K best continuations of each group, over all of its rows.
         ids, scores = self._candidates()
-        row, token, score = self._best_of_groups(ids, scores)  # (G, K)
+        row, token, score = self._best_of_groups(ids, scores)  # (G, K), or twice as many with refill
         self.broken = self.broken | score[:, 0].isnan()  # NaN comes before all numbers
         grown = Candidates(
             score=score,
@@ -125,19 +134,24 @@ class _Search:
         # 2. Those that emitted the stop token have ended; too early a stop ends a row without a result.
         valid = score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
-        counts = stopped if groups.min_length is None else stopped & (step >= groups.min_length).unsqueeze(1)
+        counts = stopped & (torch.arange(token.size(1), device=token.device) < options.beam_size)
+        if groups.min_length is not None:
+            counts = counts & (step >= groups.min_length).unsqueeze(1)
         self.ended = self.ended.merge(grown.without_last(), counts, False, options.normalize_length)
         # 3. At the limit of length the stop token is appended unscored.
         live = valid & ~stopped
+        if options.refill:
+            live = live & (live.cumsum(1) <= options.beam_size)
         at_limit = step + 1 >= groups.max_length
         forced = live & at_limit.unsqueeze(1)
         if not options.force_all:
             none_ended = self.ended.score[:, 0] == NEVER
             first = live.cumsum(1) == 1  # rows are sorted by score: the best live one
             forced = forced & first & none_ended.unsqueeze(1)
-        self.ended = self.ended.merge(grown, forced, True, options.normalize_length)
+        self.ended = self.ended.merge(grown, forced, True, options.normalize_length, stops=0 if options.refill else 1)
         # 4. Rows that cannot beat what has ended are dropped.
-        live = live & ~at_limit.unsqueeze(1) & ~self._finished(step, counts | forced, score).unsqueeze(1)
+        finished = self._outdone(step, live, score) if options.refill else self._finished(step, counts | forced, score)
+        live = live & ~at_limit.unsqueeze(1) & ~finished.unsqueeze(1)
         if self.falling:
             bound = self.ended.score[:, -1]
             if groups.bound is not None:
@@ -173,8 +187,8 @@ class _Search:
             logits[:, list(self.options.banned)] = NEVER
             logits.scatter_(1, stop, at_stop)
         # 3. The best tokens and the stop token are the candidates; all tokens, where no vocabulary scorer has a weight.
-        beam = self.options.beam_size
-        wanted = int(beam * self.options.pre_beam_ratio) if self.refining else beam
+        wanted = self.options.width
+        wanted = int(wanted * self.options.pre_beam_ratio) if self.refining else wanted
         if not any(s.proposes and s.weight for s in self.vocabulary):
             wanted = logits.size(1)
         top, ids = logits.topk(min(wanted, logits.size(1)), dim=1)
@@ -195,7 +209,7 @@ class _Search:
         rank = torch.arange(len(self.group), device=self.group.device) - first[self.group]
         grid = scores.new_full((count, beam, width), NEVER)
         grid[self.group, rank] = scores
-        score, index = grid.view(count, beam * width).topk(min(beam, beam * width), dim=1)
+        score, index = grid.view(count, beam * width).topk(min(self.options.width, beam * width), dim=1)
         row = (first.unsqueeze(1) + index // width).clamp(max=len(self.group) - 1)
         return row, candidates[row, index % width], score
 
@@ -211,4 +225,11 @@ class _Search:
             some = torch.stack(recent).amin(0) > NEVER
             best = torch.stack(self.by_length).amax(0)
             self.done = self.done | (some & (worst - best < _END_MARGIN))
+        return self.done
+
+    def _outdone(self, step: int, live: Tensor, score: Tensor) -> Tensor:
+        """Groups (G,) with n-best that no live hypothesis beats per token (transformers' early stopping)."""
+        best = score.masked_fill(~live, NEVER).amax(1) / (step + 1)
+        worst = self.ended.rank[:, -1]
+        self.done = self.done | ((worst > NEVER) & (best <= worst))
         return self.done

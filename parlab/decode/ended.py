@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -63,16 +63,16 @@ class Ended:
         tokens = count.new_zeros(groups, nbest, 0)
         return Ended(score, score, tokens, count, score.new_zeros(tokens.shape), count.bool(), count.new_zeros(groups))
 
-    def merge(self, new: Candidates, which: Tensor, forced: bool, normalize_length: bool) -> Ended:
+    def merge(self, new: Candidates, which: Tensor, forced: bool, normalize_length: bool, stops: int = 1) -> Ended:
         """The n-best after more hypotheses have ended.
 
         Args:
             which: (G, K) the candidates of ``new`` that have ended.
             forced: whether their stop token was appended unscored.
-            normalize_length: rank by score per token, the stop token included.
+            normalize_length: rank by score per token, ``stops`` stop tokens included.
         """
         score = new.score.masked_fill(~which, NEVER)
-        rank = score / (new.lengths + 1) if normalize_length else score
+        rank = score / (new.lengths + stops) if normalize_length else score
         padding = new.tokens.size(2) - self.tokens.size(2)
         kept_tokens = torch.nn.functional.pad(self.tokens, (0, padding))
         kept_scores = torch.nn.functional.pad(self.token_scores, (0, padding))
@@ -91,6 +91,11 @@ class Ended:
             forced=pick(self.forced, torch.full_like(which, forced)),
             steps=self.steps,
         )
+
+    def best(self, nbest: int) -> Ended:
+        """The first ``nbest`` of each group."""
+        cut = {f.name: getattr(self, f.name)[:, :nbest] for f in fields(self) if f.name != "steps"}
+        return Ended(steps=self.steps, **cut)
 
     def hypotheses(self) -> list[Hypothesis]:
         """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended, NaN where

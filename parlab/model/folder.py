@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parlab.errors import UserError
 from parlab.model.checkpoint import read_checkpoint
-from parlab.model.families import espnet_folder
+from parlab.model.families import espnet_folder, whisper_folder
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
@@ -20,7 +20,8 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
     """Read a model and its tokenizer, in evaluation mode, on the CPU.
 
     Args:
-        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, or a hub id.
+        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, a Whisper model in the
+            Hugging Face layout, or a hub id.
 
     Raises:
         UserError: nothing usable is there, or config, token list and weights do not fit together.
@@ -34,6 +35,8 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
         )
     if path.is_file() and path.suffix == ".ckpt":
         return read_checkpoint(path)
+    if whisper_folder.is_hugging_face(path):
+        return whisper_folder.read_folder(path)
     return espnet_folder.read_folder(path)
 
 
