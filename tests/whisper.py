@@ -32,13 +32,14 @@ def whisper_tokenizer(multilingual: bool = True, times: bool = True) -> dict[str
     return json.loads(bpe.to_str())
 
 
+# 5 parameters and those of decoding: what makes one folder differ from another.
 def write_whisper(
     folder: Path,
     multilingual: bool = True,
     bands: int = 80,
     seed: int = 0,
     half: bool = False,
-    **changes: Any,
+    **generation: Any,
 ) -> Any:
     """Write a random model and return transformers' own, in float32.
 
@@ -46,7 +47,7 @@ def write_whisper(
         multilingual: whether ``generation_config.json`` names languages and tasks.
         bands: mel bands.
         half: store float16 (transformers' model then has the rounded weights too).
-        changes: entries of ``config.json``.
+        generation: entries of ``generation_config.json``; ``suppress_tokens`` are added to the usual ones.
     """
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
@@ -71,7 +72,6 @@ def write_whisper(
         eos_token_id=eos,
         pad_token_id=eos,
         decoder_start_token_id=ids["<|startoftranscript|>"],
-        **changes,
     )
     torch.manual_seed(seed)
     model = WhisperForConditionalGeneration(config).eval()
@@ -81,7 +81,7 @@ def write_whisper(
             if value.dim() > 1 and "encoder.embed_positions" not in name:
                 value.copy_(torch.randn(value.shape, generator=generator) * (2.0 / value.size(-1)) ** 0.5)
         model.model.decoder.embed_tokens.weight.mul_(1.5)
-        model.model.decoder.embed_tokens.weight[eos].mul_(2.0)
+        model.model.decoder.embed_tokens.weight[eos].mul_(2.5)
         if half:
             model.half().float()
     options: dict[str, Any] = {
@@ -94,13 +94,13 @@ def write_whisper(
         "max_length": 40,
         "return_timestamps": False,
     }
+    options["suppress_tokens"] += generation.pop("suppress_tokens", [])
+    options |= generation
     if multilingual:
         options["lang_to_id"] = {f"<|{name}|>": ids[f"<|{name}|>"] for name in LANGUAGES}
         options["task_to_id"] = {name: ids[f"<|{name}|>"] for name in ("translate", "transcribe")}
     named = {name: getattr(config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model.generation_config = GenerationConfig(
-        decoder_start_token_id=config.decoder_start_token_id, **named, **options
-    )
+    model.generation_config = GenerationConfig(decoder_start_token_id=config.decoder_start_token_id, **named, **options)
     (model.half() if half else model).save_pretrained(folder)
     model.float()
     extractor = WhisperFeatureExtractor(feature_size=bands, chunk_length=round(WINDOW))
@@ -118,7 +118,9 @@ def features(folder: Path, waves: list[torch.Tensor]) -> torch.Tensor:
 
 
 # 6 parameters: what transformers' search reads.
-def generated(model: Any, x: torch.Tensor, prompt: tuple[int, ...], beam_size: int, timed: bool, longest: int = 40) -> list[int]:
+def generated(
+    model: Any, x: torch.Tensor, prompt: tuple[int, ...], beam_size: int, timed: bool, longest: int = 40
+) -> list[int]:
     """Tokens after ``prompt`` that transformers' own search writes for features ``x`` (1, bands, frames), the end not among them.
 
     This is what ``WhisperForConditionalGeneration.generate`` runs on a window, before it cuts the result at pairs of times.

@@ -70,4 +70,7 @@ class Encoded:
         return Encoded(self.states[index], self.frames[index], ctc, prompts)
 
 
-NO_CTC = "this model has no CTC head (ctc_weight 0), expected a hybrid CTC/attention model; decode it with ar and ctc_weight 0"
+NO_CTC = (
+    "this model has no CTC head, expected a hybrid CTC/attention model; decode it with ar and ctc_weight 0 (--decoder ar "
+    "--decoder.ctc_weight 0)"
+)

@@ -31,7 +31,8 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
         path = snapshot(str(name), local=path.parent.is_dir())
     if not path.exists():
         raise UserError(
-            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file or a hub id; check the path"
+            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file, a Whisper folder or a hub id; check "
+            "the path"
         )
     if path.is_file() and path.suffix == ".ckpt":
         return read_checkpoint(path)
@@ -44,5 +45,10 @@ def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path,
     """Write a folder that ESPnet loads too: ``config.yaml``, ``model.pth``, the tokenizer, normalisation statistics.
 
     ``half`` stores float16 weights (half the size; ESPnet and parlab read them into float32).
+
+    Raises:
+        UserError: the model comes from another toolkit.
     """
+    if model.kind == "whisper":
+        raise UserError("a Whisper model is not written in ESPnet's format, expected an ESPnet model; copy its folder")
     return espnet_folder.write_folder(model, tokenizer, directory, half)

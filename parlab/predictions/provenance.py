@@ -28,7 +28,7 @@ def versions() -> dict[str, str | None]:
         "commit": _commit(),
         "python": platform.python_version(),
     }
-    for name in ("torch", "espnet", "lightning", "lhotse", "sentencepiece", "kaldialign"):
+    for name in ("torch", "espnet", "lightning", "transformers", "lhotse", "sentencepiece", "kaldialign"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
