@@ -113,7 +113,8 @@ def features(folder: Path, waves: list[torch.Tensor]) -> torch.Tensor:
     """transformers' own features (B, bands, frames) of waveforms."""
     from transformers import WhisperFeatureExtractor
 
-    extractor = WhisperFeatureExtractor.from_pretrained(folder)
+    named = (folder / "preprocessor_config.json").is_file()
+    extractor = WhisperFeatureExtractor.from_pretrained(folder) if named else WhisperFeatureExtractor()
     return extractor([w.numpy() for w in waves], sampling_rate=16000, return_tensors="pt").input_features
 
 

@@ -302,3 +302,23 @@ def test_the_tokenizer_spells_everything(asr: Recognizer) -> None:
     assert tokenizer.decode([*tokenizer.encode("cat"), tokenizer.index["<|0.00|>"], tokenizer.index["<|en|>"]]) == "cat"
     assert tokenizer.decode(tokenizer.encode("猫")[:-1]).endswith("\ufffd")
     assert len(tokenizer.token_list) == asr.model.vocab_size
+
+
+def test_an_output_that_is_not_tied(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import WhisperForConditionalGeneration
+
+    write_whisper(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    own = torch.randn(state["model.decoder.embed_tokens.weight"].shape, generator=torch.Generator().manual_seed(0))
+    save_file({**state, "proj_out.weight": own}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    theirs = WhisperForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    ours, _ = read_model(tmp_path)
+    states, tokens = torch.randn(2, 50, 32), torch.randint(0, 300, (2, 6))
+    with torch.inference_mode():
+        hidden, _ = ours.rows.prefill(tokens, ours.rows.cross_cache(states, torch.tensor([50, 50])))
+        want = theirs(encoder_outputs=(states,), decoder_input_ids=tokens).logits
+        torch.testing.assert_close(ours.rows.logits(hidden), want, atol=1e-4, rtol=1e-4)
+    assert torch.equal(ours.rows.output.weight, own)

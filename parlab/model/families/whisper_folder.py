@@ -163,12 +163,32 @@ def _text(config: Any, generation: Mapping[str, Any], tokenizer: ByteBPE) -> Whi
         multilingual=bool(multilingual),
         language=language if isinstance(language, str) and multilingual else None,
         names=whisper.language_names() if multilingual else {},
-        suppressed=generation.get("suppress_tokens"),
-        begin_suppressed=generation.get("begin_suppress_tokens"),
-        max_initial_time=generation.get("max_initial_timestamp_index"),
+        suppressed=_ids(generation, "suppress_tokens", config.vocab_size),
+        begin_suppressed=_ids(generation, "begin_suppress_tokens", config.vocab_size),
+        max_initial_time=_count(generation, "max_initial_timestamp_index"),
         window_seconds=2 * config.max_source_positions * 0.01,
         max_positions=config.max_target_positions,
     )
+
+
+def _ids(generation: Mapping[str, Any], name: str, size: int) -> list[int] | None:
+    """A list of token ids, or None where there is none."""
+    ids = generation.get(name)
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not all(type(i) is int and 0 <= i < size for i in ids):
+        raise UserError(
+            f"{name} is {str(ids)[:60]}, expected a list of ids below {size}; copy the model's JSON files again"
+        )
+    return ids
+
+
+def _count(generation: Mapping[str, Any], name: str) -> int | None:
+    """A whole number from 0, or None where there is none."""
+    value = generation.get(name)
+    if value is not None and (type(value) is not int or value < 0):
+        raise UserError(f"{name} is {value!r}, expected a whole number from 0; copy the model's JSON files again")
+    return value
 
 
 # ---- weights ----------------------------------------------------------------------------------------
