@@ -13,8 +13,8 @@ import soundfile
 import yaml
 
 from parlab.cli import main
-from parlab.commands.fit.command import FitCLI, make_cli
 from parlab.decode import DECODERS
+from parlab.synth.corpus import main as make_corpus
 from parlab.synth.espeak import speak
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = [{"id": f"u{i}", "audio_filepath": f"{i}.wav", "text": text} for i, text in enumerate(SENTENCES)]
     for name in ("train", "dev"):
         (data / f"{name}.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+    books = data.parent / "librispeech5"
+    books.mkdir()
+    paths = [{**e, "id": f"b{e['id']}", "audio_filepath": str(data / e["audio_filepath"])} for e in entries]
+    (books / "train.jsonl").write_text("".join(json.dumps(e) + "\n" for e in paths))
     return work
 
 
@@ -52,11 +56,17 @@ def block(title: str, kind: str) -> str:
 def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     lines = [line.split("  #")[0] for line in block("Use", "bash").replace("\\\n", " ").splitlines()]
-    commands = [shlex.split(line)[3:] for line in lines if line.strip()]
-    assert [c[0] for c in commands] == ["transcribe", "fit", "predict", "predict", "sweep", "compare", "report"]
-    for arguments in commands:
-        if arguments[0] == "fit":  # 22 minutes; here it is read, checked and made ready
-            assert make_cli(FitCLI, [*arguments[1:], "--wandb", "off"]).model is not None
+    commands = [shlex.split(line)[2:] for line in lines if line.strip()]
+    names = [module if module != "parlab" else rest[0] for module, *rest in commands]
+    assert names == ["transcribe", "parlab.synth", "fit", "predict", "predict", "sweep", "compare", "report"]
+    for module, *arguments in commands:
+        if module == "parlab.synth":  # 20 utterances instead of 0.35 hours
+            hours = arguments.index("--hours")
+            arguments[hours : hours + 2] = ["--count", "20"]
+            make_corpus(arguments)
+            continue
+        if arguments[0] == "fit":  # 25 minutes; here all is checked that a training needs, with the data made above
+            assert main([*arguments, "--wandb", "off", "--dry_run", "true"]) == 0
             continue
         quiet = {"predict": ["--wandb", "off", "--progress", "false"], "sweep": ["--wandb", "off", "--repeats", "1"]}
         assert main([*arguments, *quiet.get(arguments[0], [])]) == 0, arguments

@@ -5,11 +5,69 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 from parlab.data.audio import audio_seconds
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.text.tokenizer import Tokenizer
+from parlab.types import Failure
+
+MOST_BROKEN = 0.5  # share of the utterances; beyond it the data is wrong, and not a file
+
+
+def without_broken(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Failure]]:
+    """Utterances with durations, and those whose file is empty or, where the duration is unknown, has no header.
+
+    Raises:
+        UserError: a file of unknown duration is missing.
+    """
+    kept: list[Utterance] = []
+    failed: list[Failure] = []
+    for utterance in utterances:
+        try:
+            if utterance.audio.is_file() and utterance.audio.stat().st_size == 0:
+                raise UserError(f"the audio file {utterance.audio} is empty (0 bytes), expected audio; copy it again")
+            kept += with_durations([utterance])
+        except UserError as error:
+            if not utterance.audio.is_file():
+                raise
+            failed.append(Failure(utterance.id, str(error)))
+    return kept, failed
+
+
+def check_headers(utterances: Sequence[Utterance]) -> list[Failure]:
+    """Utterances whose file has no readable header, or is shorter than its manifest says."""
+    failed = []
+    for utterance in utterances:
+        try:
+            check_duration(utterance, max(audio_seconds(utterance.audio) - utterance.start, 0.0))
+        except UserError as error:
+            failed.append(Failure(utterance.id, str(error)))
+    return failed
+
+
+def refuse_many_broken(broken: float, total: float, which: str, first: str) -> None:
+    """Refuse data most of which is broken.
+
+    Args:
+        which: the utterances that are meant, as "training utterances of an epoch".
+        first: what is wrong with one of them.
+
+    Raises:
+        UserError: more than ``MOST_BROKEN`` of ``total`` are.
+    """
+    if broken > MOST_BROKEN * total:
+        raise UserError(
+            f"{broken:.0f} of {total:.0f} {which} are broken, expected at most {MOST_BROKEN:.0%}, the first because "
+            f"{first}; correct the data"
+        )
+
+
+def emittable(tokens: Sequence[int], frames: int) -> bool:
+    """Whether CTC can emit the tokens in so many frames: one each, and a blank between equal neighbours."""
+    return len(tokens) + sum(a == b for a, b in pairwise(tokens)) <= frames
+
 
 _READERS = 8  # threads that read headers: they wait for the disk
 

@@ -19,10 +19,12 @@ from parlab.data.audio import load_audio, resample
 from parlab.data.checks import check_duration
 from parlab.data.s2t_targets import S2TTargets, s2t_targets, transcription
 from parlab.data.utterance import Utterance
+from parlab.errors import UserError
 from parlab.text.padding import pad_tokens
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
 from parlab.text.tokenizer import Tokenizer
+from parlab.types import Failure
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Batch:
         targets: what the model learns from them.
         references: the texts that the greedy output is compared with.
         ids: of the utterances; joined ones are separated by ``+``.
+        failed: utterances that could not be loaded, and that the batch therefore lacks.
     """
 
     speech: Tensor
@@ -55,6 +58,7 @@ class Batch:
     targets: Targets
     references: list[str]
     ids: list[str]
+    failed: tuple[Failure, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         """The batch on a device."""
@@ -69,6 +73,14 @@ class Batch:
     def seconds(self) -> float:
         """Seconds of audio at 16 kHz; only a measure of throughput."""
         return float(self.speech_lengths.sum()) / 16000
+
+
+class BrokenUtterance(Exception):
+    """An utterance that cannot be loaded."""
+
+    def __init__(self, failure: Failure):
+        super().__init__(failure.reason)
+        self.failure = failure
 
 
 @dataclass
@@ -114,25 +126,44 @@ class TrainingSet(Dataset[Batch]):
         return len(self.utterances)
 
     def __getitem__(self, items: Sequence[Item]) -> Batch:
-        """Load, perturb, join and pad ``items``."""
+        """Load, perturb, join and pad ``items``; broken ones are left out, which may leave an empty batch."""
+        loaded: list[Item] = []
         waves: list[Tensor] = []
-        texts: list[str] = []
+        failed: list[Failure] = []
         for item in items:
-            parts = [self.utterances[i] for i in item.parts]
-            wave = np.concatenate([self.cache.load(u) for u in parts])
-            if item.speed != 1.0:  # faster is fewer samples at the same rate
-                wave = resample(wave, round(self.sample_rate * item.speed), self.sample_rate)
-            waves.append(torch.from_numpy(np.ascontiguousarray(wave * item.gain, dtype=np.float32)))
-            texts.append(" ".join(u.text or "" for u in parts))
+            try:
+                waves.append(self._wave(item))
+                loaded.append(item)
+            except BrokenUtterance as error:
+                failed.append(error.failure)
+        texts = [" ".join(self.utterances[i].text or "" for i in item.parts) for item in loaded]
         if self.s2t is not None:
-            texts = [transcription(self.utterances[item.parts[0]]) for item in items]
+            texts = [transcription(self.utterances[item.parts[0]]) for item in loaded]
         return Batch(
-            speech=pad_sequence(waves, batch_first=True),
-            speech_lengths=torch.tensor([len(w) for w in waves]),
-            targets=self._targets(items, texts),
+            speech=pad_sequence(waves, batch_first=True) if waves else torch.zeros(0, 0),
+            speech_lengths=torch.tensor([len(w) for w in waves], dtype=torch.long),
+            targets=self._targets(loaded, texts),
             references=texts,
-            ids=["+".join(self.utterances[i].id for i in item.parts) for item in items],
+            ids=["+".join(self.utterances[i].id for i in item.parts) for item in loaded],
+            failed=tuple(failed),
         )
+
+    def _wave(self, item: Item) -> Tensor:
+        """Samples (n,) of an item.
+
+        Raises:
+            BrokenUtterance: one of its parts cannot be loaded.
+        """
+        parts = []
+        for utterance in (self.utterances[i] for i in item.parts):
+            try:
+                parts.append(self.cache.load(utterance))
+            except UserError as error:
+                raise BrokenUtterance(Failure(utterance.id, str(error))) from error
+        wave = np.concatenate(parts)
+        if item.speed != 1.0:  # faster is fewer samples at the same rate
+            wave = resample(wave, round(self.sample_rate * item.speed), self.sample_rate)
+        return torch.from_numpy(np.ascontiguousarray(wave * item.gain, dtype=np.float32))
 
     def _targets(self, items: Sequence[Item], texts: Sequence[str]) -> Targets:
         if self.s2t is None:

@@ -2,90 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from parlab.errors import UserError, nearest
+from parlab.errors import UserError
 from parlab.metrics.tables import Table
 from parlab.metrics.wer import word_errors
 from parlab.predictions.files import Json
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.metrics import Metrics
 from parlab.text.normalizer import Normalizer
+from parlab.tracking.connection import MODES, RunOptions, finish_run, never_fatal, resolve_mode, start_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MODES = ("auto", "online", "offline", "off")
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a run goes: the mode (one of ``MODES``), the W&B project, and the directory that offline runs lie in."""
-
-    mode: str
-    project: str
-    directory: Path
-
-
-def resolve_mode(mode: str) -> str:
-    """Decide what ``auto`` means: what ``WANDB_MODE`` says, else online where a key is set, else offline.
-
-    Raises:
-        UserError: an unknown mode.
-    """
-    if mode not in MODES:
-        raise UserError(f"the W&B mode is '{mode}', expected one of {', '.join(MODES)}{nearest(mode, MODES)}")
-    preset = os.environ.get("WANDB_MODE", "")
-    if preset == "disabled":  # it would not override an explicit "offline"
-        return "off"
-    if mode != "auto":
-        return mode
-    if preset in {"online", "offline"}:  # the mode that wandb.init is given would override it
-        return preset
-    import netrc
-
-    try:
-        known = any("wandb" in host or "coreweave" in host for host in netrc.netrc().hosts)  # what `wandb login` writes
-    except (OSError, netrc.NetrcParseError):
-        known = False
-    return "online" if known or os.environ.get("WANDB_API_KEY") else "offline"
-
-
-def start_run(options: RunOptions, **settings: Any) -> Any | None:
-    """Start a W&B run with the ``settings`` of ``wandb.init``; None where W&B is switched off.
-
-    Raises:
-        UserError: an unknown mode.
-    """
-    mode = resolve_mode(options.mode)
-    if mode == "off":
-        return None
-    import wandb
-
-    return wandb.init(
-        project=options.project,
-        mode="online" if mode == "online" else "offline",
-        dir=str(options.directory),
-        settings=wandb.Settings(silent=True, console="off"),
-        **settings,
-    )
-
-
-def finish_run(run: Any) -> None:
-    """End a run and wait until all of it is on the disk.
-
-    W&B's service writes on its own: after ``finish`` an offline run's file may still be empty for a moment.
-    """
-    import wandb
-
-    run.finish()
-    if wandb.run is None:  # stopping the service would end a run that the caller has open
-        wandb.teardown()
+__all__ = [  # the options and modes of a run belong to what this file offers
+    "MODES",
+    "RunOptions",
+    "SweptPoint",
+    "check_layout",
+    "finish_run",
+    "flatten",
+    "log_prediction",
+    "log_report",
+    "log_sweep",
+    "marked_text",
+    "resolve_mode",
+    "start_run",
+]
 
 
 def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, float | str]:
@@ -130,18 +76,21 @@ def log_prediction(
     """
     if resolve_mode(options.mode) == "off":
         return
+    with never_fatal(_complete(options)):
+        name = f"{metrics.decoder.name}-{options.directory.name}"
+        run = start_run(options, job_type="predict", name=name, config=dict(metrics.config))
+        if run is not None:
+            _log_utterances(run, metrics, records, normalize)
+            finish_run(run)
+
+
+def _complete(options: RunOptions) -> str:
+    return f"the files in {options.directory} are complete"
+
+
+def _log_utterances(run: Any, metrics: Metrics, records: Sequence[UtteranceRecord], normalize: Normalizer) -> None:
     import wandb
 
-    name = f"{metrics.decoder.name}-{options.directory.name}"
-    try:
-        run = start_run(options, job_type="predict", name=name, config=dict(metrics.config))
-    except wandb.errors.Error as error:
-        print(
-            f"warning: W&B does not answer ({str(error)[:160]}); the files in {options.directory} are complete",
-            file=sys.stderr,
-        )
-        return
-    assert run is not None
     run.summary.update(_summary(metrics))
     # "utterances" is the table; W&B would let it replace a number of the same name.
     run.summary.update({"decoded": metrics.utterances, "failed": len(metrics.failed)})
@@ -151,7 +100,6 @@ def log_prediction(
         errors, words = (found.errors, found.total) if found else (None, None)
         table.add_data(r.id, r.ref or "", marked_text(r), errors, words, len(r.segments), r.seconds)
     run.log({"utterances": table})
-    finish_run(run)
 
 
 @dataclass(frozen=True)
@@ -182,10 +130,11 @@ def log_sweep(options: RunOptions, points: Sequence[SweptPoint], layout: str) ->
     check_layout(layout)
     if resolve_mode(options.mode) == "off":
         return
-    if layout == "group":
-        _log_points(options, points)
-    else:
-        _log_table_of_points(options, points)
+    with never_fatal(_complete(options)):
+        if layout == "group":
+            _log_points(options, points)
+        else:
+            _log_table_of_points(options, points)
 
 
 def _log_points(options: RunOptions, points: Sequence[SweptPoint]) -> None:
@@ -193,6 +142,8 @@ def _log_points(options: RunOptions, points: Sequence[SweptPoint]) -> None:
         settings = {"group": options.directory.name, "name": point.name, "config": dict(point.options)}
         run = start_run(options, job_type="sweep", **settings)
         if run is not None:
+            if run.offline:  # a server that did not answer for one point is not waited for again
+                options = replace(options, mode="offline")
             run.summary.update(_summary(point.metrics))
             finish_run(run)
 
@@ -218,9 +169,14 @@ def _log_table_of_points(options: RunOptions, points: Sequence[SweptPoint]) -> N
 
 def log_report(options: RunOptions, pictures: Mapping[str, tuple[Figure, str]], tables: Mapping[str, Table]) -> None:
     """Log a report's pictures, figures with their captions, and its tables, so that a default workspace shows them."""
-    run = start_run(options, name=f"report-{options.directory.name}", job_type="report")
-    if run is None:
-        return
+    with never_fatal(_complete(options)):
+        run = start_run(options, name=f"report-{options.directory.name}", job_type="report")
+        if run is not None:
+            _log_page(run, pictures, tables)
+            finish_run(run)
+
+
+def _log_page(run: Any, pictures: Mapping[str, tuple[Figure, str]], tables: Mapping[str, Table]) -> None:
     import wandb
 
     for name, (figure, caption) in pictures.items():
@@ -229,4 +185,3 @@ def log_report(options: RunOptions, pictures: Mapping[str, tuple[Figure, str]], 
         columns: list[Any] = list(dict.fromkeys(key for row in table for key in row))
         rows = [[row.get(column) for column in columns] for row in table]
         run.log({f"tables/{name}": wandb.Table(columns=columns, data=rows)})
-    finish_run(run)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from parlab.commands.fit.datamodule import ASRData, EpochSampler
+from parlab.commands.fit.batches import EpochSampler
+from parlab.commands.fit.datamodule import ASRData
 from parlab.data.sampling import Augmentation, TrainingSampler
 from parlab.errors import UserError
 from parlab.text.tokenizer import Tokenizer

@@ -254,7 +254,7 @@ def test_pictures_have_few_lines_in_order() -> None:
     ("options", "message"),
     [
         (["--audio", "lin"], "did you mean 'link'"),
-        (["--wandb", "of"], "wandb is 'of'"),
+        (["--wandb", "of"], "the W&B mode is 'of'"),
         (["--out", "."], "is a folder"),
         ([], "holds no prediction"),
     ],

@@ -16,7 +16,6 @@ from parlab.data.examples import AudioCache, Item, TrainingSet
 from parlab.data.plan import prediction_batches
 from parlab.data.sampling import Augmentation, Order, TrainingSampler
 from parlab.data.utterance import Utterance
-from parlab.errors import UserError
 from parlab.text.tokenizer import Tokenizer
 
 LETTERS = Tokenizer(["<blank>", "<unk>", "<space>", *"ABC", "<sos/eos>"], "char")
@@ -88,8 +87,12 @@ def test_the_cache_reads_once_and_changes_nothing(utterances: list[Utterance], t
 def test_truncated_training_audio(utterances: list[Utterance]) -> None:
     samples, _ = soundfile.read(utterances[2].audio)
     soundfile.write(utterances[2].audio, samples[:8000], 16000)
-    with pytest.raises(UserError, match="truncated"):
-        TrainingSet(utterances, LETTERS, 16000)[[plain(2)]]
+    data = TrainingSet(utterances, LETTERS, 16000)
+    alone, beside, joined = data[[plain(2)]], data[[plain(2), plain(0)]], data[[plain(0, 2), plain(1)]]
+    assert [batch.ids for batch in (alone, beside, joined)] == [[], ["u0"], ["u1"]]
+    assert alone.speech.shape == (0, 0) and alone.targets.text.shape[0] == len(alone.references) == 0
+    for batch in (alone, beside, joined):
+        assert [f.id for f in batch.failed] == ["u2"] and "truncated" in batch.failed[0].reason
 
 
 @pytest.mark.parametrize("count", [3, 30, 200])

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from parlab.model.checkpoint import network_state
+from parlab.commands.fit.checkpoints import average_checkpoints, best_checkpoints
 from parlab.model.families.weights import load_weights
 from parlab.model.folder import write_model
 from parlab.model.lora import without_lora
@@ -45,31 +45,15 @@ class ExportModel(Callback):
         net = without_lora(pl_module.net)
         if best:
             load_weights(net, average_checkpoints(best), best[0])
-        folder = write_model(net, pl_module.tokenizer, Path(trainer.default_root_dir) / "model", self.half)
+        folder = Path(trainer.default_root_dir) / "model"
+        # Written beside it and moved file by file, the weights first: a kill leaves the old files or the new ones.
+        made = write_model(net, pl_module.tokenizer, folder.with_name("model.partial"), self.half)
+        folder.mkdir(exist_ok=True)
+        for file in sorted(made.iterdir(), key=lambda path: path.name == "config.yaml"):
+            file.replace(folder / file.name)
+        shutil.rmtree(made)
         names = ", ".join(path.stem for path in best)
         print(f"wrote {folder} ({f'average of {names}' if best else 'the last weights'})", flush=True)
-
-
-def best_checkpoints(trainer: Trainer) -> list[Path]:
-    """The checkpoints that the run kept, best first."""
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.best_k_models and callback.monitor:
-            worst_first = callback.mode == "max"
-            order = sorted(callback.best_k_models.items(), key=lambda item: float(item[1]), reverse=worst_first)
-            return [Path(path) for path, _ in order if Path(path).is_file()]
-    return []
-
-
-def average_checkpoints(paths: list[Path]) -> dict[str, torch.Tensor]:
-    """Mean of the network's weights over Lightning checkpoints, adapters merged; integer buffers are the first's."""
-    total: dict[str, torch.Tensor] = {}
-    for path in paths:
-        state = network_state(torch.load(path, map_location="cpu", weights_only=True))
-        if not total:
-            total = {k: v.double() if v.is_floating_point() else v for k, v in state.items()}
-        else:
-            total = {k: v + state[k].double() if v.is_floating_point() else v for k, v in total.items()}
-    return {k: (v / len(paths)).float() if v.is_floating_point() else v for k, v in total.items()}
 
 
 class CleanStop(Callback):
@@ -106,7 +90,8 @@ class CleanStop(Callback):
         if asked and not trainer.should_stop:
             trainer.limit_val_batches = 0  # no validation on the way out
             trainer.should_stop = True
-        if asked or (trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps):
+        ended = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
+        if (asked or ended) and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt", weights_only=False)
             self.midway = True
 
@@ -116,25 +101,6 @@ class CleanStop(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
-
-
-class BestCheckpoints(ModelCheckpoint):
-    """Keeps the best checkpoints and the last; what ``CleanStop`` left in the middle of an epoch stays the last.
-
-    Lightning would end that epoch early, count it as done, and rank its weights by the result of the one before.
-    """
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _midway(trainer):
-            super().on_train_epoch_end(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _midway(trainer):
-            super().on_train_end(trainer, pl_module)
-
-
-def _midway(trainer: Any) -> bool:
-    return any(isinstance(callback, CleanStop) and callback.midway for callback in trainer.callbacks)
 
 
 class EMA(EMAWeightAveraging):
@@ -167,6 +133,9 @@ class EpochLine(Callback):
             return
         wanted = ("train/loss", "dev/loss", "dev/ctc", "dev/attention", "dev/accuracy", "dev/wer", "dev/cer")
         found = {name: float(trainer.callback_metrics[name]) for name in wanted if name in trainer.callback_metrics}
+        broken: Any = getattr(pl_module, "broken", None)
+        if broken is not None and broken.epoch:
+            found["broken"] = len(broken.epoch)
         values = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         minutes = (time.monotonic() - self._start) / 60
         print(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {values}  ({minutes:.1f} min)", flush=True)

@@ -8,17 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, RichProgressBar
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ProgressBar, Timer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from parlab.commands.fit.callbacks import BestCheckpoints, CleanStop, EpochLine, ExportModel
+from parlab.commands.fit.callbacks import CleanStop, EpochLine, ExportModel
+from parlab.commands.fit.checkpoints import FILENAME, BestCheckpoints, WholeCheckpoints
+from parlab.commands.fit.dry_run import dry_run
+from parlab.commands.fit.progress import TrainingBar
+from parlab.commands.fit.record import SaveRunConfig, finish_wandb
+from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
+from parlab.commands.fit.trainer_options import check_trainer, explained
 from parlab.options.compose import expand
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
-from parlab.tracking.runs import MODES, RunOptions, resolve_mode, start_run
+from parlab.tracking.runs import MODES, resolve_mode
 
 NO_EARLY_STOPPING = 1_000_000
 
@@ -29,7 +37,9 @@ class FitCLI(LightningCLI):
     command = "fit"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--ckpt_path", type=str | None, default=None, help="checkpoint to go on from; 'last'")
+        parser.add_argument(
+            "--ckpt_path", type=str | None, default=None, help="checkpoint to use; fit takes the run folder's last one"
+        )
         parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
         parser.add_argument("--project", type=str, default="parlab", help="W&B project")
         parser.set_defaults(
@@ -42,12 +52,18 @@ class FitCLI(LightningCLI):
         )
         if self.command != "fit":
             return
+        parser.add_argument(
+            "--fresh", type=bool, default=False, help="start over: remove the run folder's checkpoints and model/"
+        )
+        parser.add_argument(
+            "--dry_run", type=bool, default=False, help="check configuration and data in full, and leave nothing behind"
+        )
         parser.set_defaults({"trainer.gradient_clip_val": 5.0, "trainer.num_sanity_val_steps": 0})
         parser.add_lightning_class_args(BestCheckpoints, "checkpoint")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=checkpoint_folder)
         parser.set_defaults(
             {
-                "checkpoint.filename": "epoch{epoch:03d}-step{step:06d}",
+                "checkpoint.filename": FILENAME,
                 "checkpoint.auto_insert_metric_name": False,
                 "checkpoint.enable_version_counter": False,
                 "checkpoint.monitor": "dev/wer",
@@ -66,31 +82,30 @@ class FitCLI(LightningCLI):
         )
         parser.add_lightning_class_args(ExportModel, "export")
 
+    def before_instantiate_classes(self) -> None:
+        resolve_mode(self.config.wandb)
+        check_trainer(self.config.trainer, self.command)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         chosen = self.config_init.trainer
         callbacks = list(chosen.callbacks or [])
         if chosen.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(RichProgressBar())
+            callbacks.append(TrainingBar())
+        plugins = list(chosen.plugins if isinstance(chosen.plugins, list) else filter(None, [chosen.plugins]))
         if self.command == "fit":
             callbacks += [CleanStop(), EpochLine()]
+            if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+                plugins.append(WholeCheckpoints())
         logger = chosen.logger
-        if logger in (None, True):
-            logger = self._loggers(Path(chosen.default_root_dir)) if self.command == "fit" else False
-        return super().instantiate_trainer(callbacks=callbacks, logger=logger, **kwargs)
+        if logger in (None, True):  # W&B joins it when everything is known to be right
+            logger = CSVLogger(chosen.default_root_dir, name="logs", flush_logs_every_n_steps=1)
+            logger = logger if self.command == "fit" else False
+        with explained(ValueError, TypeError):
+            return super().instantiate_trainer(callbacks=callbacks, logger=logger, plugins=plugins or None, **kwargs)
 
-    def _loggers(self, folder: Path) -> list[Any]:
-        """A CSV file always, W&B unless it is switched off."""
-        loggers: list[Any] = [CSVLogger(folder, name="logs", flush_logs_every_n_steps=1)]
-        if resolve_mode(self.config.wandb) != "off":
-            folder.mkdir(parents=True, exist_ok=True)
-            run: Any = None  # the other ranks log nothing
-            if not getattr(rank_zero_only, "rank", 0):
-                options = RunOptions(self.config.wandb, self.config.project, folder)
-                run = start_run(options, job_type="fit", name=folder.name)
-            loggers.append(WandbLogger(experiment=run, save_dir=folder, project=self.config.project))
-            for name in ("dev/wer", "dev/cer", "dev/loss") if run is not None else ():
-                run.define_metric(name, step_metric="trainer/global_step", summary="min")
-        return loggers
+    def nested(self, config: Any) -> dict[str, Any]:
+        """Options as ``fit.yaml`` holds them."""
+        return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
 
 
 class ValidateCLI(FitCLI):
@@ -104,32 +119,49 @@ def checkpoint_folder(run_folder: str) -> str:
     return str(Path(run_folder) / "checkpoints")
 
 
-class SaveRunConfig(SaveConfigCallback):
-    """Write the resolved configuration into the run folder and to the loggers."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or not trainer.is_global_zero or self.already_saved:
-            return
-        folder = Path(trainer.default_root_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, str(folder / "fit.yaml"), skip_none=False, overwrite=True)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(self.config.as_dict())
-        self.already_saved = True
-
-
 def fit(argv: Sequence[str]) -> int:
-    """Train or fine-tune; 0, or 128 + the signal that ended it early."""
+    """Train or fine-tune, from where an earlier start of the same command ended.
+
+    Returns:
+        0, also where nothing is left to do, or 128 + the signal that ended it early; a dry run that found broken files 1.
+    """
     cli = make_cli(FitCLI, argv)
+    trainer, config, model, data = cli.trainer, cli.config, cli.model, cli.datamodule
+    folder, limits = Path(config.trainer.default_root_dir), Limits.of(config.trainer)
+    first = not getattr(rank_zero_only, "rank", 0)
+    # 1. What the folder says.
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        start = Start(config.ckpt_path)
+    else:
+        start = decide(folder, cli.nested(config), cli.nested(cli.parser.get_defaults()), limits)
+    if start.finished and not config.dry_run:
+        if first:
+            print(start.finished)
+        return 0
+    # 2. All data and the model to start from, before anything is written.
+    data.check()
+    model.read_start()
+    if config.dry_run:
+        return dry_run(model, data, trainer.world_size)
+    if first and config.fresh and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        clear(folder, config.checkpoint.filename)
+    # 3. The training.
+    if first and start.checkpoint and not config.ckpt_path:
+        print(f"goes on from {start.checkpoint}", flush=True)
     try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=cli.config.ckpt_path, weights_only=True)
+        with explained():
+            trainer.fit(model, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     finally:
-        for logger in cli.trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.experiment.finish()
-    callbacks: list[Any] = cli.trainer.callbacks  # type: ignore[attr-defined]
-    stopped = next((c.signum for c in callbacks if isinstance(c, CleanStop)), 0)
-    return 128 + stopped if stopped else 0
+        finish_wandb(trainer)
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    if trainer.is_global_zero and (left_out := model.broken.summary()):
+        print(left_out, flush=True)
+    if stopped := next((c.signum for c in callbacks if isinstance(c, CleanStop)), 0):
+        return 128 + stopped
+    if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        seconds = max((c.time_elapsed() for c in callbacks if isinstance(c, Timer)), default=0.0)
+        write_finished(folder, limits, trainer.current_epoch, trainer.global_step, seconds)
+    return 0
 
 
 def validate(argv: Sequence[str]) -> int:
@@ -148,20 +180,21 @@ def make_cli(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     before, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of arguments that it was not given by the shell
     try:
-        return kind(
-            ASRModule,
-            ASRData,
-            args=expand(argv),
-            run=False,
-            parser_class=Parser,
-            parser_kwargs={
-                "parser_mode": "omegaconf+",
-                "prog": f"python -m parlab {kind.command}",
-                "allow_abbrev": False,
-            },
-            save_config_callback=SaveRunConfig,
-            auto_configure_optimizers=False,
-            seed_everything_default=1,
-        )
+        with explained():
+            return kind(
+                ASRModule,
+                ASRData,
+                args=expand(argv),
+                run=False,
+                parser_class=Parser,
+                parser_kwargs={
+                    "parser_mode": "omegaconf+",
+                    "prog": f"python -m parlab {kind.command}",
+                    "allow_abbrev": False,
+                },
+                save_config_callback=SaveRunConfig,
+                auto_configure_optimizers=False,
+                seed_everything_default=1,
+            )
     finally:
         sys.argv = before

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +29,13 @@ _PER_TOKEN = ("decoder.embed.0.", "decoder.output_layer.", "ctc.ctc_lo.", "encod
 
 
 class TrainingData(Protocol):
-    """The data module, asked for training texts and audio only where they are needed."""
+    """The data module, asked for training texts and audio only where they are needed.
+
+    Attributes:
+        broken: ``skip`` or ``raise``, for files that cannot be loaded.
+    """
+
+    broken: str
 
     def training_texts(self) -> list[str]:
         """References of the training data."""
@@ -67,7 +75,11 @@ class NetworkOptions:
 
 
 def make_network(
-    options: NetworkOptions, data: TrainingData, folder: Path, ranks: Ranks
+    options: NetworkOptions,
+    data: TrainingData,
+    folder: Path,
+    ranks: Ranks,
+    start: tuple[HybridModel, Tokenizer] | None = None,
 ) -> tuple[HybridModel, Tokenizer]:
     """Make the network and its tokenizer, the same on every rank.
 
@@ -76,11 +88,12 @@ def make_network(
 
     Args:
         folder: where a new tokenizer is written, or found when a run goes on.
+        start: the model ``init``, where it has been read already.
 
     Raises:
         UserError: the configuration names no encoder, or does not fit; ``init`` cannot be trained here.
     """
-    old, tokenizer = read_model(options.init) if options.init else (None, None)
+    old, tokenizer = start or (read_model(options.init) if options.init else (None, None))
     if old is not None and old.kind == "whisper":
         raise UserError(NO_TRAINING)
     if tokenizer is None or options.tokenizer:
@@ -164,10 +177,35 @@ def fill_statistics(model: HybridModel, data: TrainingData) -> None:
     count = 0
     total = square = torch.zeros(model.normalize.mean.numel(), dtype=torch.float64)
     for utterance in utterances[::stride]:
-        wave = load_audio(utterance.audio, model.sample_rate, utterance.start, utterance.duration)
+        try:
+            wave = load_audio(utterance.audio, model.sample_rate, utterance.start, utterance.duration)
+        except UserError:
+            if data.broken == "raise":
+                raise
+            continue  # the training says so when it comes to it
         features, _ = model.frontend(wave.unsqueeze(0), torch.tensor([len(wave)]))
         x = features[0].double()
         count, total, square = count + len(x), total + x.sum(0), square + x.square().sum(0)
+    if count == 0:
+        raise UserError(
+            f"none of {len(utterances[::stride])} audio files of the training data can be loaded, as "
+            f"{utterances[0].audio}, expected audio; correct the data"
+        )
     mean = total / count
     model.normalize.mean.copy_(mean)
     model.normalize.std.copy_((square / count - mean * mean).clamp(min=1e-20).sqrt())
+
+
+@contextmanager
+def trial_folder(trainer: Any) -> Iterator[str]:
+    """A folder for a trial that leaves nothing behind, the same for all ranks."""
+    with tempfile.TemporaryDirectory() as own:
+        yield trainer.strategy.broadcast(own)
+        trainer.strategy.barrier("trial")
+
+
+def describe(net: HybridModel) -> str:
+    """One line about a network."""
+    total = sum(p.numel() for p in net.parameters())
+    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
+    return f"model: {total:,} parameters, {trained:,} of them trained ({trained / total:.1%}), {net.vocab_size} tokens"

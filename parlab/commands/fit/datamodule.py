@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-from parlab.data.checks import check_training_data, with_durations
+from parlab.commands.fit.batches import EpochSampler, check_s2t_augmentation, frame_counter
+from parlab.data.checks import check_training_data, emittable, refuse_many_broken, with_durations, without_broken
 from parlab.data.examples import Item, TrainingSet
 from parlab.data.plan import prediction_batches
-from parlab.data.s2t_targets import plain
+from parlab.data.s2t_targets import plain, s2t_targets
 from parlab.data.sampling import Augmentation, Order, TrainingSampler
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
-from parlab.errors import UserError
+from parlab.errors import UserError, nearest
 from parlab.model.hybrid import HybridModel
 from parlab.text.normalizer import normalizer
 from parlab.text.s2t import S2TSymbols
 from parlab.text.tokenizer import Tokenizer
+from parlab.types import Failure
+
+BROKEN = ("skip", "raise")
 
 
 class ASRData(LightningDataModule):
@@ -38,9 +42,14 @@ class ASRData(LightningDataModule):
         limit: use only so many utterances of each.
         workers: loading processes; 0 loads in the training process and is best on few cores.
         seed: of order and augmentation.
+        broken: what a file that cannot be loaded does: ``skip`` leaves it out and counts it, ``raise`` ends the training.
+
+    Attributes:
+        left_out: utterances that are not trained on, counted by the reason.
+        failed: those of them whose files are broken, as far as that is known before they are loaded.
     """
 
-    # 11 parameters: LightningCLI makes an option of each.
+    # 12 parameters: LightningCLI makes an option of each.
     def __init__(
         self,
         train: str | list[str] | dict[str, float] | None = None,
@@ -54,8 +63,16 @@ class ASRData(LightningDataModule):
         limit: int | None = None,
         workers: int = 0,
         seed: int = 0,
+        broken: str = "skip",
     ):
         super().__init__()
+        if broken not in BROKEN:
+            raise UserError(
+                f"data.broken is '{broken}', expected {' or '.join(BROKEN)}{nearest(broken, BROKEN)}; correct it"
+            )
+        self.broken = broken
+        self.left_out: Counter[str] = Counter()
+        self.failed: list[Failure] = []
         self.train_sources, self.dev_source = train, dev
         self.batch_seconds, self.dev_batch_size = batch_seconds, dev_batch_size
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
@@ -67,10 +84,14 @@ class ASRData(LightningDataModule):
         self.s2t: S2TSymbols | None = None
         self._train: tuple[list[Utterance], list[float]] | None = None
         self._dev: list[Utterance] | None = None
+        self._fitting: tuple[list[Utterance], list[float]] | None = None
+        self._frames: Callable[[float], int] | None = None
 
     def adapt_to(self, model: HybridModel, tokenizer: Tokenizer) -> None:
         """Make the batches fit a model; must come before the loaders."""
         self.tokenizer, self.sample_rate, self.s2t = tokenizer, model.sample_rate, model.s2t
+        self._frames = frame_counter(model)
+        self._fitting = None
 
     def train_utterances(self) -> tuple[list[Utterance], list[float]]:
         """Training utterances and the weight of each."""
@@ -97,10 +118,67 @@ class ASRData(LightningDataModule):
             self._dev = self._prepared(self.dev_source, 0.0, 1e9)
         return self._dev
 
+    def check(self) -> None:
+        """Read all data, and check that every audio file is there.
+
+        Raises:
+            UserError: it cannot be read, or is not fit for training.
+        """
+        self.train_utterances()
+        self.dev_utterances()
+
     def _prepared(self, source: str | Sequence[str], shortest: float, longest: float) -> list[Utterance]:
-        found = with_durations(read_data(source, self.limit))
+        found = read_data(source, self.limit)
+        if self.broken == "skip":
+            total = len(found)
+            found, failed = without_broken(found)
+            if failed:
+                refuse_many_broken(len(failed), total, f"utterances of {source}", failed[0].reason)
+            self.failed += failed
+            self.left_out["broken"] += len(failed)
+        found = with_durations(found)
         found = [u if u.text is None else replace(u, text=self.text(u.text)) for u in found]
-        return check_training_data(found, None, shortest, longest)
+        kept = check_training_data(found, None, shortest, longest)
+        self.left_out[f"shorter than {shortest} s"] += sum((u.duration or 0.0) < shortest for u in found)
+        self.left_out[f"longer than {longest} s"] += sum((u.duration or 0.0) > longest for u in found)
+        return kept
+
+    def fitting(self) -> tuple[list[Utterance], list[float]]:
+        """Training utterances that CTC can emit in their frames, and the weight of each; once the model is known.
+
+        Raises:
+            UserError: a reference cannot be spelt, or none is left.
+        """
+        if self._fitting is None:
+            utterances, weights = self.train_utterances()
+            tokenizer = self._tokenizer(utterances)
+            kept = [i for i, u in enumerate(utterances) if self._emittable(u, tokenizer)]
+            if not kept:
+                raise UserError(
+                    f"each of the {len(utterances)} training utterances has more tokens than encoder frames, expected "
+                    "fewer; use a tokenizer of longer pieces, or an encoder that subsamples less"
+                )
+            self.left_out["with more tokens than encoder frames"] = len(utterances) - len(kept)
+            self._fitting = [utterances[i] for i in kept], [weights[i] for i in kept]
+        return self._fitting
+
+    def _emittable(self, utterance: Utterance, tokenizer: Tokenizer) -> bool:
+        if self._frames is None:
+            return True
+        if self.s2t is not None:
+            tokens: Sequence[int] = s2t_targets(utterance, tokenizer, self.s2t).ctc or ()
+        else:
+            tokens = tokenizer.encode(utterance.text or "")
+        return emittable(tokens, self._frames(utterance.duration or 0.0))
+
+    def describe(self) -> str:
+        """One line about the data, once the model is known."""
+        utterances, dev = self.fitting()[0], self.dev_utterances()
+        self._tokenizer(dev)
+        hours = sum(u.duration or 0.0 for u in utterances) / 3600
+        left = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
+        text = f"data: {len(utterances)} utterances ({hours:.2f} h) to train on, {len(dev)} for development"
+        return f"{text}; left out: {left}" if left else text
 
     def training_texts(self) -> list[str]:
         """References of the training data, for making a tokenizer."""
@@ -113,7 +191,7 @@ class ASRData(LightningDataModule):
         return self.tokenizer
 
     def train_dataloader(self) -> DataLoader:
-        utterances, weights = self.train_utterances()
+        utterances, weights = self.fitting()
         trainer = self.trainer
         shown = utterances
         if self.s2t is not None:
@@ -145,54 +223,3 @@ class ASRData(LightningDataModule):
         batches = prediction_batches(utterances, size, 300.0, rank, world)
         batched = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
         return DataLoader(data, sampler=batched, batch_size=None, num_workers=0)  # type: ignore[arg-type]
-
-
-def check_s2t_augmentation(augmentation: Augmentation, utterances: Sequence[Utterance]) -> None:
-    """Refuse augmentation that the texts of an S2T model do not follow.
-
-    Raises:
-        UserError: utterances would be joined, or time symbols would be moved.
-    """
-    if augmentation.join_probability > 0:
-        raise UserError(
-            "data.augmentation joins utterances, which an S2T model cannot use; set its join_probability to 0"
-        )
-    if any(speed != 1.0 for speed in augmentation.speeds) and any(
-        plain(u.text or "") != (u.text or "").strip() for u in utterances
-    ):
-        raise UserError(
-            "data.augmentation changes the speed, and the texts hold time symbols, which would be wrong then; set its speeds "
-            "to [1.0], or take the times out"
-        )
-
-
-class EpochSampler(Sampler[list[Item]]):
-    """Deals the batches of a training sampler to the ranks, in epochs of one length, from the middle after a resume.
-
-    Lightning takes the number of batches from the first epoch; later ones are cut to it, or begin again. Dealing whole
-    batches gives every rank as many, without the copies of utterances that Lhotse makes to fill up uneven shares.
-    After a resume, the batches that the trainer has done are left out.
-    """
-
-    def __init__(self, inner: TrainingSampler, trainer: Any = None):
-        self.inner, self.trainer = inner, trainer
-        self.rank: int = trainer.global_rank if trainer else 0
-        self.world_size: int = trainer.world_size if trainer else 1
-        inner.set_epoch(0)
-        self.size = len(list(inner)) // self.world_size
-        if self.size == 0:
-            raise UserError("the training data makes no batch, expected at least one for each device; use more data")
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.inner.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[list[Item]]:
-        # A generator: this runs at the first batch, when Lightning has set the epoch and restored its progress.
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
-        batches = list(self.inner)
-        for i in range(done, self.size):
-            yield batches[(i * self.world_size + self.rank) % len(batches)]

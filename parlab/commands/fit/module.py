@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
-import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from parlab.commands.fit.construct import NetworkOptions, make_network
-from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, thaw
+from parlab.commands.fit.broken import BrokenFiles
+from parlab.commands.fit.construct import NetworkOptions, describe, make_network, trial_folder
+from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, seed_batch, thaw
+from parlab.commands.fit.resume import DEVICES_KEY, check_devices
 from parlab.commands.fit.validation import DevScores, by_name
 from parlab.data.examples import Batch
 from parlab.decode import Greedy
 from parlab.errors import UserError
 from parlab.model.checkpoint import CHECKPOINT_KEY, checkpoint_entry
+from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import LoRA, add_lora
 from parlab.model.losses import Losses, joint_loss
@@ -67,33 +69,52 @@ class ASRModule(LightningModule):
         self._window = (0.0, 0.0)  # seconds spent in training, seconds of audio, since the last log
         self._mark = 0.0
         self._dev = DevScores()
+        self._dev_broken = BrokenFiles()
+        self._start: tuple[HybridModel, Tokenizer] | None = None
+        self.broken = BrokenFiles()
 
     # ---- making the network ---------------------------------------------------------------------
 
+    def read_start(self) -> None:
+        """Read the model that the training starts from, so that a wrong name is known before anything is done."""
+        if self._start is None and self.options.init is not None:
+            self._start = read_model(self.options.init)
+
+    def build(self, data: Any, folder: Path, ranks: Any) -> None:
+        """Build or read the network and its tokenizer, which is written to ``folder`` where it is a new one."""
+        self.net, self.tokenizer = make_network(self.options, data, folder, ranks, self._start)
+        self._start = None
+        if self.lora.rank > 0:
+            add_lora(self.net, self.lora)
+            thaw(self.net, self.lora.train)
+        freeze(self.net, self.optim.freeze)
+
     def setup(self, stage: str) -> None:
-        """Build or read the network and its tokenizer, once."""
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.net is None:
-            folder = Path(self.trainer.default_root_dir) / "tokenizer"
-            strategy = self.trainer.strategy
-            self.net, self.tokenizer = make_network(self.options, data, folder, strategy)
-            if self.lora.rank > 0:
-                add_lora(self.net, self.lora)
-                thaw(self.net, self.lora.train)
-            freeze(self.net, self.optim.freeze)
-            if stage == "fit" and self.trainer.is_global_zero:
-                print(describe(self.net), flush=True)
-        if data is not None:
-            assert self.tokenizer is not None
-            data.adapt_to(self.net, self.tokenizer)
+        """Build the network, once, and check the data against it."""
+        trainer: Any = self.trainer
+        data = trainer.datamodule
+        if first := self.net is None:
+            with trial_folder(trainer) if trainer.fast_dev_run else nullcontext(trainer.default_root_dir) as folder:
+                self.build(data, Path(folder) / "tokenizer", trainer.strategy)
+        if data is None:
+            return
+        assert self.net is not None and self.tokenizer is not None
+        data.adapt_to(self.net, self.tokenizer)
+        self.broken = BrokenFiles(raises=data.broken == "raise")
+        text = f"{describe(self.net)}\n{data.describe()}" if first and stage == "fit" else ""
+        if text and trainer.is_global_zero:
+            print(text, flush=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.net is not None and self.tokenizer is not None
         checkpoint[CHECKPOINT_KEY] = checkpoint_entry(self.net, self.tokenizer)
         checkpoint["parlab_nonfinite"] = self.nonfinite
+        checkpoint[DEVICES_KEY] = self.trainer.world_size
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
+        if self.trainer.training:
+            check_devices(checkpoint, self.trainer.world_size)
 
     # ---- training -------------------------------------------------------------------------------
 
@@ -122,6 +143,9 @@ class ASRModule(LightningModule):
             return value
         return self.trainer.strategy.reduce(value, reduce_op=operation)  # type: ignore[return-value]
 
+    def _sum(self, values: Sequence[float]) -> list[float]:
+        return self._over_ranks(torch.tensor(values, dtype=torch.float32, device=self.device), "sum").tolist()
+
     def on_train_epoch_start(self) -> None:
         # The running statistics of a frozen batch norm must stand still too.
         for module in self.modules():
@@ -132,13 +156,7 @@ class ASRModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._mark = time.monotonic()
-        # Dropout and SpecAugment depend on the position in the training alone, so that a run that was interrupted
-        # goes on exactly as an unbroken one, on any number of ranks.
-        position = (int(os.environ.get("PL_GLOBAL_SEED", 0)), self.current_epoch, batch_idx, self.global_rank)
-        seed = int(np.random.SeedSequence(position).generate_state(1)[0])
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 (ESPnet's SpecAugment uses the global generator)
-        random.seed(seed)
+        seed_batch(self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert self.net is not None
@@ -147,14 +165,19 @@ class ASRModule(LightningModule):
             group["lr"] = self.optim.lr * group["scale"] * factor
         norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         statistics = [(b, b.clone()) for m in norms for b in (m.running_mean, m.running_var) if b is not None]
-        losses = self.net.loss(batch.speech, batch.speech_lengths, batch.targets)
-        if not bool(self._over_ranks(torch.isfinite(losses.total.detach()).float(), "mean") == 1.0):
+        losses = self.net.loss(batch.speech, batch.speech_lengths, batch.targets) if batch.ids else None
+        finite = losses is None or bool(torch.isfinite(losses.total.detach()))
+        flags = torch.tensor([float(finite), float(losses is not None)], device=self.device)
+        all_finite, loaded = self._over_ranks(flags, "mean").tolist()
+        if all_finite < 1.0:
             self._count_nonfinite()
             for buffer, before in statistics:
                 buffer.copy_(before)
+        elif loaded > 0.0:
+            self._good_batches += 1
+        if losses is None or all_finite < 1.0:
             # Every rank must take part in the backward pass, with every parameter.
             return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
-        self._good_batches += 1
         self._log_training(losses, batch, self.optim.lr * factor)
         return losses.total
 
@@ -168,6 +191,13 @@ class ASRModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         seconds, audio = self._window if batch_idx % 50 else (0.0, 0.0)
         self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
+        self.broken.add(batch)
+        if self.trainer.is_last_batch:
+            self.broken.check(self._sum(self.broken.counts), "training utterances")
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/broken", self._sum(self.broken.counts)[0])
+        self.broken.start_epoch()
 
     def _count_nonfinite(self) -> None:
         self.nonfinite += 1
@@ -196,9 +226,13 @@ class ASRModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._dev = DevScores()
+        self._dev_broken = replace(self.broken, epoch=[], seen=0)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         assert self.net is not None and self.tokenizer is not None
+        self._dev_broken.add(batch)
+        if not batch.ids:
+            return
         encoded = Recognizer(self.net, self.tokenizer, self.device).encode_padded(batch.speech, batch.speech_lengths)
         losses = joint_loss(self.net, encoded.states, encoded.frames, [], batch.targets)
         self._dev.add_losses(losses, len(batch.ids))
@@ -208,14 +242,9 @@ class ASRModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         assert self.net is not None
-        totals = torch.tensor(self._dev.totals(), dtype=torch.float32, device=self.device)
-        for name, value in self._dev.results(self._over_ranks(totals, "sum").tolist()).items():
+        broken = self._sum(self._dev_broken.counts)
+        self._dev_broken.check(broken, "development utterances")
+        self.log("dev/broken", broken[0])
+        for name, value in self._dev.results(self._sum(self._dev.totals())).items():
             if self.net.ctc is not None or name not in {"dev/wer", "dev/cer"}:
                 self.log(name, value, prog_bar=name == "dev/wer")
-
-
-def describe(net: HybridModel) -> str:
-    """One line about a network."""
-    total = sum(p.numel() for p in net.parameters())
-    trained = sum(p.numel() for p in net.parameters() if p.requires_grad)
-    return f"model: {total:,} parameters, {trained:,} of them trained ({trained / total:.1%}), {net.vocab_size} tokens"

@@ -1,12 +1,15 @@
-"""Optimiser, learning-rate schedule, freezing and learning rates by pattern."""
+"""Optimiser, learning-rate schedule, freezing and learning rates by pattern, seeds."""
 
 from __future__ import annotations
 
 import fnmatch
 import math
+import os
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -131,3 +134,15 @@ def make_optimizer(net: nn.Module, options: Optimization) -> torch.optim.AdamW:
         lr=options.lr,
         betas=(float(options.betas[0]), float(options.betas[1])),
     )
+
+
+def seed_batch(epoch: int, index: int, rank: int) -> None:
+    """Seed dropout and SpecAugment by the position in the training alone.
+
+    A run that was interrupted goes on exactly as an unbroken one, on any number of ranks.
+    """
+    position = (int(os.environ.get("PL_GLOBAL_SEED", 0)), epoch, index, rank)
+    seed = int(np.random.SeedSequence(position).generate_state(1)[0])
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (ESPnet's SpecAugment uses the global generator)
+    random.seed(seed)

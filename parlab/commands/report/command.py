@@ -8,11 +8,11 @@ from pathlib import Path
 from parlab.commands.report.audio import check_audio
 from parlab.commands.report.contents import Report, read_report
 from parlab.commands.report.page import TITLE, check_out, write_page
-from parlab.errors import UserError, nearest
+from parlab.errors import UserError
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
 from parlab.predictions.prediction import Prediction
-from parlab.tracking.runs import MODES, RunOptions, log_report
+from parlab.tracking.runs import MODES, RunOptions, log_report, resolve_mode
 from parlab.tracking.workspace import save_workspace, split_project
 
 
@@ -41,12 +41,10 @@ def main(argv: Sequence[str]) -> int:
         UserError: a folder holds no prediction, an option has an impossible value, or W&B refuses the workspace.
     """
     options = make_parser().read(argv)
+    resolve_mode(options.wandb)
     folders = [Path(f) for f in options.folders or []]
     check_audio(options.audio)
     check_out(Path(options.out))
-    if options.wandb not in MODES:
-        known = ", ".join(MODES)
-        raise UserError(f"wandb is '{options.wandb}', expected one of {known}{nearest(options.wandb, MODES)}")
     if not folders and options.workspace is None:
         raise UserError("report got no folder, expected folders that `predict` or `sweep` wrote; name one")
     if options.workspace is not None:

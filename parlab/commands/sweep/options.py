@@ -10,7 +10,7 @@ from parlab.commands.sweep.grid import split_values
 from parlab.options.checks import check_above_zero, check_not_negative
 from parlab.options.parser import Parser
 from parlab.predictions.files import Json
-from parlab.tracking.runs import check_layout
+from parlab.tracking.runs import check_layout, resolve_mode
 
 _ELSEWHERE = ("out", "devices", "accelerator", "wandb", "project")  # they change no result, and are not recorded
 
@@ -45,7 +45,7 @@ class SweepOptions:
         project: W&B project
 
     Raises:
-        UserError: there is no such W&B layout, or a number makes no sense.
+        UserError: there is no such W&B layout or mode, or a number makes no sense.
     """
 
     model: str
@@ -74,6 +74,7 @@ class SweepOptions:
 
     def __post_init__(self) -> None:
         check_layout(self.wandb_layout)
+        resolve_mode(self.wandb)
         check_above_zero(self, "batch_size", "batch_seconds", "limit", "sample", "devices")
         check_not_negative(self, "seed", "timed_utterances", "repeats", "memory_gib", "disk_gib")
 
