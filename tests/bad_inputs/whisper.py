@@ -75,11 +75,6 @@ FOLDERS = [
         ("heads that do not divide", _json("config.json", decoder_attention_heads=5), "config.json"),
         ("other bands", _json("preprocessor_config.json", feature_size=128), "makes 128 mel bands"),
         ("bands that are a word", _json("preprocessor_config.json", feature_size="80"), "feature_size is '80'"),
-        (
-            "suppressed ids beyond the end",
-            _json("generation_config.json", suppress_tokens=[999]),
-            "suppress_tokens is [999]",
-        ),
         ("suppressed words", _json("generation_config.json", begin_suppress_tokens="a"), "begin_suppress_tokens is a"),
         ("a negative count", _json("generation_config.json", max_initial_timestamp_index=-1), "whole number from 0"),
         ("another window", _json("preprocessor_config.json", chunk_length=30), "makes 3000 frames of a window"),
