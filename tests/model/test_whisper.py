@@ -322,3 +322,12 @@ def test_an_output_that_is_not_tied(tmp_path: Path) -> None:
         want = theirs(encoder_outputs=(states,), decoder_input_ids=tokens).logits
         torch.testing.assert_close(ours.rows.logits(hidden), want, atol=1e-4, rtol=1e-4)
     assert torch.equal(ours.rows.output.weight, own)
+
+
+def test_bfloat16(folder: Path) -> None:
+    recognizer = Recognizer.read(folder, CPU, torch.bfloat16)
+    encoded = recognizer.asked(PromptOptions(language="en")).encode(waves(2))
+    assert encoded.states.dtype == torch.bfloat16
+    for timed in (False, True):
+        asked = recognizer.asked(PromptOptions(language="en", timestamps=timed)).encode(waves(2))
+        assert all(h.tokens and -1e4 < h.score < 0 for h in recognizer.decode(ar(3), asked))

@@ -7,6 +7,7 @@ are more probable than any other token, a time comes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,17 +39,31 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
 
     Attributes:
         decoder: scores without rules.
-        symbols: ids of times; ``rules``: of suppressed tokens.
+        symbols: ids of times, and how late the first may be.
+        suppressed, begin_suppressed: (n,) ids that are never written, or not first.
         timed: (G,) whether a group writes times; ``any_timed``: whether one does.
         stop: the token that ends a hypothesis.
     """
 
     decoder: AttentionScorer
     symbols: S2TSymbols
-    rules: WhisperRules
+    suppressed: Tensor
+    begin_suppressed: Tensor
     timed: Tensor
     any_timed: bool
     stop: int
+
+    @staticmethod
+    def of(
+        decoder: AttentionScorer, symbols: S2TSymbols, rules: WhisperRules, prompts: Sequence[Sequence[int]], stop: int
+    ) -> WhisperScorer:
+        """The scorer of a group per prompt, with the suppressed tokens of ``rules``."""
+        device = decoder.owner.device
+        timed = [symbols.notimestamps not in prompt for prompt in prompts]
+        never, first = (
+            torch.tensor(ids, dtype=torch.long, device=device) for ids in (rules.suppressed, rules.begin_suppressed)
+        )
+        return WhisperScorer(decoder, symbols, never, first, torch.tensor(timed, device=device), any(timed), stop)
 
     @property
     def weight(self) -> float:  # type: ignore[override]
@@ -62,9 +77,9 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
 
     def score(self, state: WhisperState) -> tuple[Tensor, Tensor]:
         logits, normalizer = self.decoder.score(state.decoder)
-        logits[:, list(self.rules.suppressed)] = _NEVER
+        logits = logits.index_fill(1, self.suppressed, _NEVER)
         if state.length == 0:
-            logits[:, list(self.rules.begin_suppressed)] = _NEVER
+            logits = logits.index_fill(1, self.begin_suppressed, _NEVER)
         if self.any_timed:
             logits = self._with_times(logits, state)
         return logits, normalizer
@@ -96,7 +111,8 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         least = torch.where(closing, state.newest, state.newest + 1).unsqueeze(1)
         forbidden = forbidden | (times & (ids < least))
         if state.length == 0:
-            late = ids > (self.rules.last_initial if self.rules.last_initial is not None else len(ids))
+            last = self.symbols.rules.last_initial if self.symbols.rules is not None else None
+            late = ids > (last if last is not None else len(ids))
             forbidden = forbidden | ~times | late
         ruled = logits.masked_fill(forbidden, _NEVER)
         # 3. A time comes where all of them together beat every other token.

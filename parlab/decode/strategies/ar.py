@@ -129,10 +129,8 @@ class AR(Decoder):
         symbols = model.s2t
         if symbols is None or symbols.rules is None:
             return attention
-        timed = [symbols.notimestamps not in prompt for prompt in encoded.prompts]
         rules = WhisperRules((), (), None) if self.allow_special else symbols.rules
-        among = torch.tensor(timed, device=encoded.device)
-        return WhisperScorer(attention, symbols, rules, among, any(timed), model.special.eos)
+        return WhisperScorer.of(attention, symbols, rules, encoded.prompts, model.special.eos)
 
     def _groups(self, model: HybridModel, encoded: Encoded) -> Groups:
         """One group per utterance, with its limits of length."""

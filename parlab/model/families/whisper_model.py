@@ -84,7 +84,7 @@ class WhisperModel(HybridModel):
         """Features (B, frames, n_mels) of whole windows to states (B, T, D); all T frames count, silence among them."""
         if not torch.is_autocast_enabled(x.device.type):
             x = x.to(next(self.encoder.parameters()).dtype)
-        states = self.encoder(x.transpose(1, 2)).last_hidden_state
+        states = self.encoder(x.transpose(1, 2), return_dict=True).last_hidden_state
         return states, torch.full_like(frames, states.size(1)), []
 
     def loss(self, speech: Tensor, lengths: Tensor, targets: Targets) -> Losses:
