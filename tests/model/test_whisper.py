@@ -157,10 +157,19 @@ def test_the_language_is_the_decoders(folder: Path, asr: Recognizer, tmp_path: P
 
 
 def test_a_language_of_the_folder_is_the_default(tmp_path: Path) -> None:
-    """Fine-tuned models name theirs in ``generation_config.json``."""
-    write_whisper(tmp_path, language="de")
-    recognizer = Recognizer.read(tmp_path, CPU)
-    assert recognizer.encode(waves(1)).prompts[0][1] == recognizer.tokenizer.index["<|de|>"]
+    """Fine-tuned models name theirs in ``generation_config.json``, in one way or another."""
+    write_whisper(tmp_path)
+    german = read_model(tmp_path)[1].index["<|de|>"]
+    options = json.loads((tmp_path / "generation_config.json").read_text())
+    for more in ({"language": "german"}, {"language": "<|de|>"}, {"forced_decoder_ids": [[1, german], [2, 297]]}):
+        (tmp_path / "generation_config.json").write_text(json.dumps(options | more))
+        assert Recognizer.read(tmp_path, CPU).encode(waves(1)).prompts[0][1] == german
+    (tmp_path / "generation_config.json").write_text(
+        json.dumps(options | {"forced_decoder_ids": [[1, None], [2, 297]]})
+    )
+    model, _ = read_model(tmp_path)
+    assert model.s2t is not None
+    assert model.s2t.detects
 
 
 def test_an_english_only_prompt(tmp_path: Path) -> None:
@@ -265,6 +274,14 @@ def test_every_layout_of_files_is_the_same_model(folder: Path, tmp_path: Path) -
         assert spelled.encode("the cat, é 猫") == tokenizer.encode("the cat, é 猫")
         assert got.special == want.special
         assert got.s2t == want.s2t
+
+
+def test_a_processor_config_of_transformers_5(tmp_path: Path) -> None:
+    write_whisper(tmp_path, bands=128)
+    entries = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    (tmp_path / "preprocessor_config.json").unlink()
+    (tmp_path / "processor_config.json").write_text(json.dumps({"feature_extractor": entries}))
+    assert read_model(tmp_path)[0].encode(waves(1)[0][None], torch.tensor([16000]))[0].shape == (1, 50, 32)
 
 
 def test_a_folder_without_generation_config(tmp_path: Path) -> None:

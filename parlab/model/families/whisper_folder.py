@@ -80,7 +80,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _features(path: Path, config: Any) -> WhisperFeatures:
     """The front end's options; one that does not fit the encoder is refused."""
     file = path / "preprocessor_config.json"
+    whole = path / "processor_config.json"  # what transformers 5 writes
     entries = _read_json(file) if file.is_file() else {"feature_size": config.num_mel_bins}
+    if not file.is_file() and whole.is_file():
+        file, entries = whole, _read_json(whole).get("feature_extractor") or entries
     chosen = {f.name: entries[f.name] for f in fields(WhisperFeatures) if f.name in entries}
     if wrong := [name for name, value in chosen.items() if type(value) is not int or value < 1]:
         raise UserError(f"{file}: {wrong[0]} is {chosen[wrong[0]]!r}, expected a whole number above 0; copy it again")
@@ -154,7 +157,7 @@ def _text(config: Any, generation: Mapping[str, Any], tokenizer: ByteBPE) -> Whi
             "tokens; take config and tokenizer from the same model"
         )
     multilingual = generation.get("is_multilingual", config.vocab_size > _ENGLISH_ONLY)
-    language = generation.get("language")
+    language = generation.get("language") or _forced_language(generation, tokenizer)
     return WhisperText(
         index=index,
         eos=eos,
@@ -169,6 +172,14 @@ def _text(config: Any, generation: Mapping[str, Any], tokenizer: ByteBPE) -> Whi
         window_seconds=2 * config.max_source_positions * 0.01,
         max_positions=config.max_target_positions,
     )
+
+
+def _forced_language(generation: Mapping[str, Any], tokenizer: ByteBPE) -> str | None:
+    """The language in ``forced_decoder_ids`` ([[1, language], [2, task], ...]), as models of older transformers have it."""
+    forced = generation.get("forced_decoder_ids")
+    pairs = [pair for pair in forced if isinstance(pair, list) and len(pair) == 2] if isinstance(forced, list) else []
+    ids = [i for place, i in pairs if place == 1 and type(i) is int and 0 <= i < len(tokenizer.raw)]
+    return tokenizer.raw[ids[0]] if ids else None
 
 
 def _ids(generation: Mapping[str, Any], name: str, size: int) -> list[int] | None:
