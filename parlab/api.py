@@ -183,12 +183,18 @@ def _transcribe(
     return [found[i] for i in range(len(items))]
 
 
-def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str | None = None) -> ASR:
+def load(
+    path: str | Path,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    head: str | Path | None = None,
+) -> ASR:
     """Load a model: an ESPnet-format folder, a run folder, a checkpoint, a Whisper folder (Hugging Face's layout) or a hub id.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ...; the best there is by default.
         dtype: of encoder and decoder, as ``torch.bfloat16`` or ``"bfloat16"``; the front end stays float32.
+        head: folder of a draft head of this model.
 
     Raises:
         UserError: nothing usable is there, or there is no such device or type.
@@ -197,4 +203,4 @@ def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str |
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise UserError(f"the dtype is {dtype!r}, expected 'float32', 'bfloat16', 'float16' or None; correct it")
-    return ASR(Recognizer.read(path, chosen, wanted))
+    return ASR(Recognizer.read(path, chosen, wanted, head))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.families import whisper
-from parlab.model.families.weights import check_finite, load_weights, read_weights
+from parlab.model.families.weights import load_weights, read_safetensors, read_weights
 from parlab.model.families.whisper_model import WhisperFeatures, WhisperFrontend, WhisperModel
 from parlab.model.hybrid import HybridModel
 from parlab.text.byte_bpe import ByteBPE
@@ -217,21 +217,9 @@ def _state(path: Path, tied: bool) -> tuple[dict[str, Tensor], Path]:
             raise UserError(f"{source} names {lacking}; download the model again")
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= _read_safetensors(file) if file.suffix == ".safetensors" else read_weights(file)
+        state |= read_safetensors(file) if file.suffix == ".safetensors" else read_weights(file)
     state = {name.removeprefix("model."): value for name, value in state.items()}
     output = state.pop("proj_out.weight", None)
     if not tied and output is not None:
         state["decoder.proj_out.weight"] = output
     return state, source
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"the weights {path} cannot be read ({str(error)[:100]}); download the file again") from error
-    check_finite(state, path)
-    return state
