@@ -29,7 +29,7 @@ demo: setup
 	$(BIN)/python -m parlab demo
 
 test: setup
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(TESTS)
 
 lint: setup
 	$(BIN)/python -m ruff check .

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from parlab.model.encoded import Encoded
+from parlab.model.families.espnet import LANGUAGE_MODELS, load
 from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer, build_tokenizer
@@ -194,6 +196,20 @@ def s2t_model(
 ) -> HybridModel:
     """A random model of ``s2t_config``."""
     return _random(s2t_config(tokenizer, kind, **changes), seed, sharpness)
+
+
+def write_lm(folder: Path, kind: str, vocabulary: int = 21) -> Path:
+    """A random ESPnet language model on disk."""
+    torch.manual_seed(7)
+    conf = (
+        {"unit": 16, "nlayers": 2} if kind == "seq_rnn" else {"att_unit": 16, "unit": 32, "layer": 2, "embed_unit": 8}
+    )
+    lm = load(*LANGUAGE_MODELS[kind])(vocab_size=vocabulary, **conf)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"lm": kind, "lm_conf": conf, "token_list": [f"t{i}" for i in range(vocabulary)]}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save({f"lm.{k}": v * 3 for k, v in lm.state_dict().items()}, folder / "valid.loss.ave.pth")
+    return folder
 
 
 def random_posteriors(seed: int, batch: int, frames: int, vocabulary: int, peak: float = 3.0) -> torch.Tensor:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "parlab.types": 0,
     "parlab.errors": 0,
+    "parlab.transfer": 0,
     "parlab.data": 1,
     "parlab.text": 1,
     "parlab.metrics": 1,

@@ -19,7 +19,11 @@ def unmasked(drafts: Sequence[Hypothesis]) -> list[Hypothesis]:
 
 
 def assemble(drafts: Sequence[Hypothesis], segments: Segments, fills: Sequence[Fill]) -> list[Hypothesis]:
-    """B hypotheses: each segment of the drafts replaced by its fill; the score is the sum of the fills' scores."""
+    """B hypotheses: each segment of the drafts replaced by its fill; the score is the sum of the fills' scores.
+
+    Args:
+        segments: on the host.
+    """
     columns = torch.stack([segments.owner, segments.start, segments.end, segments.first, segments.last], 1).tolist()
     parts: list[list[tuple[Segment, Fill]]] = [[] for _ in drafts]
     windows: list[list[Span]] = [[] for _ in drafts]

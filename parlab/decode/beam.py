@@ -1,8 +1,7 @@
 """Beam search over rows: the same search for AR (a group per utterance) and PAR (a group per segment).
 
 A group is one sequence to find: it ends with the group's stop token. Its live hypotheses are rows. All groups of all
-utterances advance together, one token per step. Rows that cannot beat what has ended are dropped, and the loop ends when
-none is left.
+utterances advance together, one token per step. Rows that cannot beat what has ended are dropped, until none is left.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from parlab.decode.ended import NEVER, Candidates, Ended
 from parlab.decode.scorers import AnyScorer, CandidateScorer, Rows, VocabularyScorer
+from parlab.transfer import numbers_on, to_device
 
 _END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
 _END_LENGTHS = 3  # ... for so many lengths in a row
@@ -30,12 +30,35 @@ class Groups:
         max_length: (G,) tokens that a hypothesis may have, the stop token included when it is emitted.
         min_length: (G,) tokens before the stop token counts, or None.
         bound: (G,) score that a hypothesis must beat to matter (the draft's), or None.
+        longest: the largest ``max_length``, where the host knows it.
     """
 
     stop: Tensor
     max_length: Tensor
     min_length: Tensor | None = None
     bound: Tensor | None = None
+    longest: int | None = None
+
+    @staticmethod
+    def on_device(
+        device: torch.device,
+        stop: Tensor,
+        max_length: Tensor,
+        min_length: Tensor | None = None,
+        bound: Tensor | None = None,
+    ) -> Groups:
+        """Groups whose numbers lie on the host, taken to the device by one copy; ``bound`` lies there already."""
+        numbers = [stop, max_length] if min_length is None else [stop, max_length, min_length]
+        moved = to_device(device, *numbers)
+        longest = int(max_length.max()) if len(max_length) else 0
+        return Groups(moved[0], moved[1], moved[2] if len(moved) > 2 else None, bound, longest)
+
+    @property
+    def steps(self) -> int:
+        """Steps that a search takes at most."""
+        if self.longest is not None:
+            return self.longest
+        return int(self.max_length.max()) if len(self.stop) else 0
 
 
 @dataclass(frozen=True)
@@ -53,9 +76,8 @@ class BeamOptions:
             value is how many steps back the newest of the three lies: ESPnet compares lengths that count the
             prompt and ``<eos>`` with the number of steps, so it is the prompt's length plus one; 0 is off.
         pre_beam_ratio: candidates per row for candidate scorers, as a multiple of the beam.
-        refill: transformers' beam: hypotheses that end leave their place to the next best, so that the beam stays full; a
-            group is done when ``nbest`` have ended and no live one has a higher score per token. Needs ``nbest`` of at
-            least the beam, and ``normalize_length``.
+        refill: transformers' beam: the next best take the places of those that end; a group is done when all ``nbest`` (at
+            least the beam) have ended and none live ranks higher, by score per token (``normalize_length``).
     """
 
     beam_size: int
@@ -66,11 +88,6 @@ class BeamOptions:
     end_detection: int = 0
     pre_beam_ratio: float = 1.5
     refill: bool = False
-
-    @property
-    def width(self) -> int:
-        """Continuations of a group that are looked at: with ``refill`` so many that all of the beam may end."""
-        return 2 * self.beam_size if self.refill else self.beam_size
 
 
 def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> Ended:
@@ -88,7 +105,7 @@ def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptio
         ValueError: no vocabulary scorer.
     """
     search = _Search(scorers, groups, options)
-    for step in range(int(groups.max_length.max()) if len(groups.stop) else 0):
+    for step in range(groups.steps):
         if not search.step(step):
             break
     ended = search.ended
@@ -105,6 +122,8 @@ class _Search:
         if not self.vocabulary:
             raise ValueError("a search needs a vocabulary scorer to propose candidates")
         self.groups, self.options = groups, options
+        self.width = options.beam_size * (2 if options.refill else 1)  # with refill all of the beam may end
+        [self.banned] = numbers_on(groups.stop.device, options.banned)
         # Dropping beaten rows is exact only while scores can but fall and are not averaged.
         self.falling = all(s.falling for s in scorers) and not options.normalize_length
         self.states: dict[int, Any] = {id(s): s.start() for s in scorers}  # each of its scorer's own type
@@ -134,7 +153,8 @@ class _Search:
         # 2. Those that emitted the stop token have ended; too early a stop ends a row without a result.
         valid = score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
-        counts = stopped & (torch.arange(token.size(1), device=token.device) < options.beam_size)
+        within = torch.arange(token.size(1), device=token.device) < options.beam_size
+        counts = stopped & within
         if groups.min_length is not None:
             counts = counts & (step >= groups.min_length).unsqueeze(1)
         self.ended = self.ended.merge(grown.without_last(), counts, False, options.normalize_length)
@@ -143,14 +163,17 @@ class _Search:
         if options.refill:
             live = live & (live.cumsum(1) <= options.beam_size)
         at_limit = step + 1 >= groups.max_length
-        forced = live & at_limit.unsqueeze(1)
+        forced = live & within & at_limit.unsqueeze(1)
         if not options.force_all:
-            none_ended = self.ended.score[:, 0] == NEVER
-            first = live.cumsum(1) == 1  # rows are sorted by score: the best live one
-            forced = forced & first & none_ended.unsqueeze(1)
+            # Rows are sorted by score: the best live one, where none has ended.
+            forced = forced & (live.cumsum(1) == 1) & (self.ended.score[:, :1] == NEVER)
         self.ended = self.ended.merge(grown, forced, True, options.normalize_length, stops=0 if options.refill else 1)
         # 4. Rows that cannot beat what has ended are dropped.
-        finished = self._outdone(step, live, score) if options.refill else self._finished(step, counts | forced, score)
+        if options.refill:
+            best = score.masked_fill(~live, NEVER).amax(1) / (step + 1)
+            finished = self.done = self.done | self.ended.beats(best)
+        else:
+            finished = self._finished(step, counts | forced, score)
         live = live & ~at_limit.unsqueeze(1) & ~finished.unsqueeze(1)
         if self.falling:
             bound = self.ended.score[:, -1]
@@ -184,11 +207,10 @@ class _Search:
         # 2. Banned tokens are out, unless one of them is the row's stop token.
         at_stop = logits.gather(1, stop)
         if self.options.banned:
-            logits[:, list(self.options.banned)] = NEVER
+            logits.index_fill_(1, self.banned, NEVER)
             logits.scatter_(1, stop, at_stop)
         # 3. The best tokens and the stop token are the candidates; all tokens, where no vocabulary scorer has a weight.
-        wanted = self.options.width
-        wanted = int(wanted * self.options.pre_beam_ratio) if self.refining else wanted
+        wanted = int(self.width * self.options.pre_beam_ratio) if self.refining else self.width
         if not any(s.proposes and s.weight for s in self.vocabulary):
             wanted = logits.size(1)
         top, ids = logits.topk(min(wanted, logits.size(1)), dim=1)
@@ -209,7 +231,7 @@ class _Search:
         rank = torch.arange(len(self.group), device=self.group.device) - first[self.group]
         grid = scores.new_full((count, beam, width), NEVER)
         grid[self.group, rank] = scores
-        score, index = grid.view(count, beam * width).topk(min(self.options.width, beam * width), dim=1)
+        score, index = grid.view(count, beam * width).topk(min(self.width, beam * width), dim=1)
         row = (first.unsqueeze(1) + index // width).clamp(max=len(self.group) - 1)
         return row, candidates[row, index % width], score
 
@@ -225,11 +247,4 @@ class _Search:
             some = torch.stack(recent).amin(0) > NEVER
             best = torch.stack(self.by_length).amax(0)
             self.done = self.done | (some & (worst - best < _END_MARGIN))
-        return self.done
-
-    def _outdone(self, step: int, live: Tensor, score: Tensor) -> Tensor:
-        """Groups (G,) with n-best that no live hypothesis beats per token (transformers' early stopping)."""
-        best = score.masked_fill(~live, NEVER).amax(1) / (step + 1)
-        worst = self.ended.rank[:, -1]
-        self.done = self.done | ((worst > NEVER) & (best <= worst))
         return self.done

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from parlab.model.heads.drafted import Drafted
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 
@@ -30,6 +32,10 @@ class Draft:
     last: Tensor
     frames: Tensor
     score: Tensor
+
+    def to_host(self) -> Draft:
+        """The drafts on the host, by one copy."""
+        return Draft(*to_host(*(getattr(self, field.name) for field in fields(self))))
 
 
 def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
@@ -77,6 +83,7 @@ def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
 
 def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
     """Drafts as hypotheses; the score is that of the best path."""
+    draft = draft.to_host()
     columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
     return [
         Hypothesis(
@@ -88,3 +95,25 @@ def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
         )
         for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True)
     ]
+
+
+def respelled(draft: Draft, drafted: Drafted) -> list[Hypothesis]:
+    """The draft's words in the decoder's tokens; the score is that of the best path.
+
+    A word's confidence is the least of its draft tokens', its frames run from the first of them to the last; all of its
+    decoder tokens have both.
+    """
+    columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
+    found = []
+    for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True):
+        ids: list[int] = []
+        sure: list[float] = []
+        spans: list[tuple[int, int]] = []
+        for word in drafted.spelling.words(tokens[:n]):
+            ids += word.tokens
+            sure += [min(confidence[word.start : word.end])] * len(word.tokens)
+            span = (first[word.start] * drafted.stride, (last[word.end - 1] + 1) * drafted.stride - 1)
+            spans += [span] * len(word.tokens)
+        counts = {"tokens": len(ids), "draft_tokens": n}
+        found.append(Hypothesis(tuple(ids), score, tuple(sure), tuple(spans), counts=counts))
+    return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 NEVER = float("-inf")
@@ -92,6 +93,10 @@ class Ended:
             steps=self.steps,
         )
 
+    def beats(self, rank: Tensor) -> Tensor:
+        """Groups (G,) that have all of their n-best, none of which ranks below ``rank`` (G,)."""
+        return (self.rank[:, -1] > NEVER) & (rank <= self.rank[:, -1])
+
     def best(self, nbest: int) -> Ended:
         """The first ``nbest`` of each group."""
         cut = {f.name: getattr(self, f.name)[:, :nbest] for f in fields(self) if f.name != "steps"}
@@ -101,7 +106,7 @@ class Ended:
         """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended, NaN where
         a score was no number."""
         out = []
-        columns = (self.score, self.tokens, self.lengths, self.token_scores.exp(), self.forced, self.steps)
+        columns = to_host(self.score, self.tokens, self.lengths, self.token_scores.exp(), self.forced, self.steps)
         for scores, tokens, lengths, confidence, forced, steps in zip(*(c.tolist() for c in columns), strict=True):
             found = [
                 Hypothesis(

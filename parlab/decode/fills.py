@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import Rows
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, PrefixState
 from parlab.decode.segments import Segments
+from parlab.transfer import to_device, to_host
 from parlab.types import Hypothesis
 
 
@@ -78,26 +80,28 @@ def score_drafts(prefill: Prefill, draft: Draft, segments: Segments, stop: Tenso
     """Score the draft of every segment from the teacher-forced pass alone; no decoder step is made.
 
     Args:
-        stop: (S,) stop token of each segment, whose score counts.
+        draft, segments: on the host.
+        stop: (S,) stop token of each segment, whose score counts, on the host.
     """
     # One row per draft token of a segment, and one per stop token.
     count = segments.end - segments.start + 1
-    segment = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    offset = torch.arange(len(segment), device=count.device) - (count.cumsum(0) - count)[segment]
+    segment = torch.repeat_interleave(torch.arange(len(count)), count)
+    offset = torch.arange(len(segment)) - (count.cumsum(0) - count)[segment]
     owner = segments.owner[segment]
     column = (segments.start[segment] + offset).clamp(max=max(draft.tokens.size(1) - 1, 0))
     wanted = torch.where(offset + 1 == count[segment], stop[segment], draft.tokens[owner, column])
-    # The decoder's scores: hidden states of the pass, from the token before the segment on.
-    before = prefill.prompt_lengths[owner] + segments.start[segment] - 1
-    logits = prefill.decoder.logits(prefill.hidden[owner, before + offset])
+    # Hidden states of the pass that predict them, from the token before the segment on.
+    position = prefill.prompt_lengths[owner] + segments.start[segment] - 1 + offset
+    # The segments' own tokens, (S, longest).
+    columns = segments.start.unsqueeze(1) + torch.arange(int(count.max()) - 1)
+    own = draft.tokens[segments.owner.unsqueeze(1), columns.clamp(max=draft.tokens.size(1) - 1)]
+    # The decoder's scores, and CTC's over the windows.
+    numbers = (segment, prefill.row[owner], position, wanted, own, count)
+    segment, row, position, wanted, own, count = to_device(prefill.hidden.device, *numbers)
+    logits = prefill.decoder.logits(prefill.hidden[row, position])
     scores = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1)
     attention = scores.new_zeros(len(count)).index_add_(0, segment, scores)
-    # CTC's scores over the windows.
-    tokens = [
-        draft.tokens[segments.owner, (segments.start + i).clamp(max=draft.tokens.size(1) - 1)]
-        for i in range(int(count.max()) - 1)
-    ]
-    return DraftScores(attention, window_scores(ctc, tokens, count - 1))
+    return DraftScores(attention, window_scores(ctc, list(own.unbind(1)), count - 1))
 
 
 def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, group: Tensor | None = None) -> Tensor:
@@ -120,46 +124,67 @@ def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, g
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """The winner of each of S segments: hypothesis ``best`` of the search, or the draft where ``keep_draft``; its score."""
+class Choice:
+    """The winners of S segments, where the search was made.
 
-    best: Tensor
+    Attributes:
+        keep_draft: (S,) true where the draft is as good as every hypothesis of the search.
+        score: (S,) the winner's.
+        tokens, chances: (S, L) the best hypothesis of the search, of which ``lengths`` (S,) tokens count.
+        forced: (S,) its stop token was appended unscored.
+        steps: (S,) decoder steps.
+    """
+
     keep_draft: Tensor
     score: Tensor
+    tokens: Tensor
+    chances: Tensor
+    lengths: Tensor
+    forced: Tensor
+    steps: Tensor
 
 
-def best_fills(
-    ended: Ended, segments: Segments, greedy: Sequence[Hypothesis], drafts: DraftScores | None, scoring: FillScoring
-) -> list[Fill]:
+def choose_fills(ended: Ended, segments: Segments, drafts: DraftScores | None, scoring: FillScoring) -> Choice:
     """Choose each segment's fill; with CTC (``drafts``) the draft is a candidate, and nothing is forced over it.
 
     Args:
         ended: n-best of the search, a group per segment.
-        greedy: drafts of the B utterances.
+        segments: on the host.
         drafts: scores of the segments' drafts; None leaves them out.
     """
-    choice = _choose(ended, segments, drafts, scoring)
-    rows = torch.arange(len(choice.best), device=choice.best.device)
-    # All numbers are read from the device at once.
-    forced, lengths = ended.forced[rows, choice.best], ended.lengths[rows, choice.best]
-    whole = torch.stack(
-        [segments.owner, segments.start, segments.end, choice.keep_draft.long(), lengths, forced.long(), ended.steps], 1
-    ).tolist()
-    searched = ended.tokens[rows, choice.best].tolist()
-    chances = ended.token_scores[rows, choice.best].exp().tolist()
+    best, keep_draft, score = _choose(ended, segments, drafts, scoring)
+    rows = torch.arange(len(best), device=best.device)
+    tokens, chances = ended.tokens[rows, best], ended.token_scores[rows, best].exp()
+    lengths, forced = ended.lengths[rows, best], ended.forced[rows, best]
+    return Choice(keep_draft, score, tokens, chances, lengths, forced, ended.steps)
+
+
+def read_fills(choices: Sequence[Choice], segments: Segments, greedy: Sequence[Hypothesis]) -> list[Fill]:
+    """The fills of all segments, read from the device at once.
+
+    Args:
+        choices: winners of the segments, in parts that follow one another.
+        segments: on the host.
+        greedy: drafts of the B utterances.
+    """
+    numbers = to_host(*(getattr(choice, field.name) for choice in choices for field in fields(Choice)))
+    size = len(fields(Choice))
+    parts = (zip(*(x.tolist() for x in numbers[i : i + size]), strict=True) for i in range(0, len(numbers), size))
+    spans = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
     fills = []
-    for (owner, start, end, keep, n, force, steps), score, tokens, confidence in zip(
-        whole, choice.score.tolist(), searched, chances, strict=True
-    ):
+    for (owner, start, end), (keep, score, tokens, chances, n, forced, steps) in zip(spans, chain(*parts), strict=True):
         if keep:
             draft = greedy[owner]
             fills.append(Fill(draft.tokens[start:end], draft.token_confidence[start:end], score, False, steps))
         else:
-            fills.append(Fill(tuple(tokens[:n]), tuple(confidence[:n]), score, bool(force), steps))
+            fills.append(Fill(tuple(tokens[:n]), tuple(chances[:n]), score, forced, steps))
     return fills
 
 
-def _choose(ended: Ended, segments: Segments, drafts: DraftScores | None, scoring: FillScoring) -> _Choice:
+def _choose(
+    ended: Ended, segments: Segments, drafts: DraftScores | None, scoring: FillScoring
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each of S segments: the best hypothesis of the search, whether the draft is as good, and the winner's score."""
     score = ended.score
     if scoring.ctc is not None:
         score = score.masked_fill(ended.forced, float("-inf"))
@@ -171,18 +196,21 @@ def _choose(ended: Ended, segments: Segments, drafts: DraftScores | None, scorin
     rows = torch.arange(len(best), device=best.device)
     chosen = score[rows, best]
     if drafts is None:
-        return _Choice(best, torch.zeros_like(best, dtype=torch.bool), chosen)
+        return best, torch.zeros_like(best, dtype=torch.bool), chosen
     # ... unless the draft is as good.
     own = drafts.joint(scoring)
-    own_rank = own / (segments.end - segments.start + 1) if scoring.length_normalize else own
+    own_rank = own
+    if scoring.length_normalize:
+        [length] = to_device(own.device, segments.end - segments.start + 1)
+        own_rank = own / length
     keep_draft = own_rank >= rank[rows, best]
-    return _Choice(best, keep_draft, torch.where(keep_draft, own, chosen))
+    return best, keep_draft, torch.where(keep_draft, own, chosen)
 
 
 def _rescored(ended: Ended, ctc: CTCPrefixScorer, ctc_weight: float) -> Tensor:
     """(1 - w) * search score + w * CTC on the window, for all n-best of all segments in one call."""
     groups, nbest, size = ended.tokens.shape
-    group = torch.arange(groups, device=ended.tokens.device).repeat_interleave(nbest)
+    group = torch.arange(groups, device=ended.tokens.device).unsqueeze(1).expand(groups, nbest).flatten()
     tokens = list(ended.tokens.view(groups * nbest, size).unbind(1))
     total = window_scores(ctc, tokens, ended.lengths.flatten(), group).view(groups, nbest)
     score = (1 - ctc_weight) * ended.score + ctc_weight * total

@@ -12,6 +12,7 @@ from parlab.decode.scorers.language_model import LanguageModelScorer
 from parlab.model.hybrid import HybridModel
 from parlab.model.language_model import LanguageModel, read_language_model
 from parlab.text.padding import pad_tokens
+from parlab.transfer import to_device
 
 TokenRows = Sequence[Sequence[int]]
 
@@ -31,13 +32,13 @@ class Fusion:
     def scores(self, prefixes: TokenRows, continuations: TokenRows) -> Tensor:
         """Weighted log-probability (N,) of each continuation after its prefix."""
         rows = [[*p, *c] for p, c in zip(prefixes, continuations, strict=True)]
-        tokens, lengths = pad_tokens(rows, self.device)
-        with self.model.one_thread:
-            logits = self.model.lm(tokens[:, :-1], None)[0].float()
-        scores = torch.log_softmax(logits, -1).gather(2, tokens[:, 1:].unsqueeze(2)).squeeze(2)
+        starts = torch.tensor([len(p) for p in prefixes])
+        tokens, lengths, first = to_device(self.device, *pad_tokens(rows), starts)
+        scores = (
+            torch.log_softmax(self.model.scores(tokens[:, :-1]), -1).gather(2, tokens[:, 1:].unsqueeze(2)).squeeze(2)
+        )
         position = torch.arange(1, tokens.size(1), device=self.device)
-        first = torch.tensor([len(p) for p in prefixes], device=self.device).unsqueeze(1)
-        counted = (position >= first) & (position < lengths.unsqueeze(1))
+        counted = (position >= first.unsqueeze(1)) & (position < lengths.unsqueeze(1))
         return self.weight * scores.masked_fill(~counted, 0.0).sum(1)
 
 

@@ -13,18 +13,22 @@ from parlab.model.caches import CrossCache, PrefixCache
 from parlab.model.encoded import Encoded
 from parlab.model.rows import RowDecoder
 from parlab.text.padding import pad_tokens
+from parlab.transfer import numbers_on, to_device
 
 
 @dataclass(frozen=True)
 class Prefill:
-    """Caches and hidden states of B prefixes: a prompt each, with or without a draft after it.
+    """Caches and hidden states of prefixes: a prompt each, with or without a draft after it.
+
+    Not all B utterances of a batch need a prefix: ``row`` says which of the R prefixes is an utterance's.
 
     Attributes:
         decoder: the decoder that made the states.
         cross: keys and values of the encoder's states.
         prefix: keys and values of the prefix tokens.
-        hidden: (B, P, D); position i predicts token i + 1.
-        prompt_lengths: (B,) tokens of each prompt.
+        hidden: (R, P, D); position i predicts token i + 1.
+        prompt_lengths: (B,) tokens of each prompt, on the host.
+        row: (B,) number of each utterance's prefix, on the host.
     """
 
     decoder: RowDecoder
@@ -32,20 +36,41 @@ class Prefill:
     prefix: PrefixCache
     hidden: Tensor
     prompt_lengths: Tensor
+    row: Tensor
 
     @staticmethod
-    def of(decoder: RowDecoder, encoded: Encoded, drafts: Sequence[Sequence[int]] = ()) -> Prefill:
-        """One pass over the prompts, each with its draft after it where ``drafts`` (B of them) are given."""
-        prompt_lengths = torch.tensor([len(prompt) for prompt in encoded.prompts], device=encoded.device)
-        rows: list[Sequence[int]] = list(encoded.prompts)
-        if drafts:
-            rows = [[*prompt, *draft] for prompt, draft in zip(encoded.prompts, drafts, strict=True)]
-        tokens, _ = pad_tokens(rows, encoded.device)
-        cross = decoder.cross_cache(encoded.states, encoded.frames)
+    def of(
+        decoder: RowDecoder,
+        encoded: Encoded,
+        drafts: Sequence[Sequence[int]] = (),
+        utterances: Sequence[int] | None = None,
+    ) -> Prefill:
+        """One pass over the prompts, each with its draft after it where ``drafts`` (B of them) are given.
+
+        Args:
+            utterances: those that need a prefix, in order; None is all.
+        """
+        chosen = range(len(encoded)) if utterances is None else utterances
+        states, frames = encoded.states, encoded.frames
+        if len(chosen) < len(encoded):
+            [index] = numbers_on(encoded.device, chosen)
+            states, frames = states[index], frames[index]
+        rows = [[*encoded.prompts[i], *(drafts[i] if drafts else ())] for i in chosen]
+        [tokens] = to_device(encoded.device, pad_tokens(rows)[0])
+        cross = decoder.cross_cache(states, frames)
         hidden, prefix = decoder.prefill(tokens, cross)
-        return Prefill(decoder, cross, prefix, hidden, prompt_lengths)
+        row = torch.zeros(len(encoded), dtype=torch.long)
+        row[list(chosen)] = torch.arange(len(chosen))
+        prompt_lengths = torch.tensor([len(prompt) for prompt in encoded.prompts])
+        return Prefill(decoder, cross, prefix, hidden, prompt_lengths, row)
 
     def scorer(self, owner: Tensor, prefix_length: Tensor, weight: float) -> AttentionScorer:
-        """The decoder as a scorer of G groups: utterance ``owner`` (G,), of which each sees ``prefix_length`` (G,) tokens."""
-        first = self.hidden[owner, prefix_length - 1]
-        return AttentionScorer(self.decoder, self.cross, self.prefix, owner, prefix_length, first, weight)
+        """The decoder as a scorer of G groups.
+
+        Args:
+            owner: (G,) utterance of each group, sorted, on the host.
+            prefix_length: (G,) tokens that a group sees, on the host.
+        """
+        row, length = to_device(self.hidden.device, self.row[owner], prefix_length)
+        first = self.hidden[row, length - 1]
+        return AttentionScorer(self.decoder, self.cross, self.prefix, row, length, first, weight)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from parlab.errors import UserError
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 NEVER = float("-inf")
@@ -171,7 +172,7 @@ def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, nbest: int) -> list
         newest = path.gather(2, started).clamp(min=0)  # the newest token at each frame
         posterior = log_probs.gather(2, newest.transpose(1, 2)).transpose(1, 2).exp()
     hypotheses = []
-    for utterance in zip(score.tolist(), path.tolist(), posterior.tolist(), strict=True):
+    for utterance in zip(*(x.tolist() for x in to_host(score, path, posterior)), strict=True):
         rows = list(zip(*utterance, strict=True))[:nbest]
         listed = tuple(_hypothesis(value, steps, chances) for value, steps, chances in rows if value != NEVER)
         hypotheses.append(replace(listed[0], nbest=listed) if nbest > 1 else listed[0])

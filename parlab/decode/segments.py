@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.draft import Draft
+from parlab.transfer import to_device
 
 NO_TOKEN = -1  # the neighbour at an utterance's edge
 
@@ -37,6 +38,10 @@ class Segments:
     def stops(self, eos: int) -> Tensor:
         """The stop token (S,) of each segment: the next draft token, or ``eos`` after the last."""
         return torch.where(self.right < 0, eos, self.right)
+
+    def to(self, device: torch.device) -> Segments:
+        """The segments of the host on a device, by one copy."""
+        return Segments(*to_device(device, *(getattr(self, field.name) for field in fields(self))))
 
     def chunk(self, begin: int, end: int) -> Segments:
         """The segments ``begin`` to ``end`` (exclusive)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from parlab.model.caches import CrossCache
 from parlab.model.rows import RowDecoder
 from parlab.text.padding import pad_tokens
+from parlab.transfer import to_device, to_host
 from parlab.types import SpecialTokens
 
 
@@ -33,15 +34,14 @@ def sequence_scores(
             rows.append([*prompt, *listed[k if k < len(listed) else 0], stop])
             starts.append(len(prompt))
     # 2. One pass.
-    tokens, lengths = pad_tokens(rows, cross.keys[0].device)
+    padded, lengths = pad_tokens(rows)
+    position = torch.arange(1, padded.size(1))
+    counted = (position >= torch.tensor(starts).unsqueeze(1)) & (position < lengths.unsqueeze(1))
+    tokens, row, column = to_device(cross.keys[0].device, padded, *counted.nonzero(as_tuple=True))
     hidden, _ = decoder.prefill(tokens[:, :-1], cross, copies=width)
     # 3. Sum over the tokens after each prompt.
-    position = torch.arange(1, tokens.size(1), device=tokens.device)
-    first = torch.tensor(starts, device=tokens.device).unsqueeze(1)
-    counted = (position >= first) & (position < lengths.unsqueeze(1))
-    row, column = counted.nonzero(as_tuple=True)
     logits = decoder.logits(hidden[row, column])
-    wanted = tokens[:, 1:][row, column]
+    wanted = tokens[row, column + 1]
     scores = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1)
     return scores.new_zeros(len(rows)).index_add_(0, row, scores).view(len(prompts), width)
 
@@ -77,11 +77,12 @@ def greedy_continuations(
         since: the position in each row of the first token that is of interest.
     """
     # 1. One pass; the positions that are asked for.
-    tokens, lengths = pad_tokens(rows, cross.keys[0].device)
+    padded, lengths = pad_tokens(rows)
+    position, first = torch.arange(padded.size(1)), torch.tensor(list(since)).unsqueeze(1)
+    index = ((position >= first - 1) & (position < lengths.unsqueeze(1))).nonzero(as_tuple=True)
+    special_ids = torch.tensor(special.never, dtype=torch.long)
+    tokens, row, column, never = to_device(cross.keys[0].device, padded, *index, special_ids)
     hidden, _ = decoder.prefill(tokens, cross)
-    position = torch.arange(tokens.size(1), device=tokens.device)
-    first = torch.tensor(list(since), device=tokens.device).unsqueeze(1)
-    row, column = ((position >= first - 1) & (position < lengths.unsqueeze(1))).nonzero(as_tuple=True)
     logits = decoder.logits(hidden[row, column])
     normalizer = torch.logsumexp(logits, 1)
     # 2. The row's own next token, scored before special tokens are ruled out.
@@ -90,11 +91,11 @@ def greedy_continuations(
     # 3. The decoder's best one.
     if special.never:
         at_stop = logits[:, special.eos].clone()
-        logits[:, list(special.never)] = float("-inf")
+        logits.index_fill_(1, never, float("-inf"))
         logits[:, special.eos] = at_stop
     best, chosen = logits.max(1)
     # 4. Read from the device at once, then divided among the rows.
-    ids, (scores, own_scores) = chosen.tolist(), torch.stack([best - normalizer, own]).tolist()
+    ids, scores, own_scores = (x.tolist() for x in to_host(chosen, best - normalizer, own))
     found, begin = [], 0
     for tokens_of_row, start in zip(rows, since, strict=True):
         end = begin + len(tokens_of_row) - max(start - 1, 0)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parlab.transfer import numbers_on
+
 
 @dataclass(frozen=True)
 class CrossCache:
@@ -24,7 +26,7 @@ class CrossCache:
 
     def select(self, utterances: Sequence[int]) -> CrossCache:
         """The caches of the given utterances, in that order."""
-        index = torch.tensor(list(utterances), device=self.keys[0].device)
+        [index] = numbers_on(self.keys[0].device, utterances)
         mask = None if self.mask is None else self.mask[index]
         return CrossCache([k[index] for k in self.keys], [v[index] for v in self.values], mask)
 

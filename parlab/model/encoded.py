@@ -10,6 +10,7 @@ from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.heads.drafted import Drafted
+from parlab.transfer import numbers_on
 
 Prompts = tuple[tuple[int, ...], ...]
 
@@ -68,7 +69,7 @@ class Encoded:
 
     def select(self, utterances: Sequence[int]) -> Encoded:
         """The given utterances of the batch, in the given order."""
-        index = torch.tensor(list(utterances), device=self.device)
+        [index] = numbers_on(self.device, utterances)
         ctc = None if self.ctc_log_probs is None else self.ctc_log_probs[index]
         prompts = tuple(self.prompts[i] for i in utterances)
         drafted = None if self.drafted is None else self.drafted.select(index)

@@ -29,6 +29,11 @@ def padding_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) >= lengths.unsqueeze(1)
 
 
+def zero_padding(x: Tensor, lengths: Tensor) -> Tensor:
+    """``x`` (B, frames, n_mels) with 0 after the ``lengths`` (B,)."""
+    return x.masked_fill(padding_mask(lengths, x.size(1)).unsqueeze(2), 0.0)
+
+
 @dataclass(frozen=True)
 class LogMelOptions:
     """ESPnet's ``frontend_conf``, by its names and with its defaults.
@@ -101,9 +106,12 @@ class LogMelFrontend(nn.Module):
         return self.n_mels
 
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """``speech`` (B, samples) and ``lengths`` (B,) to features (B, frames, n_mels) and frame counts (B,)."""
+        """``speech`` (B, samples) and ``lengths`` (B,) to features (B, frames, n_mels) and frame counts (B,).
+
+        Padding becomes 0. Nothing is read back from the device, so ``speech`` is not cut to the longest utterance.
+        """
         with torch.autocast(speech.device.type, enabled=False):
-            speech = speech.float()[:, : int(lengths.max())]
+            speech = speech.float()
             pad = self.n_fft // 2
             # Reflection at each utterance's own two ends, as index arithmetic.
             index = torch.arange(-pad, speech.size(1) + pad, device=speech.device).abs().unsqueeze(0)
@@ -124,7 +132,8 @@ class LogMelFrontend(nn.Module):
             )
             power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
             frames = (lengths + 2 * pad - self.n_fft) // self.hop_length + 1
-            return self.logmel(power, frames)
+            features, _ = self.logmel(power)
+            return zero_padding(features, frames), frames
 
 
 class GlobalMVN(nn.Module):
@@ -161,7 +170,28 @@ class GlobalMVN(nn.Module):
             x = x - self.mean
         if self.norm_vars:
             x = x / self.std
-        return x.masked_fill(padding_mask(lengths, x.size(1)).unsqueeze(2), 0.0), lengths
+        return zero_padding(x, lengths), lengths
+
+
+class UtteranceMVN(nn.Module):
+    """Mean and variance normalisation of each utterance; no state.
+
+    ESPnet's own class reads the longest length back from the device, and counts the padding in the variance.
+    """
+
+    def __init__(self, norm_means: bool = True, norm_vars: bool = False, eps: float = 1.0e-20):
+        super().__init__()
+        self.norm_means, self.norm_vars, self.eps = norm_means, norm_vars, eps
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise ``x`` (B, frames, n_mels); padding becomes 0."""
+        x, count = zero_padding(x, lengths), lengths.view(-1, 1, 1)
+        centred = zero_padding(x - x.sum(1, keepdim=True) / count, lengths)
+        if self.norm_means:
+            x = centred
+        if self.norm_vars:
+            x = x / (centred.square().sum(1, keepdim=True) / count).sqrt().clamp(min=self.eps)
+        return x, lengths
 
 
 def read_stats(path: Path, eps: float = 1.0e-20) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from threading import RLock
 from typing import Any
@@ -70,6 +70,7 @@ class HybridModel(nn.Module):
         self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
         self.one_thread = RLock()
+        self._compiled: Callable[[Tensor, Tensor], Any] | None = None
         self._word_edges: Tensor | None = None
         # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
         self._batch_invariant = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
@@ -144,8 +145,8 @@ class HybridModel(nn.Module):
         return self.s2t.window_seconds if self.s2t is not None else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles make their own rows and their own lock."""
-        return {**self.__dict__, "_rows": None, "one_thread": None}
+        """Copies and pickles make their own rows and their own lock; they are not compiled."""
+        return {**self.__dict__, "_rows": None, "one_thread": None, "_compiled": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "one_thread": RLock()})
@@ -208,9 +209,9 @@ class HybridModel(nn.Module):
         if self.preencoder is not None:
             with self.one_thread:
                 x, frames = self.preencoder(x, frames)
-        conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
+        run = self._run_encoder if self.training or self._compiled is None else self._compiled
         with self.one_thread:
-            output = self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
+            output = run(x, frames)
         states, frames = output[0], output[1]
         intermediate: list[Tensor] = []
         if isinstance(states, tuple):
@@ -219,6 +220,14 @@ class HybridModel(nn.Module):
             with self.one_thread:
                 states, frames = self.postencoder(states, frames)
         return states, frames, intermediate
+
+    def _run_encoder(self, x: Tensor, frames: Tensor) -> Any:
+        conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
+        return self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
+
+    def compile_encoder(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Let ``torch.compile`` fuse the encoder's kernels, in evaluation mode: one graph for all lengths, made by the first batches."""
+        self._compiled = torch.compile(self._run_encoder, backend=backend, dynamic=True)
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
         """Log posteriors of the CTC head: (B, T, D) to (B, T, V), float32.

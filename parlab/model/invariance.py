@@ -7,17 +7,20 @@ Two things in them look at padding (ESPnet issues 6600, 6633, 6670):
 2. Depth-wise convolutions (Conformer, Branchformer, E-Branchformer) read the padded frames, which are
    not zero, where an utterance alone sees zeros. We zero them before each such convolution.
 
-Both are forward hooks: the weights, the state-dict keys and ESPnet's code stay as they are. What hooks
-cannot correct (legacy relative positions, rarer encoders) is decoded in groups of equal length instead.
+Both are forward hooks: the weights, the state-dict keys and ESPnet's code stay as they are. Legacy relative positions depend on the
+padded length too; ``families/espnet_attention.py`` gives each utterance its own. What is left (convolutional positions, rarer encoders) is
+decoded in groups of equal length instead.
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from parlab.model.families.espnet_attention import is_fast, use_fast_attention
 from parlab.model.features import padding_mask
 
 
@@ -37,10 +40,11 @@ def subsamples(encoder: nn.Module) -> bool:
 
 
 class PaddingGuard:
-    """The hooks, and the frame mask (B, 1, T) of the batch that passes through."""
+    """The hooks, and the padding (B, 1, T) of the batch that passes through, made once for all layers."""
 
     def __init__(self, encoder: nn.Module):
-        self.mask: Tensor | None = None
+        self.padding: Tensor | None = None
+        self.takes_masks = "masks" in inspect.signature(encoder.forward).parameters
         encoder.register_forward_pre_hook(self._enter, with_kwargs=True)
         if subsamples(encoder):
             encoder.embed.register_forward_hook(self._after_subsampling)  # type: ignore[union-attr, operator]
@@ -48,33 +52,45 @@ class PaddingGuard:
             if isinstance(layer, nn.Conv1d) and layer.kernel_size[0] > 1:
                 layer.register_forward_pre_hook(self._zero_padding)
 
-    def _enter(self, encoder: nn.Module, args: tuple, kwargs: dict) -> None:
+    def _enter(self, encoder: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         features, lengths = args[0], args[1]
-        self.mask = ~padding_mask(lengths, features.size(1)).unsqueeze(1)
+        padding = padding_mask(lengths, features.size(1))
+        self.padding = padding.unsqueeze(1)
+        # Where the encoder makes this mask itself, it reads the longest length back from the device.
+        return args, {**kwargs, "masks": padding} if self.takes_masks else kwargs
 
     def _after_subsampling(self, embed: nn.Module, args: tuple, output: tuple) -> tuple:
+        """``args`` are features, their mask and, for OWSM-CTC, the prompt (B, P, D) that goes before the frames."""
         lengths = subsampled_lengths(embed, args[1].sum((1, 2)))
+        if len(args) > 2 and args[2] is not None:
+            lengths = lengths + args[2].size(1)
         states = output[0][0] if isinstance(output[0], tuple) else output[0]
-        self.mask = ~padding_mask(lengths, states.size(1)).unsqueeze(1)
-        return (output[0], self.mask, *output[2:])
+        self.padding = padding_mask(lengths, states.size(1)).unsqueeze(1)
+        return (output[0], ~self.padding, *output[2:])
 
     def _zero_padding(self, layer: nn.Module, args: tuple) -> tuple:
-        assert self.mask is not None
-        return (args[0].masked_fill(~self.mask, 0.0), *args[1:])
+        assert self.padding is not None
+        return (args[0].masked_fill(self.padding, 0.0), *args[1:])
 
 
 def make_batch_invariant(encoder: nn.Module) -> bool:
-    """Install the hooks; return False when the encoder must get utterances of equal length."""
-    names = {type(module).__name__ for module in encoder.modules()}
-    legacy = any(name.startswith(("Legacy", "ConvolutionalPositional", "FastSelfAttention")) for name in names)
+    """Make the attention fast and install the hooks; return False when the encoder must get utterances of equal length."""
     known = type(encoder).__name__ in {
         "TransformerEncoder",
         "ConformerEncoder",
         "BranchformerEncoder",
         "EBranchformerEncoder",
+        "EBranchformerCTCEncoder",
     }
-    if legacy or not known:
+    if not known:
         return False
+    use_fast_attention(encoder)
+    for module in encoder.modules():
+        name = type(module).__name__
+        if name.startswith(("ConvolutionalPositional", "FastSelfAttention")):
+            return False
+        if name.startswith("LegacyRelPositionMultiHeaded") and not is_fast(module):
+            return False
     PaddingGuard(encoder)
     return True
 

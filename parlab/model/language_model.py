@@ -27,24 +27,32 @@ class LanguageModel(nn.Module):
         self.recurrent = hasattr(lm, "rnn")
         self.one_thread = Lock()  # ESPnet's attention keeps its weights on the module while it runs
 
-    def read(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Any]:
-        """Logits (N, V) after the last token of each row of ``tokens`` (N, L), and a recurrent state or None."""
+    def scores(self, tokens: Tensor) -> Tensor:
+        """Logits (N, L, V), float32, after every token of rows (N, L)."""
+        with self.one_thread:
+            return self.lm(tokens, None)[0].float()
+
+    def read(self, tokens: Tensor, lengths: Tensor, on_host: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Logits (N, V), float32, after the last token of each row of ``tokens`` (N, L), and a recurrent state or None.
+
+        Args:
+            on_host: the same lengths on the host, where they are known there: a recurrent model needs them.
+        """
         rows = torch.arange(len(tokens), device=tokens.device)
         if not self.recurrent:
-            with self.one_thread:
-                logits, _ = self.lm(tokens, None)
-            return logits[rows, lengths - 1], None
+            return self.scores(tokens)[rows, lengths - 1], None
+        sizes = lengths.cpu() if on_host is None else on_host
         packed = nn.utils.rnn.pack_padded_sequence(
-            self.lm.encoder(tokens), lengths.cpu(), batch_first=True, enforce_sorted=False
+            self.lm.encoder(tokens), sizes, batch_first=True, enforce_sorted=False
         )
         output, state = self.lm.rnn(packed)
         output, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
-        return self.lm.decoder(output[rows, lengths - 1]), state
+        return self.lm.decoder(output[rows, lengths - 1]).float(), state
 
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Advance a recurrent model by ``tokens`` (N,)."""
         output, state = self.lm.rnn(self.lm.encoder(tokens.unsqueeze(1)), state)
-        return self.lm.decoder(output[:, 0]), state
+        return self.lm.decoder(output[:, 0]).float(), state
 
 
 @lru_cache(maxsize=4)

@@ -1,7 +1,8 @@
-"""Linear layers whose weights are laid out once for the processor that uses them."""
+"""Weights laid out once for the processor that uses them: linear layers, and the table of positions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,6 +45,24 @@ class PackedLinear:
             return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], "")
         out = linear(x, self.weight, self.bias)
         return out.relu_() if relu else out  # in place, because fresh memory costs more than the ReLU
+
+
+class PositionTable:
+    """The encodings of positions on the device and in the type of ``weight``.
+
+    A toolkit's own table may be no buffer and stay on the host (ESPnet's). It is copied once, and again when it has grown.
+    """
+
+    def __init__(self, positions: Callable[[int], Tensor], weight: Tensor):
+        self.positions, self.weight = positions, weight
+        self.table = weight.new_zeros(0, weight.size(1))
+
+    def of(self, size: int) -> Tensor:
+        """Encodings (., D) of at least ``size`` positions, or of all that there are."""
+        table = self.table
+        if len(table) < size:
+            table = self.table = self.positions(size).to(self.weight)
+        return table
 
 
 def _pack(weight: Tensor) -> Tensor | None:

@@ -16,7 +16,7 @@ from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
 from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
 from parlab.model.decoder_spec import AttentionSpec, DecoderSpec
-from parlab.model.packed import PackedLinear
+from parlab.model.packed import PackedLinear, PositionTable
 
 
 class RowDecoder:
@@ -31,6 +31,7 @@ class RowDecoder:
         own, other = [x.self_attention for x in layers], [x.cross_attention for x in layers]
         self.spec = spec
         self.vocab_size = spec.vocab_size
+        self.position_table = PositionTable(spec.positions, spec.embedding.weight)
         self.output = PackedLinear(spec.output_weight, spec.output_bias)
         self.self_qkv = [PackedLinear.of(x.query, x.key, x.value) for x in own]
         self.self_out = [PackedLinear.of(x.output) for x in own]
@@ -52,7 +53,8 @@ class RowDecoder:
             values.append(v.contiguous())
         size = encoder_out.size(1)
         mask = None
-        if bool((lengths < size).any()):
+        # Without a mask attention is faster on CPU; on other devices the answer costs more than the mask.
+        if lengths.device.type != "cpu" or bool((lengths < size).any()):
             mask = (torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))[:, None, None, :]
         return CrossCache(keys, values, mask)
 
@@ -64,7 +66,7 @@ class RowDecoder:
 
         With ``copies`` K, ``tokens`` is (B * K, L): K sequences of each utterance, which share its cross cache.
         """
-        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device))
+        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device), tokens.size(1))
         keys, values = [], []
         for i, block in enumerate(self.self_attention):
 
@@ -101,10 +103,10 @@ class RowDecoder:
         (N, D), which predict the next token, and the suffix grown by one.
         """
         grown = suffix.keys[0].size(2) if suffix is not None else 0
-        x = self._embed(tokens, layout.prefix_length + grown)
         size = prefix.keys[0].size(2)
+        x = self._embed(tokens, layout.prefix_length + grown, size + grown + 1)
         seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
-        blind = None if bool(seen.all()) else ~seen.unsqueeze(1)
+        blind = ~seen.unsqueeze(1) if tokens.device.type != "cpu" or not bool(seen.all()) else None
         keys, values = [], []
         for i in range(len(self.spec.layers)):
 
@@ -133,10 +135,10 @@ class RowDecoder:
 
     # ---- the layer, the same for a pass and for a step ------------------------------------------
 
-    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        needed = int(positions.max()) + 1 if positions.numel() else 1
+    def _embed(self, tokens: Tensor, positions: Tensor, size: int) -> Tensor:
+        """Embedded tokens at ``positions``, which lie below ``size``."""
         spec, x = self.spec, self.spec.embedding(tokens)
-        table = spec.positions(needed).to(device=x.device, dtype=x.dtype)[positions]
+        table = self.position_table.of(size)[positions]
         x = x if spec.token_scale is None else x * spec.token_scale
         return x + (table if spec.position_scale is None else spec.position_scale * table)
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from parlab.errors import UserError
 from parlab.model.families import espnet
 from parlab.model.hybrid import HybridModel
-from parlab.model.invariance import groups_of_equal_length
 from parlab.model.losses import Losses
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
@@ -44,22 +43,23 @@ class S2TCTCModel(HybridModel):
     def encode(
         self, speech: Tensor, lengths: Tensor, prompts: Sequence[tuple[int, ...]] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """As ``HybridModel.encode``; utterances of one length and prompt are encoded together, exactly as alone."""
+        """As ``HybridModel.encode``; utterances of one prompt are encoded together."""
+        # 1. Who goes together: one prompt, and one length where neighbours of other lengths would change a result.
         prompts = [self.prompt] * len(lengths) if prompts is None else prompts
-        outputs: list[tuple[Tensor, Tensor, Tensor]] = []
-        for group in groups_of_equal_length(lengths):
-            for prompt in dict.fromkeys(prompts[i] for i in group.tolist()):
-                same = torch.tensor([i for i in group.tolist() if prompts[i] == prompt], device=speech.device)
-                x, frames = self.features(speech[same, : int(lengths[same[0]])], lengths[same])
-                states, count = self._encode_prompted(x, frames, prompt)
-                outputs.append((same, states, count))
-        size = max(states.size(1) for _, states, _ in outputs)
-        whole = outputs[0][1].new_zeros(len(lengths), size, outputs[0][1].size(2))
-        counts = lengths.clone()
-        for same, states, count in outputs:
-            whole[same, : states.size(1)] = states
-            counts[same] = count
-        return whole, counts
+        sizes = [speech.size(1)] * len(prompts) if self._batch_invariant else lengths.tolist()
+        groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for i, key in enumerate(zip(prompts, sizes, strict=True)):
+            groups.setdefault(key, []).append(i)
+        # 2. Encode.
+        outputs = []
+        for (prompt, size), members in groups.items():
+            index = slice(None) if len(groups) == 1 else torch.tensor(members, device=speech.device)
+            outputs.append(self._encode_prompted(*self.features(speech[index, :size], lengths[index]), prompt))
+        # 3. Back into the order of the batch.
+        longest = max(states.size(1) for states, _ in outputs)
+        padded = [torch.nn.functional.pad(states, (0, 0, 0, longest - states.size(1))) for states, _ in outputs]
+        order = torch.tensor([i for members in groups.values() for i in members], device=speech.device).argsort()
+        return torch.cat(padded)[order], torch.cat([count for _, count in outputs])[order]
 
     def loss(self, speech: Tensor, lengths: Tensor, targets: Targets) -> Losses:
         """This model cannot be trained here.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,6 +13,7 @@ import torch
 
 from parlab.errors import UserError
 
+TF32 = "tf32"  # our name: float32 weights whose products CUDA may round
 _TRUE_PRECISIONS = {"16-true": torch.float16, "bf16-true": torch.bfloat16, "64-true": torch.float64}
 
 
@@ -38,6 +40,29 @@ def weights_dtype(precision: Any) -> torch.dtype | None:
     Lightning would convert the whole module, but the front end's logarithms stay float32 (``HybridModel.to_device``).
     """
     return _TRUE_PRECISIONS.get(str(precision))
+
+
+def set_tf32(allowed: bool) -> None:
+    """Let CUDA round the operands of float32 products to TF32 (10 bits of mantissa) or not, convolutions included.
+
+    torch's own defaults allow it in convolutions only. It has no effect on a CPU.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+
+
+def precision_for_decoding(precision: Any) -> Any:
+    """The precision that decoding uses for the one that was asked for: ``bf16-true`` for ``bf16-mixed``, with a word.
+
+    Under autocast every weight would be converted anew at every step of a search.
+    """
+    if str(precision) not in ("bf16-mixed", "bf16"):
+        return precision
+    print(
+        f"precision {precision} is for training: it would convert every weight at every step of a search; bf16-true is used",
+        file=sys.stderr,
+    )
+    return "bf16-true"
 
 
 def started_by_torchrun(option: str, asked: Any, unasked: Sequence[Any]) -> int | None:
@@ -122,8 +147,9 @@ def make_trainer(options: TrainerOptions, callbacks: list[Any], progress: bool) 
     from lightning.pytorch import Trainer
 
     settings = options.settings()
-    wanted = settings["precision"]
-    own_weights = weights_dtype(wanted) is not None
+    wanted = precision_for_decoding(settings["precision"])
+    set_tf32(wanted == TF32)
+    own_weights = wanted == TF32 or weights_dtype(wanted) is not None
     settings["precision"] = "32-true" if own_weights else wanted
     try:
         trainer = Trainer(**settings, callbacks=callbacks, enable_progress_bar=progress)
@@ -145,6 +171,7 @@ def make_fabric(accelerator: str, devices: int | None) -> Any:
 
     started = started_by_torchrun("--devices", devices, (None,))
     count = devices or started or 1
+    set_tf32(False)
     strategy = _patient_ddp(DDPStrategy) if count > 1 else "auto"
     try:
         return Fabric(accelerator=accelerator, devices=count, strategy=strategy)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from parlab.errors import UserError, nearest
 from parlab.options.sources import Option, find_decoders, read_options, summary
 
-_FIT = (
-    ("--", "parlab.commands.fit.command:FitCLI"),
+_TRAINED = (
+    ("--", "parlab.commands.fit.command:ValidateCLI"),
     ("--model.", "parlab.commands.fit.module:ASRModule"),
     ("--model.optim.", "parlab.commands.fit.optim:Optimization"),
     ("--model.lora.", "parlab.model.lora:LoRA"),
@@ -22,8 +22,12 @@ _FIT = (
 )
 # What holds the options of a command: a class, or a function that calls ``add_argument``; with the prefix of their names.
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
-    "fit": (*_FIT, ("--export.", "parlab.commands.fit.callbacks:ExportModel")),
-    "validate": _FIT,
+    "fit": (
+        ("--", "parlab.commands.fit.command:FitCLI"),
+        *_TRAINED,
+        ("--export.", "parlab.commands.fit.callbacks:ExportModel"),
+    ),
+    "validate": _TRAINED,
     "transcribe": (("--", "parlab.commands.transcribe.command:TranscribeOptions"),),
     "predict": (("--", "parlab.commands.predict.options:PredictOptions"),),
     "sweep": (("--", "parlab.commands.sweep.options:SweepOptions"),),

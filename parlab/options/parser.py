@@ -1,4 +1,4 @@
-"""The parser of every command: Lightning's, with errors of one sentence that name the nearest option."""
+"""The parser of every command: jsonargparse's, with errors of one sentence that name the nearest option."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import re
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from lightning.pytorch.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser
 
 from parlab.errors import UserError, nearest
 from parlab.options.compose import expand
-from parlab.options.decoders import name_decoders, name_decoders_in_files
 
 
-class Parser(LightningArgumentParser):
-    """Lightning's parser (OmegaConf interpolation that survives overrides) with errors of one sentence."""
+class Parser(ArgumentParser):
+    """A parser (OmegaConf interpolation that survives overrides) with errors of one sentence."""
 
     @classmethod
     def of(cls, command: str, description: str) -> Parser:
@@ -35,6 +34,8 @@ class Parser(LightningArgumentParser):
 
     def read_with_decoder(self, argv: Sequence[str]) -> Any:
         """Parse; decoder names are the lower-case ones of ``DECODERS``, also in files; ``--data`` takes several."""
+        from parlab.options.decoders import name_decoders, name_decoders_in_files  # they import torch
+
         named, chosen = name_decoders_in_files(expand(join_values(argv, "--data"), free=()))
         return self.parse_args(name_decoders(named, chosen))
 

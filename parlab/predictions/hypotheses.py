@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -185,6 +187,25 @@ def read_hypotheses(folder: Path) -> list[UtteranceRecord]:
         OSError: the file cannot be read.
         UserError: a line is no utterance, or an id occurs twice.
     """
+    with _no_collection():
+        records = _records(folder)
+    return [records[name] for name in sorted(records)]
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for circles among objects that have none: it takes a fifth of the reading of 50,000 lines."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _records(folder: Path) -> dict[str, UtteranceRecord]:
+    """The records by id, in the order of the file."""
     records: dict[str, UtteranceRecord] = {}
     for number, line in enumerate((folder / NAME).read_bytes().split(b"\n"), 1):
         if not line.strip():
@@ -198,4 +219,4 @@ def read_hypotheses(folder: Path) -> list[UtteranceRecord]:
         if record.id in records:
             raise UserError(f"{folder}/{NAME} holds '{record.id}' more than once, expected each id once; predict again")
         records[record.id] = record
-    return [records[name] for name in sorted(records)]
+    return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from parlab.data.utterance import Utterance
 from parlab.decode import Decoder
 from parlab.errors import UserError
 from parlab.metrics.speed import Stopwatch, Timing, share_phases
+from parlab.recognition.padded import PaddedWaves
 from parlab.recognition.recognizer import Recognizer
 from parlab.types import Failure, Hypothesis
 
@@ -24,16 +25,20 @@ class LoadedBatch:
     """A batch with its audio.
 
     Attributes:
-        waves: a waveform (samples,) per utterance.
+        waves: of the utterances, in one tensor: a worker passes one file descriptor a batch, not one an utterance.
         utterances: those that were loaded.
         failed: those that were not.
-        seconds: that loading took.
+        seconds: that loading and padding took.
     """
 
-    waves: list[Tensor]
+    waves: PaddedWaves
     utterances: list[Utterance]
     failed: list[Failure]
     seconds: float
+
+    def pin_memory(self) -> LoadedBatch:
+        """The batch in page-locked memory; the data loader calls this where a CUDA device is fed."""
+        return replace(self, waves=self.waves.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ class AudioBatches(Dataset):
                     continue
                 waves.append(wave)
                 loaded.append(u)
-        return LoadedBatch(waves, loaded, failed, watch.seconds["load"])
+            padded = PaddedWaves.of(waves)
+        return LoadedBatch(padded, loaded, failed, watch.seconds["load"])
 
 
 def recognize_batch(recognizer: Recognizer, decoder: Decoder, batch: LoadedBatch) -> RecognizedBatch:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from parlab.decode import Decoder
 from parlab.metrics.speed import Stopwatch
@@ -17,6 +16,7 @@ from parlab.model.folder import read_model
 from parlab.model.heads.folder import Head, read_head
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
+from parlab.recognition.padded import PaddedWaves
 from parlab.recognition.prompting import Prompting, PromptOptions
 from parlab.text.tokenizer import Tokenizer
 from parlab.types import Failure, Hypothesis
@@ -72,8 +72,7 @@ class Recognizer:
         """Encode waveforms, each (samples,), as one batch; no output depends on its neighbours in the batch."""
         watch = watch or Stopwatch(self.device)
         with watch.phase("encode"):
-            lengths = torch.tensor([len(wave) for wave in waves]).to(self.device)
-            speech = pad_sequence(list(waves), batch_first=True).to(self.device)
+            speech, lengths = PaddedWaves.of(waves).on(self.device)
         return self.encode_padded(speech, lengths, watch)
 
     @torch.inference_mode()

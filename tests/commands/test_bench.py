@@ -99,6 +99,12 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "device": None,
         "threads": None,
         "out": str(out),
+        "suite": None,
+        "minutes": 9.0,
+        "sizes": ["librispeech256", "librispeech512", "owsm_medium", "whisper_base", "whisper_turbo"],
+        "batches": [1, 8, 32, 128],
+        "precisions": ["bf16-true", "tf32"],
+        "utterances": 16,
     }
     with (out / "bench.csv").open() as file:
         table = csv.DictReader(file)

@@ -20,7 +20,7 @@ from parlab.commands.report import write_report
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.browser import utterances
 from parlab.commands.report.drafts import draft_of, read_drafts, token_errors
-from parlab.commands.report.drawing import label
+from parlab.commands.report.drawing import annotate_apart, label, new_axes
 from parlab.commands.report.drawing import lines as lines_of
 from parlab.commands.report.page import filled
 from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
@@ -305,6 +305,25 @@ def test_report_in_a_browser(folders: list[Path], tmp_path: Path) -> None:
     assert all(document.count(f"<b>{name}</b>") == 8 for name in ("reference", "greedy", "par", "ar"))
     best = decide(read_predictions(folders)).best
     assert best is not None and f"<dd>{best.name}</dd>" in document
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_the_slider_starts_at_the_lowest_wer(tmp_path: Path) -> None:
+    """AR is best here, and it is on no line of thresholds."""
+    made = [write_prediction(tmp_path / "ar", "ar", 60)]
+    made += [write_prediction(tmp_path / f"par{t}", "par", 60, t) for t in (0.5, 0.9, 0.99)]
+    best = decide(read_predictions(made)).best
+    assert best is not None and best.decoder == "ar"
+    document, log = browse(write_report(made, tmp_path / "report.html"), tmp_path)
+    assert "CONSOLE" not in log, log[-2000:]
+    assert 'id="at" class="figures">threshold 0.99: WER' in document
+
+
+def test_texts_beside_points_do_not_overlap() -> None:
+    figure, axes = new_axes("x", "y")
+    axes.plot([0, 1], [0, 1])
+    annotate_apart(figure, axes, [("0.9", 0.5, 0.5), ("0.95", 0.501, 0.501), ("0.99", 0.9, 0.9)])
+    assert [text.get_text() for text in axes.texts] == ["0.9", "0.99"]
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,9 +17,9 @@ from parlab.decode.fills import DraftScores, FillScoring
 from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
-from parlab.model.families.espnet import LANGUAGE_MODELS, load, search_class
+from parlab.model.families.espnet import search_class
 from parlab.text.padding import pad_tokens
-from tests.models import encoded, examples, random_posteriors, tiny_model
+from tests.models import encoded, examples, random_posteriors, tiny_model, write_lm
 from tests.reference import ctc
 
 
@@ -128,20 +127,6 @@ def test_speculative_accepts_a_right_draft_in_one_pass() -> None:
     noise = random_posteriors(5, 1, 30, 19)
     relaxed = Speculative(margin=1e9, maxlenratio=-8).decode(model, encoded(model, states, lengths, noise))[0]
     assert relaxed.counts["accepted_tokens"] == 8
-
-
-def write_lm(folder: Path, kind: str, vocabulary: int = 21) -> Path:
-    """A random ESPnet language model on disk."""
-    torch.manual_seed(7)
-    conf = (
-        {"unit": 16, "nlayers": 2} if kind == "seq_rnn" else {"att_unit": 16, "unit": 32, "layer": 2, "embed_unit": 8}
-    )
-    lm = load(*LANGUAGE_MODELS[kind])(vocab_size=vocabulary, **conf)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = {"lm": kind, "lm_conf": conf, "token_list": [f"t{i}" for i in range(vocabulary)]}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    torch.save({f"lm.{k}": v * 3 for k, v in lm.state_dict().items()}, folder / "valid.loss.ave.pth")
-    return folder
 
 
 @pytest.mark.parametrize("kind", ["transformer", "seq_rnn"])

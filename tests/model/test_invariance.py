@@ -32,8 +32,8 @@ def test_a_batch_changes_nothing(encoder: str, layer: str) -> None:
         torch.testing.assert_close(together[i, :count], alone[0], atol=2e-5, rtol=1e-4)
 
 
-def test_legacy_positions_are_decoded_in_groups_of_equal_length() -> None:
-    """Their attention depends on the padded length, which hooks cannot mend."""
+def test_legacy_positions_in_a_batch() -> None:
+    """Their attention depends on the length of the utterance; ESPnet takes that of the batch."""
     conf = {"rel_pos_type": "legacy"}
     model = tiny_model(0, encoder_conf=conf)
     waves, lengths = speech()

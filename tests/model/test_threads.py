@@ -72,7 +72,7 @@ def test_position_tables_never_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(positions, "extend_pe", extend)
     positions.pe = torch.zeros(1, 10, 32)
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda n: rows._embed(torch.full((1, n), 3), torch.arange(n)).size(1), [50, 400])
+        found = pool.map(lambda n: rows._embed(torch.full((1, n), 3), torch.arange(n), n).size(1), [50, 400])
         assert list(found) == [50, 400]
 
 

@@ -125,6 +125,7 @@ def test_full_fine_tuning_of_an_exported_model(hub: Path) -> None:
     base += ["--trainer.accelerator", "cpu", "--trainer.max_steps", "2", "--trainer.enable_progress_bar", "false"]
     base += ["--data.batch_seconds", "4", "--trainer.default_root_dir", "runs/full"]
     assert main(base) == 0
+    base += ["--fresh", "true"]
     assert main([*base, "--data.augmentation.join_probability", "0.5"]) == 2
     lines = [json.loads(line) for line in (hub / "train.jsonl").read_text().splitlines()]
     (hub / "train.jsonl").write_text("".join(json.dumps({**e, "lang": "xyz"}) + "\n" for e in lines))

@@ -16,6 +16,7 @@ from parlab.model.hybrid import HybridModel
 from parlab.options.decoders import make_decoder
 from parlab.recognition.batches import LoadedBatch
 from parlab.recognition.finite import find_usable
+from parlab.recognition.padded import PaddedWaves
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 from parlab.types import Failure, Hypothesis
@@ -99,6 +100,8 @@ def test_python_and_predict_and_sweep_say_so(
     assert len(lines(tmp_path / "p")) == 8 - len(late)
     encodings = Encodings(tmp_path / "cache", 1.0, 1.0)
     one, other = (torch.zeros(n) for n in (64000, 8000))
-    encodings.add(asr.recognizer, LoadedBatch([one, other], [Utterance(n, Path(n)) for n in "ab"], [], 0.0))
+    encodings.add(
+        asr.recognizer, LoadedBatch(PaddedWaves.of([one, other]), [Utterance(n, Path(n)) for n in "ab"], [], 0.0)
+    )
     assert [f.id for f in encodings.failed] == ["a"]
     assert [u.id for batch in encodings.batches for u in batch.utterances] == ["b"]

@@ -138,13 +138,17 @@ def test_audio_shorter_than_its_manifest_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed"])
-def test_precision_is_used_and_recorded(precision: str, model: str, data: str, tmp_path: Path) -> None:
+def test_precision_is_used_and_recorded(
+    precision: str, model: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """bf16-mixed is for training; decoding converts the weights once, and says so."""
     full = predict(model, data, Greedy(), tmp_path / "full", limit=4)
     half = predict(model, data, Greedy(), tmp_path / "half", limit=4, precision=precision, device="cpu")
     assert full is not None
     assert half is not None
     assert half.speed is not None and full.speed is not None
-    assert half.config["precision"] == half.speed.precision == precision
+    assert half.config["precision"] == half.speed.precision == "bf16-true"
+    assert ("bf16-mixed is for training" in capsys.readouterr().err) == (precision == "bf16-mixed")
     assert full.speed.precision == "32-true"
     scores = [[r["score"] for r in timeless(tmp_path / name)] for name in ("full", "half")]
     assert scores[0] != scores[1]
@@ -279,3 +283,20 @@ def test_ctrl_c_ends_in_order(model: str, tmp_path: Path) -> None:
     assert 0 < done < 300
     assert subprocess.run(asked, env=environment(), capture_output=True, timeout=240).returncode == 0
     assert len(timeless(tmp_path / "p")) == 300
+
+
+def test_the_encoder_is_compiled_on_demand(
+    model: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the results of the encoder as it is; torch's real compiler would take a minute here."""
+    compiled: list[Any] = []
+
+    def compile(function: Any, **_: Any) -> Any:
+        return lambda *args: compiled.append(len(args[0])) or function(*args)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    predict(model, data, SOME, tmp_path / "plain")
+    assert compiled == []
+    predict(model, data, SOME, tmp_path / "compiled", compile=True)
+    assert sum(compiled) >= COUNT
+    assert timeless(tmp_path / "compiled") == timeless(tmp_path / "plain")

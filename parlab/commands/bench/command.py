@@ -14,7 +14,7 @@ from parlab.commands.bench.output import print_table, save
 from parlab.commands.bench.rows import Row, case_rows
 from parlab.commands.bench.sizes import random_recognizer
 from parlab.commands.bench.speech import speech_rows
-from parlab.options.devices import device_for
+from parlab.options.devices import device_for, set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
 from parlab.recognition.recognizer import Recognizer
@@ -31,7 +31,11 @@ def main(argv: Sequence[str]) -> int:
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(options.threads or threads)
-        return run(options)
+        if options.suite is None:
+            return run(options)
+        from parlab.commands.bench.suite.run import run_suite
+
+        return run_suite(options, device_for(options.device))
     finally:
         torch.set_num_threads(threads)
         logging.disable(logging.NOTSET)
@@ -40,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
 def run(options: BenchOptions) -> int:
     """Time the cases that the options ask for, and write the files."""
     device = device_for(options.device)
+    set_tf32(False)
     Path(options.out).mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     if options.model:

@@ -51,6 +51,22 @@ def _owsm(width: int, blocks: int, heads: int = 16) -> dict[str, Any]:
     }
 
 
+def _whisper(width: int, blocks: int, decoder_blocks: int, heads: int) -> dict[str, Any]:
+    """Whisper's shapes in ESPnet's modules: 50 states a second, and a CTC head over the decoder's vocabulary."""
+    units = 4 * width
+    return {
+        "encoder": "transformer",
+        "encoder_conf": {
+            "output_size": width,
+            "attention_heads": heads,
+            "linear_units": units,
+            "num_blocks": blocks,
+            "input_layer": "conv2d2",
+        },
+        "decoder_conf": {"attention_heads": heads, "linear_units": units, "num_blocks": decoder_blocks},
+    }
+
+
 SIZES: dict[str, tuple[int, dict[str, Any]]] = {
     "tiny": (50, _conformer(32, 1, 1, 64)),
     "librispeech256": (5000, _conformer(256, 12, 6)),
@@ -59,6 +75,9 @@ SIZES: dict[str, tuple[int, dict[str, Any]]] = {
     "owsm_small": (50002, _owsm(768, 9, heads=12)),
     "owsm_medium": (50002, _owsm(1024, 18)),
     "owsm_reduced": (50002, _owsm(1024, 2)),  # two of eighteen blocks: for machines without an accelerator
+    "whisper_base": (51865, _whisper(512, 6, 6, 8)),
+    "whisper_small": (51865, _whisper(768, 12, 12, 12)),
+    "whisper_turbo": (51866, _whisper(1280, 32, 4, 20)),
 }
 
 

@@ -24,6 +24,7 @@ from parlab.commands.fit.record import SaveRunConfig, finish_wandb
 from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
 from parlab.commands.fit.trainer_options import check_trainer, explained
 from parlab.options.compose import expand
+from parlab.options.devices import set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
 from parlab.tracking.runs import MODES, resolve_mode
@@ -31,10 +32,14 @@ from parlab.tracking.runs import MODES, resolve_mode
 NO_EARLY_STOPPING = 1_000_000
 
 
-class FitCLI(LightningCLI):
+class FitParser(Parser, LightningArgumentParser):
+    """Lightning's parser, which adds its classes, with our errors."""
+
+
+class ValidateCLI(LightningCLI):
     """The command line; the run folder is ``trainer.default_root_dir``, and everything is written below it."""
 
-    command = "fit"
+    command = "validate"
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -50,8 +55,41 @@ class FitCLI(LightningCLI):
                 "trainer.use_distributed_sampler": False,  # the samplers share out their batches themselves
             }
         )
-        if self.command != "fit":
-            return
+
+    def before_instantiate_classes(self) -> None:
+        resolve_mode(self.config.wandb)
+        check_trainer(self.config.trainer, self.command)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        chosen = self.config_init.trainer
+        callbacks = list(chosen.callbacks or [])
+        if chosen.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(TrainingBar())
+        plugins = list(chosen.plugins if isinstance(chosen.plugins, list) else filter(None, [chosen.plugins]))
+        if self.command == "fit":
+            callbacks += [CleanStop(), EpochLine()]
+            if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+                plugins.append(WholeCheckpoints())
+        logger = chosen.logger
+        if logger in (None, True):  # W&B joins it when everything is known to be right
+            logger = CSVLogger(chosen.default_root_dir, name="logs", flush_logs_every_n_steps=1)
+            logger = logger if self.command == "fit" else False
+        set_tf32(True)  # in 32-true on CUDA; parameters and sums stay float32
+        with explained(ValueError, TypeError):
+            return super().instantiate_trainer(callbacks=callbacks, logger=logger, plugins=plugins or None, **kwargs)
+
+    def nested(self, config: Any) -> dict[str, Any]:
+        """Options as ``fit.yaml`` holds them."""
+        return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
+
+
+class FitCLI(ValidateCLI):
+    """The command line of ``fit``: that of ``validate``, and what only a training needs."""
+
+    command = "fit"
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        super().add_arguments_to_parser(parser)
         parser.add_argument(
             "--fresh", type=bool, default=False, help="start over: remove the run folder's checkpoints and model/"
         )
@@ -81,37 +119,6 @@ class FitCLI(LightningCLI):
             }
         )
         parser.add_lightning_class_args(ExportModel, "export")
-
-    def before_instantiate_classes(self) -> None:
-        resolve_mode(self.config.wandb)
-        check_trainer(self.config.trainer, self.command)
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        chosen = self.config_init.trainer
-        callbacks = list(chosen.callbacks or [])
-        if chosen.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
-            callbacks.append(TrainingBar())
-        plugins = list(chosen.plugins if isinstance(chosen.plugins, list) else filter(None, [chosen.plugins]))
-        if self.command == "fit":
-            callbacks += [CleanStop(), EpochLine()]
-            if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
-                plugins.append(WholeCheckpoints())
-        logger = chosen.logger
-        if logger in (None, True):  # W&B joins it when everything is known to be right
-            logger = CSVLogger(chosen.default_root_dir, name="logs", flush_logs_every_n_steps=1)
-            logger = logger if self.command == "fit" else False
-        with explained(ValueError, TypeError):
-            return super().instantiate_trainer(callbacks=callbacks, logger=logger, plugins=plugins or None, **kwargs)
-
-    def nested(self, config: Any) -> dict[str, Any]:
-        """Options as ``fit.yaml`` holds them."""
-        return yaml.safe_load(self.parser.dump(config, skip_none=False, skip_check=True))
-
-
-class ValidateCLI(FitCLI):
-    """The options of ``validate``: those of ``fit`` without what only a training needs."""
-
-    command = "validate"
 
 
 def checkpoint_folder(run_folder: str) -> str:
@@ -171,7 +178,7 @@ def validate(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_cli(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
+def make_cli(kind: type[ValidateCLI], argv: Sequence[str]) -> Any:
     """Parse and instantiate, without running."""
     from parlab.commands.fit.datamodule import ASRData
     from parlab.commands.fit.module import ASRModule
@@ -186,7 +193,7 @@ def make_cli(kind: type[FitCLI], argv: Sequence[str]) -> FitCLI:
                 ASRData,
                 args=expand(argv),
                 run=False,
-                parser_class=Parser,
+                parser_class=FitParser,
                 parser_kwargs={
                     "parser_mode": "omegaconf+",
                     "prog": f"python -m parlab {kind.command}",

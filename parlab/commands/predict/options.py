@@ -61,7 +61,8 @@ class PredictOptions:
         normalizer: text normaliser for WER and CER
         limit: decode only so many utterances
         device: cpu, cuda, cuda:1, ...; the best by default
-        precision: 32-true, bf16-true, bf16-mixed, 16-mixed, ...
+        precision: 32-true, tf32, bf16-true, 16-mixed, ...
+        compile: fuse the encoder's kernels with torch.compile
         workers: processes that load audio
         seed: seed of every random generator
         wandb: W&B: auto, online, offline, off
@@ -92,6 +93,7 @@ class PredictOptions:
     limit: int | None = None
     device: str | None = None
     precision: str | None = None
+    compile: bool = False
     workers: int = 0
     seed: int = 0
     wandb: str = "auto"
@@ -133,7 +135,7 @@ class PredictOptions:
             Decoder, "decoder", required=False, help="greedy, ar, par, ...; par where the model allows it"
         )
         parser.add_class_arguments(PredictOptions, skip=set(_OWN))
-        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)
         switched_off = ("logger", "enable_checkpointing", "enable_model_summary", "use_distributed_sampler")
         parser.set_defaults({"trainer.devices": 1, **{f"trainer.{name}": False for name in switched_off}})
         return parser

@@ -188,6 +188,8 @@ def _environment(job: Job) -> Environment:
 def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     """Decode this rank's batches with Lightning, into its shard."""
     trainer, model = job.trainer, job.recognizer.model
+    if job.options.compile:
+        model.compile_encoder()
     # Lightning wants a batch on every rank, so one without work gets an empty one.
     dataset = AudioBatches(batches or [[]], model.sample_rate, model.min_samples, job.max_seconds)
     loader = DataLoader(dataset, batch_size=None, shuffle=False, num_workers=job.options.workers)

@@ -12,6 +12,7 @@ from parlab.metrics.tables import visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import BboxBase
 
 FEW = len(COLORS)  # lines and names that can be told apart
 _MARKERS = "osD^vP*X"  # with the colours, for eyes and printers that see none
@@ -73,3 +74,16 @@ def legend_below(figure: Figure, axes: Axes) -> None:
     columns = 1 if max(map(len, labels), default=0) > 24 else 2
     figure.set_figheight(4.0 + 0.18 * -(-len(labels) // columns))
     figure.legend(handles, labels, loc="outside lower center", frameon=False, fontsize=7, ncols=columns)
+
+
+def annotate_apart(figure: Figure, axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Write a text beside each point (text, x, y); one that would cover another text is left out."""
+    figure.draw_without_rendering()  # the boxes of texts are known once the layout is
+    taken: list[BboxBase] = []
+    for text, x, y in points:
+        note = axes.annotate(text, (x, y), xytext=(4, -9), textcoords="offset points", fontsize=7)
+        box = note.get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            note.remove()
+        else:
+            taken.append(box)

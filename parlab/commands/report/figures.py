@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from parlab.commands.report import confidence, tables
 from parlab.commands.report.confidence import CaughtErrors, ConfidenceBin
 from parlab.commands.report.drafts import Drafts
-from parlab.commands.report.drawing import FEW, label, legend_below, lines, new_axes, percent
+from parlab.commands.report.drawing import FEW, annotate_apart, label, legend_below, lines, new_axes, percent
 from parlab.commands.report.tables import LatencyPoint, ParallelismPoint, PhaseTimes, SpeedPoint, ThresholdPoint
 from parlab.metrics.palette import COLORS
 from parlab.metrics.tables import Table
@@ -222,11 +222,12 @@ def _reliability(bins: Sequence[ConfidenceBin]) -> Figure:
 
 def _caught(points: Sequence[CaughtErrors]) -> Figure:
     figure, axes = new_axes("masked tokens (%)", "wrong tokens caught (%)")
+    beside: list[tuple[str, float, float]] = []
     for (color, marker), name, group in lines(points, lambda p: p.name):
         xs, ys = percent([p.masked_share for p in group]), percent([p.errors_caught for p in group])
         line = "-" if group[0].kind == "threshold" else ""
         axes.plot(xs, ys, line, marker=marker, color=color, label=label(name), lw=1.4, ms=4 if line else 7)
-        for p, x, y in zip(group, xs, ys, strict=True):
-            axes.annotate(f"{p.threshold:g}", (x, y), xytext=(4, -9), textcoords="offset points", fontsize=7)
+        beside += [(f"{p.threshold:g}", x, y) for p, x, y in zip(group, xs, ys, strict=True)]
     axes.legend(frameon=False, fontsize=8)
+    annotate_apart(figure, axes, beside)
     return figure

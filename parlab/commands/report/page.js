@@ -129,10 +129,10 @@ function slide() {
 if (data.thresholds.length) {
   by("thresholds").hidden = false;
   data.thresholds.forEach((line, i) => by("line").append(new Option(line.setting, i)));
+  const start = (i, k) => { by("line").value = i; by("threshold").max = data.thresholds[i].points.length - 1; by("threshold").value = k; };
   const best = data.predictions[data.best].prediction;
-  data.thresholds.forEach((line, i) => line.points.forEach((point, k) => {
-    if (point[4] === best) { by("line").value = i; by("threshold").max = line.points.length - 1; by("threshold").value = k; }
-  }));
+  start(0, data.thresholds[0].points.reduce((k, point, i, all) => point[1] < all[k][1] ? i : k, 0));  // the lowest WER
+  data.thresholds.forEach((line, i) => line.points.forEach((point, k) => { if (point[4] === best) start(i, k); }));
   const moved = () => { const index = slide(); if (index >= 0) { pick.value = index; draw(); } };
   for (const name of ["line", "threshold"]) by(name).addEventListener("input", moved);
   slide();

@@ -14,7 +14,7 @@ from parlab.decode import Decoder, default_decoder
 from parlab.errors import UserError
 from parlab.options.checks import check_above_zero
 from parlab.options.decoders import decoder_from
-from parlab.options.devices import device_for
+from parlab.options.devices import device_for, set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
 from parlab.options.resources import shipped_model
@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
     options = TranscribeOptions(**{name: parsed[name] for name in TranscribeOptions.__dataclass_fields__})
     if options.model is None:
         print("model: the small one that parlab ships, of spelled names, numbers and commands (AN4)", file=sys.stderr)
+    set_tf32(False)
     recognizer = Recognizer.read(options.model or shipped_model(), device_for(options.device))
     recognizer = recognizer.asked(PromptOptions(options.language, options.task))
     decoder = decoder_from(parsed.decoder) or default_decoder(recognizer.model, options.task == "asr")

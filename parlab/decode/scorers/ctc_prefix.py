@@ -18,12 +18,13 @@ it where it equals the left neighbour, and the last one a blank after it where i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from parlab.decode.scorers import CandidateScorer, Rows
+from parlab.transfer import to_device
 
 IMPOSSIBLE = -1.0e3  # nats: below any posterior that matters, small enough that sums keep their precision
 _CHUNK = 2**22  # candidates x frames that are gathered at once
@@ -32,6 +33,8 @@ _CHUNK = 2**22  # candidates x frames that are gathered at once
 @dataclass(frozen=True)
 class Windows:
     """Windows of frames of G groups.
+
+    They are made on the host; the scorer takes them to the device of the log-posteriors.
 
     Attributes:
         log_probs: (B, T, V) log-posteriors of the utterances.
@@ -56,9 +59,19 @@ class Windows:
         none = torch.full_like(lengths, -1)
         return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank)
 
-    def frames(self) -> Tensor:
-        """Frame at each position (G, W) of the padded windows; positions past a window repeat its last frame."""
-        width = int(self.length.max()) if len(self.length) else 0
+    @property
+    def width(self) -> int:
+        """Frames of the longest window."""
+        return int(self.length.max()) if len(self.length) else 0
+
+    def on_device(self) -> Windows:
+        """The windows where the log-posteriors are, by one copy."""
+        numbers = (self.owner, self.first, self.length, self.left, self.right)
+        owner, first, length, left, right = to_device(self.log_probs.device, *numbers)
+        return replace(self, owner=owner, first=first, length=length, left=left, right=right)
+
+    def frames(self, width: int) -> Tensor:
+        """Frame at each position (G, W) of windows padded to ``width`` W; positions past a window repeat its last frame."""
         position = torch.arange(width, device=self.first.device)
         position = torch.minimum(position, (self.length - 1).clamp(min=0).unsqueeze(1))
         return (self.first.unsqueeze(1) + position).clamp(max=self.log_probs.size(1) - 1)
@@ -86,11 +99,12 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
     """
 
     def __init__(self, windows: Windows, weight: float, margin: int = 0):
-        self.windows = windows
+        self.windows = windows.on_device()
         self.weight = weight
         self.margin = margin
-        self._frames = windows.frames()  # (G, W)
-        self._blank = self._posteriors(torch.arange(len(windows.owner), device=windows.owner.device), windows.blank)
+        self._frames = self.windows.frames(windows.width)  # (G, W)
+        groups = torch.arange(len(windows.owner), device=self._frames.device)
+        self._blank = self._posteriors(groups, windows.blank)
 
     def _posteriors(self, group: Tensor, tokens: Tensor | int) -> Tensor:
         """log x(t, c) over each row's window (N, W), float64."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.model.language_model import LanguageModel
 from parlab.text.padding import pad_tokens
+from parlab.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,9 @@ class LanguageModelScorer(VocabularyScorer[LanguageState]):
     device: torch.device
 
     def start(self) -> LanguageState:
-        tokens, lengths = pad_tokens(self.prefixes, self.device)
-        logits, recurrent = self.model.read(tokens, lengths)
+        padded, sizes = pad_tokens(self.prefixes)
+        tokens, lengths = to_device(self.device, padded, sizes)
+        logits, recurrent = self.model.read(tokens, lengths, sizes)
         return LanguageState(logits, tokens, lengths, recurrent)
 
     def score(self, state: LanguageState) -> tuple[Tensor, Tensor]:

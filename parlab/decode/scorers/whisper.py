@@ -16,6 +16,7 @@ from torch import Tensor
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.decode.scorers.attention import AttentionScorer, AttentionState
 from parlab.text.s2t import S2TSymbols, WhisperRules
+from parlab.transfer import numbers_on
 
 _NEVER = float("-inf")
 
@@ -60,10 +61,8 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         """The scorer of a group per prompt, with the suppressed tokens of ``rules``."""
         device = decoder.owner.device
         timed = [symbols.notimestamps not in prompt for prompt in prompts]
-        never, first = (
-            torch.tensor(ids, dtype=torch.long, device=device) for ids in (rules.suppressed, rules.begin_suppressed)
-        )
-        return WhisperScorer(decoder, symbols, never, first, torch.tensor(timed, device=device), any(timed), stop)
+        never, first, among = numbers_on(device, rules.suppressed, rules.begin_suppressed, timed)
+        return WhisperScorer(decoder, symbols, never, first, among.bool(), any(timed), stop)
 
     @property
     def weight(self) -> float:  # type: ignore[override]

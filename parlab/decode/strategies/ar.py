@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
@@ -23,6 +24,7 @@ from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.text.s2t import WhisperRules
+from parlab.transfer import numbers_on, to_host
 from parlab.types import Hypothesis
 
 ENDINGS = ("auto", "espnet", "transformers")
@@ -90,8 +92,9 @@ class AR(Decoder):
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """One group of rows per utterance, from its prompt to ``<eos>``; the score is that of ESPnet."""
         times = timestamp_rules(model, encoded.prompts, encoded.device)
-        scorers = self._scorers(model, encoded, times)
-        ended = beam_search(scorers, self._groups(model, encoded), self._beam(model, encoded, times))
+        [frames] = to_host(encoded.frames)
+        scorers = self._scorers(model, encoded, frames, times)
+        ended = beam_search(scorers, self._groups(model, encoded, frames), self._beam(model, encoded, times))
         found = ended.best(self.nbest).hypotheses()
         # As ESPnet: utterances of which nothing was long enough are searched again for shorter hypotheses.
         empty = [i for i, h in enumerate(found) if h.score == float("-inf")]
@@ -101,10 +104,12 @@ class AR(Decoder):
                 found[i] = hypothesis
         return [replace(h, score=0.0) if h.score == float("-inf") else h for h in found]
 
-    def _scorers(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> list[AnyScorer]:
-        """The decoder, and the scorers that the options and the model ask for."""
+    def _scorers(
+        self, model: HybridModel, encoded: Encoded, frames: Tensor, times: TimestampRules | None
+    ) -> list[AnyScorer]:
+        """The decoder, and the scorers that the options and the model ask for; ``frames`` (B,) lie on the host."""
         prefill = Prefill.of(model.rows, encoded)
-        owner = torch.arange(len(encoded), device=encoded.device)
+        owner = torch.arange(len(encoded))
         attention = prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)
         scorers: list[AnyScorer] = [self._ruled(attention, model, encoded)]
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
@@ -113,12 +118,12 @@ class AR(Decoder):
         if times is not None:
             scorers.append(times)
         if self.ctc_weight > 0:
-            if times is not None and bool(times.timed.any()):
+            if times is not None and any(_timed(model, encoded.prompts)):
                 raise UserError(
                     "CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0"
                 )
             check_transcription(model, encoded.prompts, "ctc_weight above 0")
-            windows = Windows.whole(encoded.posteriors, encoded.frames, model.special.blank)
+            windows = Windows.whole(encoded.posteriors, frames, model.special.blank)
             scorers.append(CTCPrefixScorer(windows, self.ctc_weight, self.ctc_margin))
         if self.penalty != 0:
             scorers.append(LengthBonus(self.penalty))
@@ -132,14 +137,14 @@ class AR(Decoder):
         rules = WhisperRules((), (), None) if self.allow_special else symbols.rules
         return WhisperScorer.of(attention, symbols, rules, encoded.prompts, model.special.eos)
 
-    def _groups(self, model: HybridModel, encoded: Encoded) -> Groups:
-        """One group per utterance, with its limits of length."""
-        frames = encoded.frames
+    def _groups(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> Groups:
+        """One group per utterance, with its limits of length; ``frames`` (B,) lie on the host."""
         longest = length_limit(self.maxlenratio, frames, at_zero=frames)
         if (positions := model.rows.spec.max_positions) is not None:
-            before = torch.tensor([len(prompt) for prompt in encoded.prompts], device=encoded.device)
+            before = torch.tensor([len(prompt) for prompt in encoded.prompts])
             longest = torch.minimum(longest, positions - before)
-        return Groups(
+        return Groups.on_device(
+            encoded.device,
             stop=torch.full_like(frames, model.special.eos),
             max_length=longest.clamp(min=1),
             min_length=length_limit(self.minlenratio, frames, at_zero=torch.zeros_like(frames)),
@@ -177,5 +182,10 @@ def timestamp_rules(
     s2t = model.s2t
     if s2t is None or s2t.rules is not None or s2t.first_time is None or s2t.last_time is None:
         return None
-    timed = torch.tensor([s2t.notimestamps not in prompt for prompt in prompts], device=device)
-    return TimestampRules(timed, s2t.first_time, s2t.last_time, model.special.eos, model.vocab_size)
+    [timed] = numbers_on(device, _timed(model, prompts))
+    return TimestampRules(timed.bool(), s2t.first_time, s2t.last_time, model.special.eos, model.vocab_size)
+
+
+def _timed(model: HybridModel, prompts: Sequence[tuple[int, ...]]) -> list[bool]:
+    """Which of B prompts of an S2T model ask for times."""
+    return [model.s2t is not None and model.s2t.notimestamps not in prompt for prompt in prompts]

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from parlab.decode.base import Decoder, check_transcription
-from parlab.decode.draft import draft_hypotheses, greedy_draft
-from parlab.decode.respelling import respelled
+from parlab.decode.draft import draft_hypotheses, greedy_draft, respelled
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis

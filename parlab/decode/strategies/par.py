@@ -17,7 +17,7 @@ from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.draft import Draft, draft_hypotheses, greedy_draft
-from parlab.decode.fills import Fill, FillScoring, best_fills, score_drafts
+from parlab.decode.fills import Choice, FillScoring, choose_fills, read_fills, score_drafts
 from parlab.decode.fusion import Fusion, fusion
 from parlab.decode.masking import UNITS, mask_below, mask_words
 from parlab.decode.prefill import Prefill
@@ -101,8 +101,8 @@ class PAR(Decoder):
         """The score of a hypothesis is the sum of its segments' scores, 0 when nothing was masked."""
         check_transcription(model, encoded.prompts, self.name)
         decoder = model.rows
-        # 1. Greedy CTC writes the draft; tokens below the threshold are masked.
-        draft = greedy_draft(encoded.posteriors, encoded.frames, model.special.blank)
+        # 1. Greedy CTC writes the draft; tokens below the threshold are masked. From here on drafts and segments lie on the host.
+        draft = greedy_draft(encoded.posteriors, encoded.frames, model.special.blank).to_host()
         masked = mask_below(draft, self.threshold)
         if self.mask_unit == "word":
             masked = mask_words(draft, masked, model.word_edges(masked.device))
@@ -110,15 +110,16 @@ class PAR(Decoder):
         greedy = draft_hypotheses(draft)
         if len(segments) == 0:
             return unmasked(greedy)
-        # 2. One teacher-forced pass over the drafts serves all segments.
-        prefill = Prefill.of(decoder, encoded, [h.tokens for h in greedy])
+        # 2. One teacher-forced pass over the drafts that have masks serves all segments.
+        with_masks = list(dict.fromkeys(segments.owner.tolist()))
+        prefill = Prefill.of(decoder, encoded, [h.tokens for h in greedy], with_masks)
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         search = SegmentSearch(self, model, prefill, encoded.posteriors, draft, greedy, language)
         # 3. The segments are searched, all at once or some at a time, and put back.
         size = len(segments) if self.max_mask_parallel < 0 else self.max_mask_parallel
         chunks = [segments.chunk(i, i + size) for i in range(0, len(segments), size)]
-        fills = [fill for chunk in chunks for fill in search.fill(chunk)]
-        return assemble(greedy, segments, fills)
+        choices = [search.fill(chunk) for chunk in chunks]
+        return assemble(greedy, segments, read_fills(choices, segments, greedy))
 
 
 def _check(options: PAR) -> None:
@@ -150,7 +151,7 @@ class SegmentSearch:
     Attributes:
         prefill: the pass over prompts and drafts.
         log_probs: (B, T, V) CTC's log-posteriors.
-        draft, greedy: the drafts as tensors, and as hypotheses.
+        draft, greedy: the drafts as tensors on the host, and as hypotheses.
         language: the language model of shallow fusion, or None.
     """
 
@@ -162,8 +163,8 @@ class SegmentSearch:
     greedy: Sequence[Hypothesis]
     language: Fusion | None
 
-    def fill(self, segments: Segments) -> list[Fill]:
-        """The best fill of each segment."""
+    def fill(self, segments: Segments) -> Choice:
+        """The best fill of each segment; ``segments`` lie on the host."""
         options = self.options
         stop = segments.stops(self.model.special.eos)
         ctc = self._ctc(segments)
@@ -177,9 +178,9 @@ class SegmentSearch:
                 drafts = replace(drafts, language=self._language_of_drafts(self.language, segments, stop))
             if in_search and not options.length_normalize and options.nbest == 1:
                 bound = drafts.joint(scoring)
-        groups = Groups(stop, self._limits(segments), bound=bound)
+        groups = Groups.on_device(self.log_probs.device, stop, self._limits(segments), bound=bound)
         ended = beam_search(self._scorers(segments, scoring), groups, self._beam(scoring))
-        return best_fills(ended, segments, self.greedy, drafts, scoring)
+        return choose_fills(ended, segments, drafts, scoring)
 
     def _limits(self, segments: Segments) -> Tensor:
         """Tokens (S,) of a fill at most, the stop token included."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.fusion import fusion
@@ -15,6 +15,7 @@ from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_h
 from parlab.decode.verification import sequence_scores
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 
@@ -59,8 +60,10 @@ class Rescore(Decoder):
         # 2. One decoder pass over all candidates of all utterances.
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         candidates = [[h.tokens for h in listed] for listed in lists]
-        attention = sequence_scores(decoder, cross, encoded.prompts, candidates, special.eos).tolist()
-        language = self._language(model, encoded, candidates)
+        attention_scores = sequence_scores(decoder, cross, encoded.prompts, candidates, special.eos)
+        language_scores = self._language(model, encoded, candidates)
+        attention, weighted = (x.tolist() for x in to_host(attention_scores, language_scores))
+        language = iter(weighted)
         # 3. Interpolate and choose.
         out = []
         for listed, scores in zip(lists, attention, strict=True):
@@ -82,10 +85,10 @@ class Rescore(Decoder):
 
     def _language(
         self, model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]
-    ) -> Iterator[float]:
+    ) -> Tensor:
         """The language model's weighted score of each candidate in turn, 0 without one."""
         flat = [(*tokens, model.special.eos) for found in candidates for tokens in found]
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         if language is None:
-            return repeat(0.0)
-        return iter(language.scores([(model.special.sos,)] * len(flat), flat).tolist())
+            return torch.zeros(len(flat), device=encoded.device)
+        return language.scores([(model.special.sos,)] * len(flat), flat)

@@ -19,6 +19,7 @@ from parlab.decode.verification import Continuations, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 
@@ -51,8 +52,9 @@ class Speculative(Decoder):
         decoder, special = model.rows, model.special
         # 1. The drafts of CTC.
         draft = greedy_draft(encoded.posteriors, encoded.frames, special.blank)
-        drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
-        limits = length_limit(self.maxlenratio, encoded.frames, at_zero=encoded.frames).clamp(min=1).tolist()
+        limit = length_limit(self.maxlenratio, encoded.frames, at_zero=encoded.frames).clamp(min=1)
+        tokens, lengths, limits = (x.tolist() for x in to_host(draft.tokens, draft.lengths, limit))
+        drafts = [row[:n] for row, n in zip(tokens, lengths, strict=True)]
         rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         # 2. Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.

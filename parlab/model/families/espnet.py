@@ -85,11 +85,6 @@ def specaug(**options: Any) -> torch.nn.Module:
     return load("espnet2.asr.specaug.specaug", "SpecAug")(**options)
 
 
-def utterance_mvn(**options: Any) -> torch.nn.Module:
-    """ESPnet's mean and variance normalisation of each utterance."""
-    return load("espnet2.layers.utterance_mvn", "UtteranceMVN")(**options)
-
-
 def log_mel(**options: Any) -> torch.nn.Module:
     """ESPnet's log-mel filter bank; holds the buffer ``melmat``."""
     return load("espnet2.layers.log_mel", "LogMel")(**options)

@@ -10,7 +10,7 @@ from torch import nn
 
 from parlab.errors import UserError, nearest
 from parlab.model.families import espnet
-from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions
+from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions, UtteranceMVN
 from parlab.model.hybrid import HybridModel
 from parlab.model.s2t_ctc import S2TCTCModel
 from parlab.text.s2t import s2t_symbols
@@ -114,7 +114,7 @@ def _normalize(config: Mapping[str, Any], size: int) -> nn.Module | None:
     if name == "global_mvn":
         return _make("normalize", GlobalMVN, config.get("normalize_conf"), size=size)
     if name == "utterance_mvn":
-        return _make("normalize", espnet.utterance_mvn, config.get("normalize_conf"))
+        return _make("normalize", UtteranceMVN, config.get("normalize_conf"))
     raise UserError(
         f"the config names the normalize '{name}', which does not exist"
         f"{nearest(name, ['global_mvn', 'utterance_mvn'])} (known: global_mvn, utterance_mvn)"

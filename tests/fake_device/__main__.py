@@ -1,0 +1,105 @@
+"""``python -m tests.fake_device``: launches and host syncs of each decoder; ``--check FILE`` writes the tests' cases as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.fake_device.device import DEVICE, pretend_device  # isort: skip  (before parlab: torch.inference_mode)
+
+import torch
+
+from parlab.commands.bench.cases import make_case
+from parlab.commands.bench.sizes import random_recognizer
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
+from parlab.types import Hypothesis
+from tests.fake_device.cases import Case, cases, prepare
+from tests.fake_device.counts import Counts
+
+CPU = torch.device("cpu")
+TABLE: dict[str, Decoder] = {
+    "greedy": Greedy(),
+    "par, attention only, 5 tokens": PAR.espnet(),
+    "par": PAR(length_normalize=True),  # without it random weights beat no draft, and the search ends at once
+    "ar, attention only, 40 tokens": AR(ctc_weight=0.0, maxlenratio=-40),
+    "ar, 40 tokens": AR(maxlenratio=-40),
+    "rescore": Rescore(),
+    "ctc_beam": CTCBeam(),
+    "speculative, 40 tokens": Speculative(maxlenratio=-40),
+}
+
+
+def same(found: Sequence[Hypothesis], wanted: Sequence[Hypothesis]) -> bool:
+    """Equal tokens, and scores within a thousandth."""
+    return all(
+        a.tokens == b.tokens and abs(a.score - b.score) <= 1e-3 * max(1.0, abs(b.score))
+        for a, b in zip(found, wanted, strict=True)
+    )
+
+
+def run_case(case: Case) -> dict[str, Any]:
+    """One case on the CPU and on the device: the second batch on the device is counted."""
+    recognizer = case.recognizer(CPU)
+    wanted = recognizer.decode(case.decoder, case.encode(recognizer))
+    with pretend_device() as mode:
+        recognizer = case.recognizer(DEVICE)
+        recognizer.decode(case.decoder, case.encode(recognizer))  # caches are warm after it
+        mode.counts = Counts(phase="encode")
+        batch = case.encode(recognizer)
+        mode.counts.phase = "search"
+        found = recognizer.decode(case.decoder, batch)
+        counts = mode.counts
+    return {
+        "same": same(found, wanted),
+        "segments": sum(len(h.segments) for h in found),
+        "passes": max(h.counts.get("decoder_passes", 0) for h in found),
+        "steps": max(h.counts.get("decoder_steps", 0) for h in found),
+        "syncs": dict(counts.syncs),
+        "launches": dict(counts.launches),
+        "mixed": dict(counts.mixed),
+        "lines": dict(counts.lines),
+        "uploads": dict(counts.uploads),
+    }
+
+
+def check() -> dict[str, Any]:
+    """Every case; one that fails has ``error``."""
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        for case in cases(Path(folder)):
+            try:
+                results[case.name] = run_case(case)
+            except Exception:
+                results[case.name] = {"error": traceback.format_exc()}
+    return results
+
+
+def table(lines: bool) -> None:
+    """8 utterances of 10 s, drafts of 40 tokens, 12 of them masked, librispeech256: what a batch costs after the encoder."""
+    case = make_case(random_recognizer("librispeech256", CPU), 10.0, 12, 8)
+    print("| decoder | kernel launches | host syncs | copies to the device without a sync |\n| --- | --- | --- | --- |")
+    with pretend_device() as mode:
+        recognizer = random_recognizer("librispeech256", DEVICE)
+        encoded = case.encoded.to(DEVICE)
+        for name, decoder in TABLE.items():
+            recognizer.decode(decoder, encoded)
+            mode.counts = counts = Counts()
+            recognizer.decode(decoder, encoded)
+            row = [sum(c.values()) for c in (counts.launches, counts.syncs, counts.uploads)]
+            print(f"| {name} | {row[0]:,} | {row[1]} | {row[2]} |", flush=True)
+            for line, count in counts.lines.most_common() if lines else ():
+                print(f"    {count:5d} {line}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["--check"]:
+        Path(sys.argv[2]).write_text(json.dumps(check()), encoding="utf-8")
+    else:
+        table("--lines" in sys.argv)

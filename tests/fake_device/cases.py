@@ -1,0 +1,128 @@
+"""What runs on the make-believe device: decoders with their options, on tiny models of all kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
+from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
+from parlab.recognition.prompting import PromptOptions
+from parlab.recognition.recognizer import Recognizer
+from parlab.text.tokenizer import Tokenizer
+from tests.models import random_posteriors, s2t_model, s2t_tokenizer, tiny_model, write_lm
+
+SAMPLES = (16000, 12345, 9000, 8320, 15000)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A decoder on a model.
+
+    Attributes:
+        model: makes the model and its tokenizer, the same each time.
+        asked: what an S2T model is asked for.
+        posteriors: whether random posteriors, with masks, stand for those of the model.
+        dtype: of encoder and decoder; None is float32.
+    """
+
+    name: str
+    decoder: Decoder
+    model: Callable[[], tuple[HybridModel, Tokenizer]]
+    asked: PromptOptions = field(default_factory=PromptOptions)
+    posteriors: bool = True
+    dtype: torch.dtype | None = None
+
+    def recognizer(self, device: torch.device) -> Recognizer:
+        model, tokenizer = self.model()
+        made = Recognizer(model.to_device(device, self.dtype), tokenizer, device)
+        return made.asked(self.asked)
+
+    def encode(self, recognizer: Recognizer) -> Encoded:
+        """Noise, encoded."""
+        generator = torch.Generator().manual_seed(0)
+        batch = recognizer.encode([torch.randn(n, generator=generator) * 0.1 for n in SAMPLES])
+        if not self.posteriors or batch.ctc_log_probs is None:
+            return batch
+        utterances, frames, vocabulary = batch.ctc_log_probs.shape
+        random = random_posteriors(1, utterances, frames, vocabulary, peak=6.0)
+        return replace(batch, ctc_log_probs=random.to(recognizer.device))
+
+
+def asr(**changes: object) -> Callable[[], tuple[HybridModel, Tokenizer]]:
+    def make() -> tuple[HybridModel, Tokenizer]:
+        model = tiny_model(1, sharpness=6.0, **changes)
+        return model, Tokenizer(model.token_list, "char")
+
+    return make
+
+
+LANGUAGE_MODELS = ("transformer", "seq_rnn")
+tokenizer_in = cache(s2t_tokenizer)
+
+
+def prepare(folder: Path) -> None:
+    """Write the files that the cases read."""
+    for kind in LANGUAGE_MODELS:
+        write_lm(folder / kind, kind)
+
+
+def cases(folder: Path) -> Iterator[Case]:
+    """All cases; their files are in ``folder`` (``prepare``)."""
+    lms = {kind: str(folder / kind) for kind in LANGUAGE_MODELS}
+    plain = asr()
+    decoders: dict[str, Decoder] = {
+        "greedy": Greedy(),
+        "ctc_beam": CTCBeam(beam_size=4),
+        "ctc_beam, blanks skipped": CTCBeam(beam_size=4, blank_skip=0.9),
+        "rescore": Rescore(beam_size=4),
+        "rescore, lm": Rescore(beam_size=4, lm=lms["transformer"]),
+        "speculative": Speculative(maxlenratio=-20),
+        "ar": AR(beam_size=4),
+        "ar, 8 tokens": AR(beam_size=4, maxlenratio=-8),
+        "ar, 24 tokens": AR(beam_size=4, maxlenratio=-24),
+        "ar, attention": AR(beam_size=4, ctc_weight=0.0, maxlenratio=-12),
+        "ar, n-best": AR(
+            beam_size=4, nbest=3, ctc_margin=3, minlenratio=0.2, penalty=0.1, normalize_length=True, maxlenratio=-12
+        ),
+        "ar, lm": AR(beam_size=4, maxlenratio=-8, lm=lms["transformer"]),
+        "ar, recurrent lm": AR(beam_size=4, maxlenratio=-8, lm=lms["seq_rnn"]),
+        "par": PAR(beam_size=4),
+        "par, words": PAR(beam_size=4, mask_unit="word"),
+        "par, espnet": PAR.espnet(beam_size=4),
+        "par, rescored": PAR(beam_size=4, ctc_mode="rescore", nbest=3, length_normalize=True),
+        "par, some at a time": PAR(beam_size=4, max_mask_parallel=3),
+        "par, 16 tokens": PAR(beam_size=4, max_seq_len=16),
+        "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
+    }
+    for name, decoder in decoders.items():
+        yield Case(name, decoder, plain)
+    for encoder in ("e_branchformer", "transformer"):
+        yield Case(f"par, {encoder}", PAR(beam_size=4), asr(encoder=encoder))
+    yield Case("greedy, legacy positions", Greedy(), asr(encoder_conf={"rel_pos_type": "legacy"}))
+    yield Case("greedy, global mean", Greedy(), asr(normalize="global_mvn"))
+    yield Case("par, bfloat16", PAR(beam_size=4), plain, dtype=torch.bfloat16)
+
+    def s2t(kind: str = "s2t") -> Callable[[], tuple[HybridModel, Tokenizer]]:
+        def make() -> tuple[HybridModel, Tokenizer]:
+            tokenizer = tokenizer_in(folder)
+            return s2t_model(tokenizer, kind), tokenizer
+
+        return make
+
+    auto = PromptOptions(language="auto")
+    yield Case("s2t, greedy", Greedy(), s2t())
+    yield Case("s2t, par", PAR(beam_size=4), s2t(), PromptOptions(language="deu", text_prompt="the cat"))
+    yield Case("s2t, par, language asked", PAR(beam_size=4), s2t(), auto)
+    yield Case("s2t, ar, language asked", AR(beam_size=4, maxlenratio=-12), s2t(), auto)
+    timed = PromptOptions(timestamps=True)
+    yield Case("s2t, ar, times", AR(beam_size=4, ctc_weight=0.0, maxlenratio=-12), s2t(), timed)
+    yield Case("s2t, rescore", Rescore(beam_size=4), s2t())
+    yield Case("s2t, speculative", Speculative(maxlenratio=-10), s2t())
+    yield Case("owsm-ctc, greedy", Greedy(), s2t("s2t_ctc"), posteriors=False)
+    yield Case("owsm-ctc, ctc_beam", CTCBeam(beam_size=4), s2t("s2t_ctc"), auto, posteriors=False)
