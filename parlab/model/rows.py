@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache
+from parlab.model.caches import CrossCache, PrefixCache, RowLayout, SuffixCache, suffix_scores, suffix_values
 from parlab.model.decoder_spec import AttentionSpec, DecoderSpec
 from parlab.model.packed import PackedLinear, PositionTable
 
@@ -205,8 +205,8 @@ def _two_part_attention(
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
     if blind is not None:
         shared = shared.masked_fill(blind, float("-inf"))
-    own = (k @ q.unsqueeze(3)).squeeze(3)  # (N, H, S)
+    own = suffix_scores(q, k)  # (N, H, S)
     weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
     on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
-    return (out + (on_own.unsqueeze(2) @ v).squeeze(2)).flatten(1)
+    return (out + suffix_values(on_own, v)).flatten(1)
