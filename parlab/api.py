@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode import Decoder
+from parlab.decode.default import default_decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
 from parlab.options.decoders import make_decoder
@@ -52,7 +53,7 @@ class ASR:
     def transcribe(
         self,
         audio: Audio | Iterable[Audio],
-        decoder: str | Decoder = ...,
+        decoder: str | Decoder | None = ...,
         batch_size: int = ...,
         errors: Literal["raise"] = ...,
         **options: Any,
@@ -62,7 +63,7 @@ class ASR:
     def transcribe(
         self,
         audio: Audio | Iterable[Audio],
-        decoder: str | Decoder = ...,
+        decoder: str | Decoder | None = ...,
         batch_size: int = ...,
         *,
         errors: Literal["return"],
@@ -72,7 +73,7 @@ class ASR:
     def transcribe(
         self,
         audio: Audio | Iterable[Audio],
-        decoder: str | Decoder = "par",
+        decoder: str | Decoder | None = None,
         batch_size: int = 8,
         errors: str = "raise",
         **options: Any,
@@ -86,12 +87,14 @@ class ASR:
             audio: one or several (a list, a generator) of: a path; an array or tensor (samples,) or (samples, channels) at
                 the model's rate; a pair of an array and its rate; an open file; a Hugging Face dictionary with ``array``
                 and ``sampling_rate``. Signed integers are scaled.
-            decoder: a name of ``parlab.decode.DECODERS``, or a decoder object.
+            decoder: a name of ``parlab.decode.DECODERS``, or a decoder object; by default ``par`` for a hybrid model, ``greedy``
+                for one without a decoder, ``ar`` without CTC for one without a CTC head (Whisper) and where times or a
+                translation are asked for.
             batch_size: utterances decoded together; it changes no result.
             errors: what becomes of recordings that fail: ``"raise"`` ends with a ``TranscriptionError`` that carries the
                 results of the others; ``"return"`` puts a ``Failure`` in the list.
-            options: the decoder's options, as ``threshold=0.99``; and for S2T (OWSM) models ``language`` (``"eng"`` or
-                ``"auto"``), ``task`` (``"asr"`` or ``"st_deu"``), ``timestamps`` (whether ``ar`` writes times) and
+            options: the decoder's options, as ``threshold=0.99``; and for S2T (OWSM, Whisper) models ``language`` (``"eng"``, Whisper
+                ``"en"``, or ``"auto"``), ``task`` (``"asr"`` or ``"st_deu"``), ``timestamps`` (whether ``ar`` writes times) and
                 ``text_prompt`` (a text that comes before).
 
         Raises:
@@ -115,7 +118,7 @@ class ASR:
     def transcribe_long(
         self,
         audio: Audio,
-        decoder: str | Decoder = "par",
+        decoder: str | Decoder | None = None,
         batch_size: int = 8,
         piece_seconds: float | None = None,
         **options: Any,
@@ -143,9 +146,14 @@ class ASR:
         """The masked segments of a hypothesis, each with the text of its draft and of what replaced it."""
         return [(s, self.tokenizer.decode(s.draft), self.tokenizer.decode(s.fill)) for s in hypothesis.segments]
 
-    def _prepared(self, decoder: str | Decoder, options: dict[str, Any]) -> tuple[Recognizer, Decoder]:
+    def _prepared(self, decoder: str | Decoder | None, options: dict[str, Any]) -> tuple[Recognizer, Decoder]:
         """The recognizer with what is asked of an S2T model, and the decoder with its options."""
         prompt = PromptOptions(**{name: options.pop(name) for name in _PROMPT if name in options})
+        if decoder is None:
+            own = default_decoder(self.model, prompt.task == "asr" and not prompt.timestamps)
+            decoder = own.name
+            changed = {f.name: getattr(own, f.name) for f in fields(own) if getattr(own, f.name) != f.default}  # type: ignore[arg-type]
+            options = changed | options
         chosen = make_decoder(decoder, **options) if isinstance(decoder, str) else decoder
         recognizer = self.recognizer.asked(prompt)
         chosen.prepare(self.model, self.device)
@@ -175,12 +183,18 @@ def _transcribe(
     return [found[i] for i in range(len(items))]
 
 
-def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str | None = None) -> ASR:
-    """Load a model: an ESPnet-format folder, a run folder, a checkpoint or a hub id.
+def load(
+    path: str | Path,
+    device: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    head: str | Path | None = None,
+) -> ASR:
+    """Load a model: an ESPnet-format folder, a run folder, a checkpoint, a Whisper folder (Hugging Face's layout) or a hub id.
 
     Args:
         device: ``"cpu"``, ``"cuda"``, ...; the best there is by default.
         dtype: of encoder and decoder, as ``torch.bfloat16`` or ``"bfloat16"``; the front end stays float32.
+        head: folder of a draft head of this model.
 
     Raises:
         UserError: nothing usable is there, or there is no such device or type.
@@ -189,4 +203,4 @@ def load(path: str | Path, device: str | None = None, dtype: torch.dtype | str |
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise UserError(f"the dtype is {dtype!r}, expected 'float32', 'bfloat16', 'float16' or None; correct it")
-    return ASR(Recognizer.read(path, chosen, wanted))
+    return ASR(Recognizer.read(path, chosen, wanted, head))

@@ -75,7 +75,9 @@ class _Search:
         """Grow every live row by one token; return whether any row is left."""
         # 1. The K best continuations of each group, over all of its rows.
         ids, scores = self.scoring.candidates(self.states, self.groups.stop[self.group].unsqueeze(1))
-        row, token, score = self._best_of_groups(ids, self.score.unsqueeze(1) + scores)  # (G, K)
+        row, token, score = self._best_of_groups(
+            ids, self.score.unsqueeze(1) + scores
+        )  # (G, K), or twice as many with refill
         self.broken = self.broken | score[:, 0].isnan()  # NaN comes before all numbers
         grown = Candidates(
             score=score,
@@ -85,7 +87,8 @@ class _Search:
         )
         # 2. Those that end; of the others those that cannot beat them are dropped.
         self.ended, live, now = self.rules.settle(grown, token, step, self.ended)
-        live = live & ~self._finished(step, now, score).unsqueeze(1) & self.rules.unbeaten(score, self.ended)
+        finished = self._outranked(step, score, live) if self.options.refill else self._finished(step, now, score)
+        live = live & ~finished.unsqueeze(1) & self.rules.unbeaten(score, self.ended)
         group, rank = live.nonzero(as_tuple=True)
         if len(group) == 0:
             return False
@@ -105,9 +108,15 @@ class _Search:
         rank = torch.arange(len(self.group), device=self.group.device) - first[self.group]
         grid = scores.new_full((count, beam, width), NEVER)
         grid[self.group, rank] = scores
-        score, index = grid.view(count, beam * width).topk(min(beam, beam * width), dim=1)
+        score, index = grid.view(count, beam * width).topk(min(self.options.width, beam * width), dim=1)
         row = (first.unsqueeze(1) + index // width).clamp(max=len(self.group) - 1)
         return row, candidates[row, index % width], score
+
+    def _outranked(self, step: int, score: Tensor, live: Tensor) -> Tensor:
+        """Groups (G,) whose n-best have all ended, and rank as high as every live hypothesis (transformers' early stopping)."""
+        best = score.masked_fill(~live, NEVER).amax(1) / (step + 1)
+        self.done = self.done | self.ended.beats(best)
+        return self.done
 
     def _finished(self, step: int, ended: Tensor, score: Tensor) -> Tensor:
         """Groups (G,) that ESPnet's end detection stops (e2e_asr_common.end_detect)."""

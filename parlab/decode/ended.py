@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -58,17 +58,17 @@ class Ended:
         tokens = count.new_zeros(groups, nbest, 0)
         return Ended(score, score, tokens, count, score.new_zeros(tokens.shape), count.bool(), count.new_zeros(groups))
 
-    def merge(self, new: Candidates, which: Tensor, forced: Tensor, normalize_length: bool) -> Ended:
+    def merge(self, new: Candidates, which: Tensor, forced: Tensor, normalize_length: bool, stops: int = 1) -> Ended:
         """The n-best after more hypotheses have ended.
 
         Args:
             which: (G, K) the candidates of ``new`` that have ended: their newest token is the stop token.
             forced: (G, K) those of them whose stop token is appended unscored after the newest one.
-            normalize_length: rank by score per token, the stop token included.
+            normalize_length: rank by score per token, the stop token included; ``stops`` is how much an unscored one counts.
         """
         score = new.score.masked_fill(~which, NEVER)
         lengths = new.lengths - 1 + forced.long()  # the stop token is not kept
-        rank = score / (lengths + 1) if normalize_length else score
+        rank = score / (new.lengths + stops * forced) if normalize_length else score
         kept_tokens, kept_scores = self.tokens, self.token_scores
         if padding := new.tokens.size(2) - kept_tokens.size(2):
             kept_tokens = torch.nn.functional.pad(kept_tokens, (0, padding))
@@ -88,6 +88,15 @@ class Ended:
             forced=pick(self.forced, forced),
             steps=self.steps,
         )
+
+    def beats(self, rank: Tensor) -> Tensor:
+        """Groups (G,) that have all of their n-best, none of which ranks below ``rank`` (G,)."""
+        return (self.rank[:, -1] > NEVER) & (rank <= self.rank[:, -1])
+
+    def best(self, nbest: int) -> Ended:
+        """The first ``nbest`` of each group."""
+        cut = {f.name: getattr(self, f.name)[:, :nbest] for f in fields(self) if f.name != "steps"}
+        return Ended(steps=self.steps, **cut)
 
     def hypotheses(self) -> list[Hypothesis]:
         """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended, NaN where

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from parlab.errors import UserError
+from parlab.model.heads.drafted import Drafted
 from parlab.transfer import numbers_on
 
 Prompts = tuple[tuple[int, ...], ...]
@@ -23,6 +24,7 @@ class Encoded:
         frames: (B,) encoder frames of each utterance.
         ctc_log_probs: (B, T, V) log-posteriors of the CTC head, float32; None where the model has none.
         prompts: B tuples of the token ids that stand before the first decoded token, none of them empty.
+        drafted: what a draft head says, where the model has one.
 
     Raises:
         ValueError: another number of prompts than utterances, or an empty prompt.
@@ -32,6 +34,7 @@ class Encoded:
     frames: Tensor
     ctc_log_probs: Tensor | None
     prompts: Prompts
+    drafted: Drafted | None = None
 
     def __post_init__(self) -> None:
         if len(self.prompts) != len(self.states) or not all(self.prompts):
@@ -61,14 +64,19 @@ class Encoded:
     def to(self, device: torch.device) -> Encoded:
         """The batch on a device."""
         ctc = None if self.ctc_log_probs is None else self.ctc_log_probs.to(device)
-        return Encoded(self.states.to(device), self.frames.to(device), ctc, self.prompts)
+        drafted = None if self.drafted is None else self.drafted.to(device)
+        return Encoded(self.states.to(device), self.frames.to(device), ctc, self.prompts, drafted)
 
     def select(self, utterances: Sequence[int]) -> Encoded:
         """The given utterances of the batch, in the given order."""
         [index] = numbers_on(self.device, utterances)
         ctc = None if self.ctc_log_probs is None else self.ctc_log_probs[index]
         prompts = tuple(self.prompts[i] for i in utterances)
-        return Encoded(self.states[index], self.frames[index], ctc, prompts)
+        drafted = None if self.drafted is None else self.drafted.select(index)
+        return Encoded(self.states[index], self.frames[index], ctc, prompts, drafted)
 
 
-NO_CTC = "this model has no CTC head (ctc_weight 0), expected a hybrid CTC/attention model; decode it with ar and ctc_weight 0"
+NO_CTC = (
+    "this model has no CTC head, expected a hybrid CTC/attention model; decode it with ar and ctc_weight 0 (--decoder ar "
+    "--decoder.ctc_weight 0)"
+)

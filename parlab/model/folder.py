@@ -10,7 +10,7 @@ from pathlib import Path
 
 from parlab.errors import UserError
 from parlab.model.checkpoint import read_checkpoint
-from parlab.model.families import espnet_folder
+from parlab.model.families import espnet_folder, whisper_folder
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
@@ -20,7 +20,8 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
     """Read a model and its tokenizer, in evaluation mode, on the CPU.
 
     Args:
-        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, or a hub id.
+        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, a Whisper model in the
+            Hugging Face layout, or a hub id.
 
     Raises:
         UserError: nothing usable is there, or config, token list and weights do not fit together.
@@ -30,10 +31,13 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
         path = snapshot(str(name), local=path.parent.is_dir())
     if not path.exists():
         raise UserError(
-            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file or a hub id; check the path"
+            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file, a Whisper folder or a hub id; check "
+            "the path"
         )
     if path.is_file() and path.suffix == ".ckpt":
         return read_checkpoint(path)
+    if whisper_folder.is_hugging_face(path):
+        return whisper_folder.read_folder(path)
     return espnet_folder.read_folder(path)
 
 
@@ -41,5 +45,10 @@ def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path,
     """Write a folder that ESPnet loads too: ``config.yaml``, ``model.pth``, the tokenizer, normalisation statistics.
 
     ``half`` stores float16 weights (half the size; ESPnet and parlab read them into float32).
+
+    Raises:
+        UserError: the model comes from another toolkit.
     """
+    if model.kind == "whisper":
+        raise UserError("a Whisper model is not written in ESPnet's format, expected an ESPnet model; copy its folder")
     return espnet_folder.write_folder(model, tokenizer, directory, half)

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from parlab.errors import UserError
 
+# The same weights again, for other libraries or in other precisions.
+_OTHER_FORMATS = ("*.msgpack", "*.h5", "*.ot", "*.onnx", "*.tflite", "*.gguf", "*.fp32*", "onnx/*", "coreml/*")
+
 
 def looks_like_hub_id(name: str) -> bool:
     """True for ``owner/name`` without a file suffix that a local path would have."""
@@ -34,7 +37,7 @@ def snapshot(hub_id: str, local: bool = False) -> Path:
                 "meant as a hub id, run from another folder)"
             ) from error
         try:
-            return Path(snapshot_download(hub_id))
+            return Path(snapshot_download(hub_id, ignore_patterns=list(_OTHER_FORMATS)))
         except Exception as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise UserError(

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from parlab.errors import UserError
+from parlab.model.decoder_spec import DecoderSpec
 from parlab.model.encoded import NO_CTC
+from parlab.model.families import espnet_decoder
 from parlab.model.features import LogMelFrontend
 from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
 from parlab.model.losses import Losses, joint_loss
@@ -118,8 +120,17 @@ class HybridModel(nn.Module):
         )
         made = self._rows  # another thread may replace it meanwhile
         if made is None or made[0] != key:
-            made = self._rows = (key, RowDecoder(self.decoder))
+            made = self._rows = (key, RowDecoder(self.decoder_spec()))
         return made[1]
+
+    def decoder_spec(self) -> DecoderSpec:
+        """What ``rows`` reads: the decoder's layers, positions and output.
+
+        Raises:
+            UserError: the decoder is no transformer decoder with embedded tokens.
+        """
+        assert self.decoder is not None
+        return espnet_decoder.decoder_spec(self.decoder)
 
     def word_edges(self, device: torch.device) -> Tensor:
         """Which ids begin a word, and after which ids a word begins: (2, V), computed once (``parlab/text/words.py``)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 _TYPES = (torch.float32, torch.bfloat16)
-_GROWING = Lock()  # held while a position table grows
 
 
 class PackedLinear:
@@ -29,11 +28,15 @@ class PackedLinear:
 
     @staticmethod
     def of(*layers: Any) -> PackedLinear:
-        """Several layers on the same input as one, their outputs side by side; one alone may have no bias."""
+        """Several layers on the same input as one, their outputs side by side; one without a bias has zeros there."""
         if len(layers) == 1:
             return PackedLinear(layers[0].weight, layers[0].bias)
         with torch.no_grad():
-            return PackedLinear(torch.cat([x.weight for x in layers]), torch.cat([x.bias for x in layers]))
+            weight = torch.cat([x.weight for x in layers])
+            if all(x.bias is None for x in layers):
+                return PackedLinear(weight, None)
+            biases = [x.weight.new_zeros(len(x.weight)) if x.bias is None else x.bias for x in layers]
+            return PackedLinear(weight, torch.cat(biases))
 
     def __call__(self, x: Tensor, relu: bool = False) -> Tensor:
         """(..., in) to (..., out)."""
@@ -47,21 +50,18 @@ class PackedLinear:
 class PositionTable:
     """The encodings of positions on the device and in the type of ``weight``.
 
-    ESPnet's own table is no buffer: it stays on the host. It is copied once, and again when it has grown.
+    A toolkit's own table may be no buffer and stay on the host (ESPnet's). It is copied once, and again when it has grown.
     """
 
-    def __init__(self, encoding: Any, weight: Tensor):
-        self.encoding, self.weight = encoding, weight
+    def __init__(self, positions: Callable[[int], Tensor], weight: Tensor):
+        self.positions, self.weight = positions, weight
         self.table = weight.new_zeros(0, weight.size(1))
 
     def of(self, size: int) -> Tensor:
-        """Encodings (., D) of at least ``size`` positions."""
+        """Encodings (., D) of at least ``size`` positions, or of all that there are."""
         table = self.table
         if len(table) < size:
-            with _GROWING:  # ESPnet looks at the size again, so that no thread makes the table shorter
-                if self.encoding.pe is None or self.encoding.pe.size(1) < size:
-                    self.encoding.extend_pe(self.weight.new_zeros(1, size))
-                table = self.table = self.encoding.pe[0].to(self.weight)
+            table = self.table = self.positions(size).to(self.weight)
         return table
 
 

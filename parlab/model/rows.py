@@ -8,68 +8,39 @@ scores and N*V logits of one step. Nothing of size N*T*D or N*P*D is made (a tes
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from parlab.errors import UserError
 from parlab.model.caches import CrossCache, PrefixCache, RowLayout, Suffix, SuffixCache, suffix_scores, suffix_values
+from parlab.model.decoder_spec import AttentionSpec, DecoderSpec
 from parlab.model.packed import PackedLinear, PositionTable
 
 
-@dataclass(frozen=True)
-class _Attention:
-    """An attention block without its projections; the norms are identities unless the model has qk_norm."""
-
-    heads: int
-    norm_q: nn.Module
-    norm_k: nn.Module
-
-    def split(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., H, d)."""
-        return x.unflatten(-1, (self.heads, -1))
-
-
 class RowDecoder:
-    """ESPnet's transformer decoder on the same weights, stepped in rows.
+    """A transformer decoder, stepped in rows.
 
     The projections of queries, keys and values are fused; the object is a snapshot of the weights and
     belongs to one device and precision.
-
-    Raises:
-        UserError: the decoder is not a transformer decoder with embedded tokens.
     """
 
-    def __init__(self, decoder: nn.Module):
-        d: Any = decoder
-        if type(decoder).__name__ != "TransformerDecoder" or not isinstance(d.embed[0], nn.Embedding):
-            raise UserError(
-                f"the decoder is a {type(decoder).__name__}, expected a TransformerDecoder with embedded tokens; "
-                "only greedy and ctc_beam decode this model"
-            )
-        self.layers = list(d.decoders)
-        self.embedding: nn.Embedding = d.embed[0]
-        self.positions: Any = d.embed[1]
-        self.scaled = hasattr(self.positions, "alpha")
-        self.position_table = PositionTable(self.positions, self.embedding.weight)
-        self.pre_norm = bool(d.normalize_before)
-        self.after_norm = d.after_norm if self.pre_norm else None
-        self.output = PackedLinear.of(d.output_layer)
-        self.vocab_size: int = d.output_layer.out_features
-        self.self_qkv = [
-            PackedLinear.of(x.self_attn.linear_q, x.self_attn.linear_k, x.self_attn.linear_v) for x in self.layers
-        ]
-        self.self_out = [PackedLinear.of(x.self_attn.linear_out) for x in self.layers]
-        self.cross_q = [PackedLinear.of(x.src_attn.linear_q) for x in self.layers]
-        self.cross_kv = [PackedLinear.of(x.src_attn.linear_k, x.src_attn.linear_v) for x in self.layers]
-        self.cross_out = [PackedLinear.of(x.src_attn.linear_out) for x in self.layers]
-        self.wide = [PackedLinear.of(x.feed_forward.w_1) for x in self.layers]
-        self.narrow = [PackedLinear.of(x.feed_forward.w_2) for x in self.layers]
-        self.self_attention = [_attention(x.self_attn) for x in self.layers]
-        self.cross_attention = [_attention(x.src_attn) for x in self.layers]
+    def __init__(self, spec: DecoderSpec):
+        layers = spec.layers
+        own, other = [x.self_attention for x in layers], [x.cross_attention for x in layers]
+        self.spec = spec
+        self.vocab_size = spec.vocab_size
+        self.position_table = PositionTable(spec.positions, spec.embedding.weight)
+        self.output = PackedLinear(spec.output_weight, spec.output_bias)
+        self.self_qkv = [PackedLinear.of(x.query, x.key, x.value) for x in own]
+        self.self_out = [PackedLinear.of(x.output) for x in own]
+        self.cross_q = [PackedLinear.of(x.query) for x in other]
+        self.cross_kv = [PackedLinear.of(x.key, x.value) for x in other]
+        self.cross_out = [PackedLinear.of(x.output) for x in other]
+        self.wide = [PackedLinear.of(x.wide) for x in layers]
+        self.narrow = [PackedLinear.of(x.narrow) for x in layers]
+        self.self_attention, self.cross_attention = own, other
 
     # ---- caches -------------------------------------------------------------------------------
 
@@ -78,7 +49,7 @@ class RowDecoder:
         keys, values = [], []
         for project, block in zip(self.cross_kv, self.cross_attention, strict=True):
             k, v = _halves(project(encoder_out), block.heads)
-            keys.append(block.norm_k(k).contiguous())
+            keys.append(block.norm_key(k).contiguous())
             values.append(v.contiguous())
         size = encoder_out.size(1)
         mask = None
@@ -99,17 +70,17 @@ class RowDecoder:
         keys, values = [], []
         for i, block in enumerate(self.self_attention):
 
-            def attend_self(y: Tensor, i: int = i, block: _Attention = block) -> Tensor:
+            def attend_self(y: Tensor, i: int = i, block: AttentionSpec = block) -> Tensor:
                 q, k, v = _thirds(self.self_qkv[i](y), block.heads)
-                k = block.norm_k(k)
+                k = block.norm_key(k)
                 keys.append(k)
                 values.append(v)
-                return _merge(scaled_dot_product_attention(block.norm_q(q), k, v, is_causal=True))
+                return _merge(scaled_dot_product_attention(block.norm_query(q), k, v, is_causal=True))
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
                 shared = y.reshape(len(y) // copies, -1, y.size(2))  # the queries of an utterance side by side
-                q = block.norm_q(block.split(self.cross_q[i](shared)).transpose(1, 2))
+                q = block.norm_query(_split(self.cross_q[i](shared), block.heads).transpose(1, 2))
                 out = scaled_dot_product_attention(q, cross.keys[i], cross.values[i], attn_mask=cross.mask)
                 return _merge(out).view_as(y)
 
@@ -139,12 +110,12 @@ class RowDecoder:
         asked = unwritten is None and tokens.device.type == "cpu"  # elsewhere the answer costs more than the mask
         hidden = None if asked and bool(seen.all()) else ~seen.unsqueeze(1), unwritten
         keys, values = [], []
-        for i in range(len(self.layers)):
+        for i in range(len(self.spec.layers)):
 
             def attend_self(y: Tensor, i: int = i) -> Tensor:
                 block = self.self_attention[i]
                 q, k, v = self.self_qkv[i](y).view(len(y), 3, block.heads, -1).unbind(1)  # (N, H, d)
-                q, k, v = block.norm_q(q), block.norm_k(k).unsqueeze(2), v.unsqueeze(2)
+                q, k, v = block.norm_query(q), block.norm_key(k).unsqueeze(2), v.unsqueeze(2)
                 k, v = own.append(i, k, v)
                 keys.append(k)
                 values.append(v)
@@ -152,7 +123,7 @@ class RowDecoder:
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
-                q = layout.to_grid(block.norm_q(block.split(self.cross_q[i](y))))
+                q = layout.to_grid(block.norm_query(_split(self.cross_q[i](y), block.heads)))
                 out = scaled_dot_product_attention(q, cross.keys[i], cross.values[i], attn_mask=cross.mask)
                 return layout.to_rows(out).flatten(1)
 
@@ -167,46 +138,45 @@ class RowDecoder:
 
     def _embed(self, tokens: Tensor, positions: Tensor, size: int) -> Tensor:
         """Embedded tokens at ``positions``, which lie below ``size``."""
-        x = self.embedding(tokens)
+        spec, x = self.spec, self.spec.embedding(tokens)
         table = self.position_table.of(size)[positions]
-        return x + self.positions.alpha * table if self.scaled else x * math.sqrt(x.size(-1)) + table
+        x = x if spec.token_scale is None else x * spec.token_scale
+        return x + (table if spec.position_scale is None else spec.position_scale * table)
 
     def _layer(self, i: int, x: Tensor, attend_self: Any, attend_cross: Any) -> Tensor:
-        layer = self.layers[i]
-        x = self._residual(
-            x, layer.norm1, lambda y: self._join(layer, "concat_linear1", y, self.self_out[i](attend_self(y)))
-        )
-        x = self._residual(
-            x, layer.norm2, lambda y: self._join(layer, "concat_linear2", y, self.cross_out[i](attend_cross(y)))
-        )
-        return self._residual(x, layer.norm3, lambda y: self._feed_forward(i, y))
+        layer = self.spec.layers[i]
+        own, other = layer.self_attention.join, layer.cross_attention.join
+        x = self._residual(x, layer.self_norm, lambda y: _join(own, y, self.self_out[i](attend_self(y))))
+        x = self._residual(x, layer.cross_norm, lambda y: _join(other, y, self.cross_out[i](attend_cross(y))))
+        return self._residual(x, layer.feed_norm, lambda y: self._feed_forward(i, y))
 
     def _feed_forward(self, i: int, x: Tensor) -> Tensor:
-        """ESPnet's position-wise layer without its dropout."""
-        activation = self.layers[i].feed_forward.activation
+        """The position-wise layer without its dropout."""
+        activation = self.spec.layers[i].activation
         if isinstance(activation, nn.ReLU):
             return self.narrow[i](self.wide[i](x, relu=True))
         return self.narrow[i](activation(self.wide[i](x)))
 
     def _residual(self, x: Tensor, norm: nn.LayerNorm, block: Any) -> Tensor:
-        if self.pre_norm:
+        if self.spec.pre_norm:
             return x + block(_norm(norm, x))
         return _norm(norm, x + block(x))
 
-    @staticmethod
-    def _join(layer: Any, name: str, y: Tensor, attended: Tensor) -> Tensor:
-        return getattr(layer, name)(torch.cat([y, attended], dim=-1)) if layer.concat_after else attended
-
     def _finish(self, x: Tensor) -> Tensor:
-        return _norm(self.after_norm, x) if self.after_norm is not None else x
+        return _norm(self.spec.final_norm, x) if self.spec.final_norm is not None else x
 
 
 def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
     return layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
 
-def _attention(module: Any) -> _Attention:
-    return _Attention(module.h, module.q_norm, module.k_norm)
+def _join(join: nn.Module | None, y: Tensor, attended: Tensor) -> Tensor:
+    return attended if join is None else join(torch.cat([y, attended], dim=-1))
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(..., D) to (..., H, d)."""
+    return x.unflatten(-1, (heads, -1))
 
 
 def _thirds(x: Tensor, heads: int) -> tuple[Tensor, ...]:

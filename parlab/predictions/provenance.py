@@ -17,6 +17,7 @@ import torch
 import parlab
 from parlab.data.utterance import Utterance
 from parlab.decode import Decoder
+from parlab.model.heads.folder import hash_model
 from parlab.predictions.metrics import Hashes, Named
 
 
@@ -28,7 +29,7 @@ def versions() -> dict[str, str | None]:
         "commit": _commit(),
         "python": platform.python_version(),
     }
-    for name in ("torch", "espnet", "lightning", "lhotse", "sentencepiece", "kaldialign"):
+    for name in ("torch", "espnet", "lightning", "transformers", "lhotse", "sentencepiece", "kaldialign"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -46,15 +47,6 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def hash_model(model: torch.nn.Module) -> str:
-    """SHA-256 of names, shapes and values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def hash_data(utterances: Sequence[Utterance]) -> str:

@@ -16,11 +16,12 @@ from parlab.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """What is asked of an S2T (OWSM) model.
+    """What is asked of an S2T (OWSM, Whisper) model.
 
     Attributes:
-        language: language, as ``"eng"``; ``"auto"`` asks the decoder for each utterance; None is the model's default.
-        task: ``"asr"``, or a translation such as ``"st_deu"``.
+        language: language, as ``"eng"`` (Whisper: ``"en"``); ``"auto"`` asks the decoder for each utterance; None is the
+            model's default (a multilingual Whisper's is ``"auto"``).
+        task: ``"asr"``, or a translation such as ``"st_deu"`` (Whisper: ``"st_eng"``).
         timestamps: let the decoder write times (``ar`` without CTC).
         text_prompt: text that comes before; it conditions the decoder (and so the fills of PAR), not the draft.
     """
@@ -49,7 +50,7 @@ class Prompting:
         prompting = Prompting(options, previous)
         if model.s2t is None and options != PromptOptions():
             raise UserError(
-                "language, task, timestamps and text_prompt are for S2T (OWSM) models, expected none of them with this "
+                "language, task, timestamps and text_prompt are for S2T (OWSM, Whisper) models, expected none of them with this "
                 "ASR model; leave them out"
             )
         if model.s2t is not None:
@@ -74,7 +75,7 @@ class Prompting:
         if model.s2t is None:
             return (model.prompt,) * len(frames)
         languages: Sequence[str | None] = [self.options.language] * len(frames)
-        if self.options.language == "auto":
+        if self.options.language == "auto" or (self.options.language is None and model.s2t.detects):
             languages = [None] * len(frames)
             if model.decoder is not None:
                 languages = identify_languages(model, states, frames)
@@ -93,7 +94,8 @@ def identify_languages(model: HybridModel, states: Tensor, frames: Tensor) -> li
     """
     if model.s2t is None or not model.s2t.languages:
         raise UserError(
-            "this model has no language symbols, expected an OWSM model for language 'auto'; name no language"
+            "this model has no language symbols, expected an OWSM or a multilingual Whisper model for language 'auto'; name no "
+            "language"
         )
     decoder = model.rows
     start = torch.full((len(frames), 1), model.special.sos, device=states.device)

@@ -13,6 +13,7 @@ from parlab.decode import Decoder
 from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
+from parlab.model.heads.folder import Head, read_head
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.recognition.padded import PaddedWaves
@@ -33,19 +34,24 @@ class Recognizer:
     tokenizer: Tokenizer
     device: torch.device
     prompting: Prompting = field(default_factory=Prompting)
+    head: Head | None = None
 
     @staticmethod
-    def read(model: str | Path, device: torch.device, dtype: torch.dtype | None = None) -> Recognizer:
+    def read(
+        model: str | Path, device: torch.device, dtype: torch.dtype | None = None, head: str | Path | None = None
+    ) -> Recognizer:
         """Read a model (folder, checkpoint or hub id) onto a device.
 
         Args:
-            dtype: of encoder and decoder; the front end stays float32.
+            dtype: of encoder and decoder; the front end and the head stay float32.
+            head: folder of a draft head, which writes the draft in place of the model's CTC head.
 
         Raises:
             UserError: nothing usable is there.
         """
         net, tokenizer = read_model(model)
-        return Recognizer(net.to_device(device, dtype), tokenizer, device)
+        drafting = read_head(head, net, tokenizer).on(device) if head is not None else None
+        return Recognizer(net.to_device(device, dtype), tokenizer, device, head=drafting)
 
     def asked(self, options: PromptOptions) -> Recognizer:
         """The recognizer with other prompts.
@@ -77,9 +83,10 @@ class Recognizer:
             states, frames = self.model.encode(speech, lengths, self.prompting.for_encoder(self.model, len(lengths)))
         with watch.phase("ctc"):
             ctc = self.model.ctc_log_probs(states) if self.model.ctc is not None else None
+            drafted = self.head.draft(states, frames) if self.head is not None else None
         with watch.phase("search"):  # the decoder may be asked for the language
             prompts = self.prompting.for_decoder(self.model, states, frames)
-        return Encoded(states, frames, ctc, prompts)
+        return Encoded(states, frames, ctc, prompts, drafted)
 
     # ---- an encoded batch to hypotheses ---------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""S2T (OWSM) models: their symbols, their window of speech, and prompts made of them.
+"""S2T (OWSM, Whisper) models: their symbols, their window of speech, and prompts made of them.
 
 ESPnet's primer (espnet2/bin/s2t_inference.py): ``[<sop> previous text] <sos> <language> <task> [<notimestamps>]``. OWSM-CTC
 has no decoder; its prompt goes into the encoder as ``previous text <language> <task>``.
@@ -22,6 +22,21 @@ TRANSCRIPTION = "<asr>"
 
 
 @dataclass(frozen=True)
+class WhisperRules:
+    """What a Whisper decoder may write.
+
+    Attributes:
+        suppressed: ids that are never written.
+        begin_suppressed: ids that no text begins with.
+        last_initial: the latest time symbol that a text with times may begin with; None: any.
+    """
+
+    suppressed: tuple[int, ...]
+    begin_suppressed: tuple[int, ...]
+    last_initial: int | None
+
+
+@dataclass(frozen=True)
 class S2TSymbols:
     """Ids and times of an S2T model.
 
@@ -33,6 +48,10 @@ class S2TSymbols:
         resolution: seconds from one time symbol to the next.
         window_seconds: speech is padded or cut to this; None: as it is (OWSM-CTC).
         encoder_prompt: whether the prompt goes into the encoder (OWSM-CTC).
+        default_language: of prompts that name none, as ``"eng"``.
+        detects: where no language is named, the decoder is asked for it.
+        most_previous: tokens of the previous text that count, its last ones; None: all.
+        rules: Whisper's; None: ESPnet's.
     """
 
     sos: int
@@ -46,6 +65,10 @@ class S2TSymbols:
     resolution: float
     window_seconds: float | None
     encoder_prompt: bool = False
+    default_language: str | None = None
+    detects: bool = False
+    most_previous: int | None = None
+    rules: WhisperRules | None = None
 
     def prompt(
         self, language: str | None = None, task: str = "asr", timestamps: bool = False, previous: Sequence[int] = ()
@@ -53,18 +76,20 @@ class S2TSymbols:
         """The ids before the first decoded token.
 
         Args:
-            language: ``"eng"`` or ``"<eng>"``; None is English (OWSM-CTC: unknown).
-            task: ``"asr"``, or ``"st_deu"`` for a translation into German.
+            language: ``"eng"`` or ``"<eng>"`` (Whisper: ``"en"``, ``"english"``); None is the model's default, English
+                where it has none (OWSM-CTC: unknown).
+            task: ``"asr"``, or ``"st_deu"`` for a translation into German (Whisper: ``"st_eng"``, ``"translate"``).
             timestamps: let the decoder write times.
             previous: ids of a text that the prompt starts with.
 
         Raises:
             UserError: the model has no such language or task, or no time symbols.
         """
-        head = [
-            self._find("language", self.languages, language or self._default()),
-            self._find("task", self.tasks, task),
-        ]
+        head = []  # an English-only Whisper has neither language nor task
+        if self.languages or language is not None:
+            head.append(self._find("language", self.languages, language or self._default()))
+        if self.tasks or f"<{task.strip('<>')}>" != TRANSCRIPTION:
+            head.append(self._find("task", self.tasks, task))
         if self.encoder_prompt:
             if timestamps:
                 raise UserError(
@@ -75,15 +100,19 @@ class S2TSymbols:
             raise UserError("this model has no time symbols, expected <0.00> and later ones; decode without timestamps")
         if not timestamps and self.notimestamps is not None:
             head.append(self.notimestamps)
+        if self.most_previous is not None:
+            previous = previous[-self.most_previous :]
         before = (self.sop, *previous) if previous and self.sop is not None else ()
         return (*before, self.sos, *head)
 
     def _default(self) -> str:
-        wanted = UNKNOWN_LANGUAGE if self.encoder_prompt else "<eng>"
+        if self.default_language is not None:
+            return self.default_language
+        wanted = UNKNOWN_LANGUAGE if self.encoder_prompt else "<en>" if self.rules is not None else "<eng>"
         return wanted if wanted in self.languages else next(iter(self.languages), wanted)
 
     def _find(self, what: str, table: Mapping[str, int], name: str) -> int:
-        symbol = name if name.startswith("<") else f"<{name}>"
+        symbol = f"<{name.strip('<|>').lower() if self.rules is not None else name.strip('<>')}>"
         if symbol not in table:
             some = ", ".join(t.strip("<>") for t in list(table)[:8]) or "none"
             hint = nearest(symbol.strip("<>"), [t.strip("<>") for t in table])

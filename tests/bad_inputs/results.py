@@ -159,7 +159,7 @@ API = [
         ("a decoder that does not exist", lambda: np.zeros(16000), {"decoder": "parr"}, "did you mean 'par'"),
         ("an option that does not exist", lambda: np.zeros(16000), {"thresold": 1}, "did you mean 'threshold'"),
         ("a batch of none, in Python", lambda: np.zeros(16000), {"batch_size": 0}, "batch_size is 0"),
-        ("a language", lambda: np.zeros(16000), {"language": "eng"}, "for S2T (OWSM) models"),
+        ("a language", lambda: np.zeros(16000), {"language": "eng"}, "for S2T (OWSM, Whisper) models"),
         ("another way with errors", lambda: np.zeros(16000), {"errors": "skip"}, "errors is 'skip'"),
     )
 ] + [

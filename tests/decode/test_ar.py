@@ -124,3 +124,42 @@ def test_window_of_ctc(seed: int) -> None:
     assert (near.prefix(state, candidates) <= full.prefix(state, candidates) + 1e-9).all()
     with pytest.raises(UserError, match="ctc_margin is -1"):
         AR(ctc_margin=-1)
+
+
+def full_beam(model: HybridModel, states: torch.Tensor, beam: int, limit: int) -> list[tuple[float, tuple[int, ...]]]:
+    """transformers' beam by the letter, for one utterance: (score per token, tokens) of those that ended, best first."""
+    eos, cross = model.special.eos, model.rows.cross_cache(states[None], torch.tensor([len(states)]))
+    live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
+    ended: list[tuple[float, tuple[int, ...]]] = []
+    for length in range(1, limit + 1):
+        grown = []
+        for score, tokens in live:
+            hidden, _ = model.rows.prefill(torch.tensor([[model.special.sos, *tokens]]), cross)
+            row = torch.log_softmax(model.rows.logits(hidden[0, -1]), -1)
+            row[[i for i in model.special.never if i != eos]] = float("-inf")
+            grown += [(score + value, (*tokens, i)) for i, value in enumerate(row.tolist())]
+        best = sorted(grown, key=lambda pair: -pair[0])[: 2 * beam]
+        over = [(s / length, t) for s, t in best[:beam] if t[-1] == eos or length == limit]
+        ended = sorted([*ended, *over], key=lambda pair: -pair[0])[:beam]
+        live = [(s, t) for s, t in best if t[-1] != eos][:beam]
+        if len(ended) == beam and live[0][0] / length <= ended[-1][0]:
+            break
+    return [(score, tokens[:-1] if tokens[-1] == eos else tokens) for score, tokens in ended]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_full_beam_is_transformers(seed: int) -> None:
+    """``ending="transformers"`` on a model of ESPnet's."""
+    model = tiny_model(seed, sharpness=4.0)
+    states, beam = torch.randn(2, 14, 32), 1 + seed % 4
+    options = AR(beam_size=beam, ctc_weight=0.0, ending="transformers", nbest=beam)
+    found = options.decode(model, encoded(model, states, torch.tensor([14, 14])))
+    for i, hypothesis in enumerate(found):
+        want = full_beam(model, states[i], beam, 14)
+        got = hypothesis.nbest or (hypothesis,)
+        assert [h.tokens for h in got] == [tokens for _, tokens in want]
+
+
+def test_an_ending_is_one_of_two() -> None:
+    with pytest.raises(UserError, match="did you mean 'transformers'"):
+        AR(ending="transformer")

@@ -11,11 +11,13 @@ import torch
 
 from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
 from parlab.model.encoded import Encoded
+from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.prompting import PromptOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 from tests.models import random_posteriors, s2t_model, s2t_tokenizer, tiny_model, write_lm
+from tests.whisper import write_whisper
 
 SAMPLES = (16000, 12345, 9000, 8320, 15000)
 
@@ -60,6 +62,13 @@ def asr(**changes: object) -> Callable[[], tuple[HybridModel, Tokenizer]]:
         return model, Tokenizer(model.token_list, "char")
 
     return make
+
+
+def whisper(folder: Path) -> tuple[HybridModel, Tokenizer]:
+    """A Whisper model, read from its folder."""
+    if not folder.exists():
+        write_whisper(folder, seed=5)
+    return read_model(folder)
 
 
 LANGUAGE_MODELS = ("transformer", "seq_rnn")
@@ -126,3 +135,5 @@ def cases(folder: Path) -> Iterator[Case]:
     yield Case("s2t, speculative", Speculative(maxlenratio=-10), s2t())
     yield Case("owsm-ctc, greedy", Greedy(), s2t("s2t_ctc"), posteriors=False)
     yield Case("owsm-ctc, ctc_beam", CTCBeam(beam_size=4), s2t("s2t_ctc"), auto, posteriors=False)
+    for name, asked in (("", PromptOptions(language="de")), (", language asked", PromptOptions()), (", times", timed)):
+        yield Case(f"whisper, ar{name}", AR(beam_size=4, ctc_weight=0.0), lambda: whisper(folder / "whisper"), asked)

@@ -16,6 +16,7 @@ import parlab
 from parlab.model.folder import write_model
 from parlab.text.tokenizer import Tokenizer
 from tests.models import s2t_model, s2t_tokenizer, tiny_model
+from tests.whisper import write_whisper
 
 THREADS = 4
 
@@ -57,7 +58,7 @@ def test_owsm_ctc_in_several_threads(tmp_path: Path) -> None:
 def test_position_tables_never_shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread that makes a short table does not take away the long one of another."""
     rows = tiny_model(0).rows
-    positions = rows.positions
+    positions = rows.spec.positions.encoding
 
     def extend(x: torch.Tensor) -> None:
         """ESPnet's order of steps, as slow as would be worst."""
@@ -81,3 +82,12 @@ def test_copies_have_their_own_lock() -> None:
         assert other.one_thread is not model.one_thread
         with model.one_thread:
             assert other.encode(torch.randn(1, 8000), torch.tensor([8000]))[0].isfinite().all()
+
+
+def test_whisper_in_several_threads(tmp_path: Path) -> None:
+    write_whisper(tmp_path, seed=5)
+    asr = parlab.load(tmp_path, device="cpu")
+    audio = [(samples[:16000], rate) for samples, rate in tones(12)]
+    alone = [asr.transcribe(pair, beam_size=3)[0].tokens for pair in audio]
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert list(pool.map(lambda pair: asr.transcribe(pair, beam_size=3)[0].tokens, audio * 2)) == alone * 2

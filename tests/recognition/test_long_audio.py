@@ -153,7 +153,7 @@ def test_owsm_ctc_predicts(folder: Path, tmp_path: Path) -> None:
 
 def test_prompts_are_for_s2t_models(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert predict(folder, tmp_path / "p", "--language", "eng") == 2
-    assert "for S2T (OWSM) models" in capsys.readouterr().err
+    assert "for S2T (OWSM, Whisper) models" in capsys.readouterr().err
     assert predict(folder, tmp_path / "p", "--subtitles", "[srt,vt]") == 2
     assert "no subtitle format 'vt'" in capsys.readouterr().err
     assert s2t_config(s2t_tokenizer(tmp_path))["encoder"] == "e_branchformer"

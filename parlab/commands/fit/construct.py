@@ -16,6 +16,7 @@ from parlab.data.audio import load_audio
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError, nearest
 from parlab.model.families.espnet_build import build_model
+from parlab.model.families.whisper_model import NO_TRAINING
 from parlab.model.features import GlobalMVN
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
@@ -90,9 +91,11 @@ def make_network(
         start: the model ``init``, where it has been read already.
 
     Raises:
-        UserError: the configuration names no encoder, or does not fit.
+        UserError: the configuration names no encoder, or does not fit; ``init`` cannot be trained here.
     """
     old, tokenizer = start or (read_model(options.init) if options.init else (None, None))
+    if old is not None and old.kind == "whisper":
+        raise UserError(NO_TRAINING)
     if tokenizer is None or options.tokenizer:
         tokenizer = make_tokenizer(dict(options.tokenizer or {}), data, folder, ranks)
     config: dict[str, Any] = dict(old.config) if old is not None else {}

@@ -27,6 +27,7 @@ class PredictModule(LightningModule):
     def __init__(self, recognizer: Recognizer, decoder: Decoder):
         super().__init__()
         self.net = recognizer.model  # registered, so that Lightning moves it
+        self.head = recognizer.head.network if recognizer.head is not None else None  # likewise
         self.recognizer, self.decoder = recognizer, decoder
         self.warm = False
 

@@ -47,6 +47,7 @@ class PredictOptions:
         model: ESPnet folder, run folder, checkpoint or hub id
         data: manifest, Kaldi folder, cuts or audio
         out: folder for the results; a restart goes on there
+        head: folder of a draft head of the model, for greedy
         decoder: greedy, ar, par, ...; par where the model allows it
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
@@ -79,6 +80,7 @@ class PredictOptions:
     data: str | list[str]
     out: str
     decoder: Decoder | None = None
+    head: str | None = None
     batch_size: int = 8
     batch_seconds: float = 240.0
     max_seconds: float | None = 120.0

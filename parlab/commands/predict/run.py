@@ -21,6 +21,7 @@ from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
 from parlab.decode import Decoder, default_decoder
 from parlab.metrics.speed import peak_memory
+from parlab.model.heads.folder import hash_model
 from parlab.options.devices import TrainerOptions, default_workers, make_trainer, weights_dtype
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Environment, Metrics, NormalizerVersion
@@ -72,7 +73,7 @@ class Job:
         recordings = read_data(options.data, options.limit)
         check_some_audio(recordings)
         seed_everything(options.seed, verbose=False)
-        recognizer = Recognizer.read(options.model, CPU).asked(options.prompt)
+        recognizer = Recognizer.read(options.model, CPU, head=options.head).asked(options.prompt)
         utterances = options.cutting.pieces(recordings, recognizer.model.window_seconds)
         plain = options.task == "asr" and not options.timestamps
         decoder = options.decoder or default_decoder(recognizer.model, plain)
@@ -119,6 +120,8 @@ class Job:
             "seed": options.seed,
             "precision": self.precision,
         }
+        if self.recognizer.head is not None:
+            config["head"] = hash_model(self.recognizer.head.network)
         hashes = hashes_of(self.recognizer.model, self.utterances)
         return Source(
             decoder,

@@ -67,7 +67,9 @@ class FixedSearch:
 
     @staticmethod
     def of(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> FixedSearch | None:
-        """The search in fixed shapes; None where a scorer has no fixed shapes."""
+        """The search in fixed shapes; None where a scorer has none, or the beam is transformers'."""
+        if options.refill:
+            return None
         owner = range(len(groups.stop)) if groups.owner is None else groups.owner.tolist()
         plan = Plan.of(owner, options.beam_size, groups.stop.device)
         fixed = [scorer.fixed(plan) for scorer in scorers]

@@ -60,6 +60,8 @@ class BeamOptions:
             value is how many steps back the newest of the three lies: ESPnet compares lengths that count the
             prompt and ``<eos>`` with the number of steps, so it is the prompt's length plus one; 0 is off.
         pre_beam_ratio: candidates per row for candidate scorers, as a multiple of the beam.
+        refill: transformers' beam: the next best take the places of those that end; a group is done when all ``nbest`` (at
+            least the beam) have ended and none live ranks higher, by score per token (``normalize_length``).
     """
 
     beam_size: int
@@ -69,3 +71,9 @@ class BeamOptions:
     force_all: bool = False
     end_detection: int = 0
     pre_beam_ratio: float = 1.5
+    refill: bool = False
+
+    @property
+    def width(self) -> int:
+        """Continuations of a group that a step chooses; with ``refill`` all of the beam may end."""
+        return self.beam_size * (2 if self.refill else 1)

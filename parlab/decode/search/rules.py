@@ -43,7 +43,7 @@ class Scoring:
         if not vocabulary:
             raise ValueError("a search needs a vocabulary scorer to propose candidates")
         [banned] = numbers_on(device, options.banned)
-        wanted = int(options.beam_size * options.pre_beam_ratio) if refining else options.beam_size
+        wanted = int(options.width * options.pre_beam_ratio) if refining else options.width
         proposed = any(s.proposes and s.weight for s in vocabulary)
         return Scoring(vocabulary, refining, banned, wanted if proposed else None)
 
@@ -122,17 +122,23 @@ class Rules:
         # 1. Those that emitted the stop token have ended; too early a stop ends a row without a result.
         valid = grown.score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
-        counts = stopped if groups.min_length is None else stopped & (step >= groups.min_length).unsqueeze(1)
+        within = torch.arange(token.size(1), device=token.device) < options.beam_size
+        counts = stopped & within
+        if groups.min_length is not None:
+            counts = counts & (step >= groups.min_length).unsqueeze(1)
         # 2. At the limit of length the stop token is appended unscored.
         live = valid & ~stopped
+        if options.refill:
+            live = live & (live.cumsum(1) <= options.beam_size)
         at_limit = (step + 1 >= groups.max_length).unsqueeze(1)
-        forced = live & at_limit
+        forced = live & within & at_limit
         if not options.force_all:
             none_ended = (ended.score[:, :1] == NEVER) & ~counts.any(1, keepdim=True)
             first = live.cumsum(1) == 1  # rows are sorted by score: the best live one
             forced = forced & first & none_ended
         now = counts | forced
-        return ended.merge(grown, now, forced, options.normalize_length), live & ~at_limit, now
+        stops = 0 if options.refill else 1  # transformers does not count the one that is appended
+        return ended.merge(grown, now, forced, options.normalize_length, stops), live & ~at_limit, now
 
     def unbeaten(self, score: Tensor, ended: Ended) -> Tensor:
         """Continuations (G, K) that may still beat what has ended."""

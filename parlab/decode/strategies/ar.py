@@ -15,14 +15,19 @@ from parlab.decode.fusion import fusion
 from parlab.decode.lengths import length_limit
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer
+from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.length import LengthBonus
 from parlab.decode.scorers.timestamps import TimestampRules
-from parlab.errors import UserError
+from parlab.decode.scorers.whisper import WhisperScorer
+from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
+from parlab.text.s2t import WhisperRules
 from parlab.transfer import numbers_on, to_host
 from parlab.types import Hypothesis
+
+ENDINGS = ("auto", "espnet", "transformers")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class AR(Decoder):
         pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
         lm: folder of an ESPnet language model for shallow fusion; ``lm_weight`` of its log-probability.
         allow_special: let the decoder emit blank and other special symbols, as ESPnet does.
+        ending: how a beam ends and what its hypotheses are ranked by: ``"espnet"``; ``"transformers"``, whose beam stays full
+            while hypotheses end, and which ranks by score per token; ``"auto"``: transformers' for a Whisper model.
     """
 
     name: ClassVar[str] = "ar"
@@ -61,6 +68,7 @@ class AR(Decoder):
     lm: str | None = None
     lm_weight: float = 0.3
     allow_special: bool = False
+    ending: str = "auto"
 
     def __post_init__(self) -> None:
         if self.beam_size < 1 or self.nbest < 1:
@@ -69,6 +77,10 @@ class AR(Decoder):
             )
         if self.pre_beam_ratio < 1:
             raise UserError(f"the option pre_beam_ratio is {self.pre_beam_ratio}, expected at least 1; correct it")
+        if self.ending not in ENDINGS:
+            raise UserError(
+                f"the option ending is '{self.ending}', expected one of {', '.join(ENDINGS)}{nearest(self.ending, ENDINGS)}"
+            )
         if self.ctc_margin < 0:
             raise UserError(f"the option ctc_margin is {self.ctc_margin}, expected frames, or 0 for all; correct it")
         if not 0.0 <= self.ctc_weight <= 1.0:
@@ -82,8 +94,8 @@ class AR(Decoder):
         times = timestamp_rules(model, encoded.prompts, encoded.device)
         [frames] = to_host(encoded.frames)
         scorers = self._scorers(model, encoded, frames, times)
-        groups = self._groups(model, frames, encoded.device)
-        found = beam_search(scorers, groups, self._beam(model, encoded, times)).hypotheses()
+        ended = beam_search(scorers, self._groups(model, encoded, frames), self._beam(model, encoded, times))
+        found = ended.best(self.nbest).hypotheses()
         # As ESPnet: utterances of which nothing was long enough are searched again for shorter hypotheses.
         empty = [i for i, h in enumerate(found) if h.score == float("-inf")]
         if empty and self.minlenratio >= 0.1:
@@ -98,7 +110,8 @@ class AR(Decoder):
         """The decoder, and the scorers that the options and the model ask for; ``frames`` (B,) lie on the host."""
         prefill = Prefill.of(model.rows, encoded)
         owner = torch.arange(len(encoded))
-        scorers: list[AnyScorer] = [prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)]
+        attention = prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)
+        scorers: list[AnyScorer] = [self._ruled(attention, model, encoded)]
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         if language is not None:
             scorers.append(language.scorer([(model.special.sos,)] * len(encoded)))
@@ -116,31 +129,47 @@ class AR(Decoder):
             scorers.append(LengthBonus(self.penalty))
         return scorers
 
-    def _groups(self, model: HybridModel, frames: Tensor, device: torch.device) -> Groups:
+    def _ruled(self, attention: AttentionScorer, model: HybridModel, encoded: Encoded) -> AnyScorer:
+        """The decoder's scorer, under the model's own rules where it has some (Whisper)."""
+        symbols = model.s2t
+        if symbols is None or symbols.rules is None:
+            return attention
+        rules = WhisperRules((), (), None) if self.allow_special else symbols.rules
+        return WhisperScorer.of(attention, symbols, rules, encoded.prompts, model.special.eos)
+
+    def _groups(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> Groups:
         """One group per utterance, with its limits of length; ``frames`` (B,) lie on the host."""
+        longest = length_limit(self.maxlenratio, frames, at_zero=frames)
+        if (positions := model.rows.spec.max_positions) is not None:
+            before = torch.tensor([len(prompt) for prompt in encoded.prompts])
+            longest = torch.minimum(longest, positions - before)
         groups = Groups(
             stop=torch.full_like(frames, model.special.eos),
-            max_length=length_limit(self.maxlenratio, frames, at_zero=frames).clamp(min=1),
+            max_length=longest.clamp(min=1),
             min_length=length_limit(self.minlenratio, frames, at_zero=torch.zeros_like(frames)),
         )
-        return groups.on_device(device)
+        return groups.on_device(encoded.device)
 
     def _beam(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> BeamOptions:
-        """ESPnet's rules of ending."""
+        """The rules of ending: ESPnet's, or transformers'."""
+        own = model.s2t is not None and model.s2t.rules is not None
+        refill = self.ending == "transformers" or (self.ending == "auto" and own)
+        detected = self.maxlenratio == 0 and not refill
         return BeamOptions(
             beam_size=self.beam_size,
-            nbest=self.nbest,
+            nbest=max(self.nbest, self.beam_size) if refill else self.nbest,
             banned=self._banned(model, times),
-            normalize_length=self.normalize_length,
+            normalize_length=self.normalize_length or refill,
             force_all=True,
-            end_detection=1 + max(len(p) for p in encoded.prompts) if self.maxlenratio == 0 else 0,
+            end_detection=1 + max(len(p) for p in encoded.prompts) if detected else 0,
             pre_beam_ratio=self.pre_beam_ratio,
+            refill=refill,
         )
 
     def _banned(self, model: HybridModel, times: TimestampRules | None) -> tuple[int, ...]:
         """Symbols that are never written; the rules of timestamps decide on the time symbols themselves."""
-        if self.allow_special:
-            return ()
+        if self.allow_special or (model.s2t is not None and model.s2t.rules is not None):
+            return ()  # a model's own rules are those of its scorer
         if times is None:
             return model.special.never
         return tuple(i for i in model.special.never if not times.first_time <= i <= times.last_time)
@@ -149,9 +178,9 @@ class AR(Decoder):
 def timestamp_rules(
     model: HybridModel, prompts: Sequence[tuple[int, ...]], device: torch.device
 ) -> TimestampRules | None:
-    """The rules of time symbols, where an utterance may write them or the model has them."""
+    """ESPnet's rules of time symbols, where an utterance may write them or the model has them."""
     s2t = model.s2t
-    if s2t is None or s2t.first_time is None or s2t.last_time is None:
+    if s2t is None or s2t.rules is not None or s2t.first_time is None or s2t.last_time is None:
         return None
     [timed] = numbers_on(device, _timed(model, prompts))
     return TimestampRules(timed.bool(), s2t.first_time, s2t.last_time, model.special.eos, model.vocab_size)

@@ -74,6 +74,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of tensors, which cannot hold code.
+
+    Raises:
+        UserError: it cannot be read, or holds values that are not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"the weights {path} cannot be read ({str(error)[:100]}); download the file again") from error
+    check_finite(state, path)
+    return state
+
+
 def check_finite(state: Mapping[str, Tensor], source: Path) -> None:
     """Refuse weights of a training that went wrong, which would decode to empty texts.
 

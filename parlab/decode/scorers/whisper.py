@@ -1,0 +1,121 @@
+"""Whisper's rules on the scores of its decoder: suppressed tokens, and where times may stand.
+
+OpenAI's ``decoding.py`` and transformers' ``WhisperTimeStampLogitsProcessor`` have the same rules. A text with times begins with one;
+times stand in pairs (one ends a part, the next begins one) except before the end, and never decrease. Where all times together
+are more probable than any other token, a time comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from parlab.decode.scorers import Rows, VocabularyScorer
+from parlab.decode.scorers.attention import AttentionScorer, AttentionState
+from parlab.text.s2t import S2TSymbols, WhisperRules
+from parlab.transfer import numbers_on
+
+_NEVER = float("-inf")
+
+
+@dataclass(frozen=True)
+class WhisperState:
+    """The decoder's state of N rows, their tokens so far, and of each: the newest time or -1, and whether a time is the
+    newest token, or the one before it."""
+
+    decoder: AttentionState
+    length: int
+    newest: Tensor
+    at_time: Tensor
+    before_time: Tensor
+    group: Tensor
+
+
+@dataclass(frozen=True)
+class WhisperScorer(VocabularyScorer[WhisperState]):
+    """Decoder log-probabilities, minus infinity where the rules forbid a token.
+
+    Attributes:
+        decoder: scores without rules.
+        symbols: ids of times, and how late the first may be.
+        suppressed, begin_suppressed: (n,) ids that are never written, or not first.
+        timed: (G,) whether a group writes times; ``any_timed``: whether one does.
+        stop: the token that ends a hypothesis.
+    """
+
+    decoder: AttentionScorer
+    symbols: S2TSymbols
+    suppressed: Tensor
+    begin_suppressed: Tensor
+    timed: Tensor
+    any_timed: bool
+    stop: int
+
+    @staticmethod
+    def of(
+        decoder: AttentionScorer, symbols: S2TSymbols, rules: WhisperRules, prompts: Sequence[Sequence[int]], stop: int
+    ) -> WhisperScorer:
+        """The scorer of a group per prompt, with the suppressed tokens of ``rules``."""
+        device = decoder.owner.device
+        timed = [symbols.notimestamps not in prompt for prompt in prompts]
+        never, first, among = numbers_on(device, rules.suppressed, rules.begin_suppressed, timed)
+        return WhisperScorer(decoder, symbols, never, first, among.bool(), any(timed), stop)
+
+    @property
+    def weight(self) -> float:  # type: ignore[override]
+        """The decoder's."""
+        return self.decoder.weight
+
+    def start(self) -> WhisperState:
+        group = torch.arange(len(self.timed), device=self.timed.device)
+        never = torch.zeros_like(group, dtype=torch.bool)
+        return WhisperState(self.decoder.start(), 0, torch.full_like(group, -1), never, never, group)
+
+    def score(self, state: WhisperState) -> tuple[Tensor, Tensor]:
+        logits, normalizer = self.decoder.score(state.decoder)
+        logits = logits.index_fill(1, self.suppressed, _NEVER)
+        if state.length == 0:
+            logits = logits.index_fill(1, self.begin_suppressed, _NEVER)
+        if self.any_timed:
+            logits = self._with_times(logits, state)
+        return logits, normalizer
+
+    def advance(self, state: WhisperState, rows: Rows) -> WhisperState:
+        first = self.symbols.first_time
+        at_time = rows.tokens >= first if first is not None else torch.zeros_like(rows.tokens, dtype=torch.bool)
+        return WhisperState(
+            decoder=self.decoder.advance(state.decoder, rows),
+            length=state.length + 1,
+            newest=torch.where(at_time, rows.tokens, state.newest[rows.parents]),
+            at_time=at_time,
+            before_time=state.at_time[rows.parents],
+            group=rows.group,
+        )
+
+    def _with_times(self, logits: Tensor, state: WhisperState) -> Tensor:
+        """The scores (N, V) of rows that write times."""
+        first = self.symbols.first_time
+        assert first is not None, "a prompt for times needs time symbols"
+        ids = torch.arange(logits.size(1), device=logits.device)
+        times = ids >= first
+        # 1. After two times comes text; after one that ends a part, another time or the end.
+        pair = state.before_time | torch.full_like(state.before_time, state.length < 2)
+        forbidden = (state.at_time & pair).unsqueeze(1) & times
+        closing = state.at_time & ~pair
+        forbidden = forbidden | (closing.unsqueeze(1) & (ids < self.stop)) | (ids == self.symbols.notimestamps)
+        # 2. Times do not decrease; only the one that begins a part may repeat the one before.
+        least = torch.where(closing, state.newest, state.newest + 1).unsqueeze(1)
+        forbidden = forbidden | (times & (ids < least))
+        if state.length == 0:
+            last = self.symbols.rules.last_initial if self.symbols.rules is not None else None
+            late = ids > (last if last is not None else len(ids))
+            forbidden = forbidden | ~times | late
+        ruled = logits.masked_fill(forbidden, _NEVER)
+        # 3. A time comes where all of them together beat every other token.
+        sum_of_times = torch.logsumexp(ruled[:, first:], 1)
+        comes = sum_of_times > ruled[:, :first].amax(1)
+        ruled = ruled.masked_fill(comes.unsqueeze(1) & ~times, _NEVER)
+        return torch.where(self.timed[state.group].unsqueeze(1), ruled, logits)

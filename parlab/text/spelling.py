@@ -1,0 +1,49 @@
+"""From the words of one vocabulary to the tokens of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from parlab.text.tokenizer import SPACE, Tokenizer
+from parlab.text.words import word_edges
+
+
+@dataclass(frozen=True)
+class SpelledWord:
+    """A word: the source's tokens from ``start`` to ``end`` (exclusive), its text, and its tokens in the target."""
+
+    start: int
+    end: int
+    text: str
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """Words of the tokenizer ``source`` in the tokens of ``target``.
+
+    A word is spelled alone, and follows a blank unless it is the first: so do BPE and sentencepiece spell it in a sentence.
+    """
+
+    source: Tokenizer
+    target: Tokenizer
+
+    @cached_property
+    def _edges(self) -> tuple[list[bool], list[bool]]:
+        return word_edges(self.source.token_list, self.source.token_type)
+
+    def words(self, tokens: Sequence[int]) -> list[SpelledWord]:
+        """The words of ``tokens``, in order; what has no text (a blank, a symbol) is left out."""
+        begins, ends = self._edges
+        starts = [i for i, token in enumerate(tokens) if i == 0 or begins[token] or ends[tokens[i - 1]]]
+        found: list[SpelledWord] = []
+        for start, end in zip(starts, [*starts[1:], len(tokens)], strict=True):
+            text = self.source.decode(tokens[start:end])
+            if text:
+                ids = self.target.encode(text)
+                if found and self.target.token_type == "char" and SPACE in self.target.index:
+                    ids = [self.target.index[SPACE], *ids]
+                found.append(SpelledWord(start, end, text, tuple(ids)))
+        return found
