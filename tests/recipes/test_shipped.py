@@ -50,9 +50,9 @@ def test_the_figures_of_the_recipes(decoder, recipe: str, shared_data: Path, tmp
 
 
 def as_now(recorded: dict[str, Any]) -> dict[str, Any]:
-    """A recorded decoder with the options of today: PAR had ``reference`` then, and masked only tokens."""
+    """A recorded decoder with the options of today: PAR had ``reference`` then; options that came later have their defaults."""
     options = {k: v for k, v in recorded["options"].items() if k != "reference"}
-    return {**recorded, "options": options | ({"mask_unit": "token"} if recorded["name"] == "par" else {})}
+    return {**recorded, "options": {**vars(DECODERS[recorded["name"]]()), **options}}
 
 
 @torch.inference_mode()
