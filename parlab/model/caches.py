@@ -15,8 +15,6 @@ from torch import Tensor
 
 from parlab.transfer import numbers_on
 
-_FEW = 8  # tokens up to which a CPU is faster without a matrix kernel
-
 
 @dataclass(frozen=True)
 class CrossCache:
@@ -163,26 +161,3 @@ class RowLayout:
         """The grid (B, H, R, d) to rows (N, H, d)."""
         x = grid.transpose(1, 2).flatten(0, 1)
         return x if self.slot is None else x[self.slot]
-
-
-# A row's products with its own keys and values are too small for a matrix kernel. On a CPU the order of the operands decides: with 10 to
-# 180 rows of 4 heads of 64, q @ k.T takes a fifth of the time of k @ q from 8 tokens on; below, elementwise products take half or less.
-
-
-def suffix_scores(q: Tensor, k: Tensor) -> Tensor:
-    """Products (N, H, S) of queries ``q`` (N, H, d) with each row's own keys ``k`` (N, H, S, d)."""
-    if _elementwise(k):
-        return (k * q.unsqueeze(2)).sum(3)
-    return (q.unsqueeze(2) @ k.transpose(2, 3)).squeeze(2)
-
-
-def suffix_values(weights: Tensor, v: Tensor) -> Tensor:
-    """Sums (N, H, d) of each row's own values ``v`` (N, H, S, d), weighted by ``weights`` (N, H, S)."""
-    if _elementwise(v):
-        return (v * weights.unsqueeze(3)).sum(2)
-    return (weights.unsqueeze(2) @ v).squeeze(2)
-
-
-def _elementwise(x: Tensor) -> bool:
-    """Few tokens on a CPU; narrower types would round every product, a matrix kernel sums in float32."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.size(2) < _FEW

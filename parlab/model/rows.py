@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, scaled_dot_product_attention
 
-from parlab.model.caches import CrossCache, PrefixCache, RowLayout, Suffix, SuffixCache, suffix_scores, suffix_values
+from parlab.model.caches import CrossCache, PrefixCache, RowLayout, Suffix, SuffixCache
 from parlab.model.decoder_spec import AttentionSpec, DecoderSpec
 from parlab.model.packed import PackedLinear, PositionTable
 
@@ -207,7 +207,7 @@ def _two_part_attention(
     """
     q = q / math.sqrt(q.size(-1))
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
-    own = suffix_scores(q, k)  # (N, H, S)
+    own = (q.unsqueeze(2) @ k.transpose(2, 3)).squeeze(2)  # (N, H, S); k @ q takes a CPU much longer
     if hidden[0] is not None:
         shared = shared.masked_fill(hidden[0], float("-inf"))
     if hidden[1] is not None:
@@ -215,4 +215,4 @@ def _two_part_attention(
     weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
     on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
-    return (out + suffix_values(on_own, v)).flatten(1)
+    return (out + (on_own.unsqueeze(2) @ v).squeeze(2)).flatten(1)

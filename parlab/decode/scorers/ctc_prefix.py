@@ -29,7 +29,6 @@ from parlab.transfer import to_device
 
 IMPOSSIBLE = -1.0e3  # nats: below any posterior that matters, small enough that sums keep their precision
 _CHUNK = 2**22  # candidates x frames that are gathered at once
-_COLUMNS = 2**26  # posteriors of a batch that are laid out by token beside the model's own layout
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Windows:
         first, length: (G,) first frame, and frames.
         left, right: (G,) ids of the tokens on both sides, -1 where there is none.
         blank: id of CTC's blank.
-        from_start: whether all windows start at frame 0.
     """
 
     log_probs: Tensor
@@ -54,14 +52,13 @@ class Windows:
     left: Tensor
     right: Tensor
     blank: int
-    from_start: bool = False
 
     @staticmethod
     def whole(log_probs: Tensor, lengths: Tensor, blank: int) -> Windows:
         """One window per utterance, without neighbours."""
         owner = torch.arange(len(lengths), device=lengths.device)
         none = torch.full_like(lengths, -1)
-        return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank, from_start=True)
+        return Windows(log_probs, owner, torch.zeros_like(lengths), lengths, none, none, blank)
 
     @property
     def width(self) -> int:
@@ -116,20 +113,14 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         self.margin = margin
         self.copies = copies
         self._frames = self.windows.frames(self.width)  # (G, W)
-        self._columns = _by_token(windows) if margin == 0 else None
         groups = torch.arange(len(windows.owner), device=self._frames.device)
         self._blank = self._posteriors(groups, windows.blank)
 
     def _posteriors(self, group: Tensor, tokens: Tensor | int) -> Tensor:
         """log x(t, c) over each row's window (N, W), float64."""
-        frames, owner = self._frames[group], self.windows.owner[group]
-        if self._columns is not None:
-            picked = self._columns.index_select(0, owner * self.windows.log_probs.size(2) + tokens)[:, : frames.size(1)]
-        else:
-            ids = (
-                tokens.unsqueeze(1).expand_as(frames) if isinstance(tokens, Tensor) else torch.full_like(frames, tokens)
-            )
-            picked = self.windows.log_probs[owner.unsqueeze(1), frames, ids]
+        frames = self._frames[group]
+        ids = tokens.unsqueeze(1).expand_as(frames) if isinstance(tokens, Tensor) else torch.full_like(frames, tokens)
+        picked = self.windows.log_probs[self.windows.owner[group].unsqueeze(1), frames, ids]
         return picked.double().clamp(min=IMPOSSIBLE)
 
     def start(self) -> PrefixState:
@@ -181,11 +172,7 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         step = max(1, _CHUNK // max(1, len(candidates) * width))
         parts = []
         for ids in candidates.split(step, dim=1):
-            if self._columns is not None:
-                rows = (owner * self.windows.log_probs.size(2)).unsqueeze(1) + ids
-                x = self._columns.index_select(0, rows.flatten()).view(*ids.shape, -1)[..., :width].double()
-            else:
-                x = self.windows.log_probs[owner[:, None, None], frames[:, None, :], ids[:, :, None]].double()
+            x = self.windows.log_probs[owner[:, None, None], frames[:, None, :], ids[:, :, None]].double()
             phi = torch.where((ids == state.last.unsqueeze(1)).unsqueeze(2), alone.unsqueeze(1), both.unsqueeze(1))
             parts.append(torch.logsumexp(phi + x.clamp(min=IMPOSSIBLE), dim=2))
         return torch.cat(parts, 1).masked_fill(candidates == self.windows.blank, float("-inf"))
@@ -212,17 +199,6 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         ends_token = _recurrence(phi, x)
         ends_blank = _recurrence(ends_token, b)
         return PrefixState(ends_token, ends_blank, rows.tokens, score.squeeze(1), group)
-
-
-def _by_token(windows: Windows) -> Tensor | None:
-    """The posteriors as (B * V, T), where the frames of a token lie side by side: a CPU then reads them without leaps.
-
-    None where that is not worth its memory, or windows do not start at frame 0.
-    """
-    x = windows.log_probs
-    if not windows.from_start or x.device.type != "cpu" or x.numel() > _COLUMNS:
-        return None
-    return x.transpose(1, 2).reshape(-1, x.size(1))
 
 
 def _recurrence(inflow: Tensor, factor: Tensor) -> Tensor:
