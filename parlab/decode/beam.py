@@ -8,7 +8,6 @@ when none is left; accelerators search in fixed shapes (``parlab/decode/search/f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,12 +17,9 @@ from parlab.decode.scorers import AnyScorer, Rows
 from parlab.decode.search.fixed import FixedSearch
 from parlab.decode.search.groups import BeamOptions, Groups
 from parlab.decode.search.mode import mode
-from parlab.decode.search.rules import Rules, Scoring
+from parlab.decode.search.rules import END_LENGTHS, END_MARGIN, Rules, Scoring
 
 __all__ = ["BeamOptions", "Groups", "beam_search"]
-
-_END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
-_END_LENGTHS = 3  # ... for so many lengths in a row
 
 
 def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> Ended:
@@ -48,9 +44,7 @@ def beam_search(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptio
     for step in range(groups.steps):
         if not search.step(step):
             break
-    ended = search.ended
-    broken = search.broken.unsqueeze(1)
-    return replace(ended, score=ended.score.masked_fill(broken, float("nan")), forced=ended.forced & ~broken)
+    return search.ended.with_broken(search.broken)
 
 
 class _Search:
@@ -75,9 +69,7 @@ class _Search:
         """Grow every live row by one token; return whether any row is left."""
         # 1. The K best continuations of each group, over all of its rows.
         ids, scores = self.scoring.candidates(self.states, self.groups.stop[self.group].unsqueeze(1))
-        row, token, score = self._best_of_groups(
-            ids, self.score.unsqueeze(1) + scores
-        )  # (G, K), or twice as many with refill
+        row, token, score = self._best_of_groups(ids, self.score.unsqueeze(1) + scores)
         self.broken = self.broken | score[:, 0].isnan()  # NaN comes before all numbers
         grown = Candidates(
             score=score,
@@ -101,7 +93,7 @@ class _Search:
         return True
 
     def _best_of_groups(self, candidates: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The K best continuations of each group: old row, token and score, each (G, K), best first."""
+        """The K best continuations of each group (2 K with ``refill``): old row, token and score, each (G, K), best first."""
         count, beam = len(self.groups.stop), self.options.beam_size
         width = candidates.size(1)
         first = torch.searchsorted(self.group, torch.arange(count, device=self.group.device))
@@ -124,10 +116,10 @@ class _Search:
             return self.done
         self.by_length.append(score.masked_fill(~ended, NEVER).amax(1))
         newest = step - self.options.end_detection
-        recent = self.by_length[max(newest - _END_LENGTHS + 1, 0) : max(newest + 1, 0)]
-        if len(recent) == _END_LENGTHS:
+        recent = self.by_length[max(newest - END_LENGTHS + 1, 0) : max(newest + 1, 0)]
+        if len(recent) == END_LENGTHS:
             worst = torch.stack(recent).amax(0)
             some = torch.stack(recent).amin(0) > NEVER
             best = torch.stack(self.by_length).amax(0)
-            self.done = self.done | (some & (worst - best < _END_MARGIN))
+            self.done = self.done | (some & (worst - best < END_MARGIN))
         return self.done

@@ -93,6 +93,11 @@ class Ended:
         """Groups (G,) that have all of their n-best, none of which ranks below ``rank`` (G,)."""
         return (self.rank[:, -1] > NEVER) & (rank <= self.rank[:, -1])
 
+    def with_broken(self, broken: Tensor) -> Ended:
+        """The score NaN in groups (G,) where a score of the search was one."""
+        where = broken.unsqueeze(1)
+        return replace(self, score=self.score.masked_fill(where, float("nan")), forced=self.forced & ~where)
+
     def best(self, nbest: int) -> Ended:
         """The first ``nbest`` of each group."""
         cut = {f.name: getattr(self, f.name)[:, :nbest] for f in fields(self) if f.name != "steps"}

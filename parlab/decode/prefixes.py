@@ -9,7 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from parlab.decode.search.frames import NEVER, Beam, FrameSearch, grow
+from parlab.decode.ended import NEVER
+from parlab.decode.search.frames import Beam, FrameSearch, grow_live
 from parlab.decode.search.mode import mode
 from parlab.errors import UserError
 from parlab.transfer import to_host
@@ -82,11 +83,10 @@ def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBe
     prefixes = Beam.empty(batch, beam, log_probs)
     parents, appended = [], []
     for t in range(size):
-        live = (t < frames).unsqueeze(1)  # (B, 1)
-        following, parent, token = grow(prefixes, log_probs[:, t], at_blank[:, t], grown[:, t], ids[:, t])
-        prefixes = following.where(live, prefixes)
-        parents.append(torch.where(live, parent, stay))
-        appended.append(torch.where(live, token, -1))
+        frame = log_probs[:, t], at_blank[:, t], grown[:, t], ids[:, t]
+        prefixes, parent, token = grow_live(prefixes, t < frames, stay, frame)
+        parents.append(parent)
+        appended.append(token)
     score = torch.logaddexp(prefixes.ends_blank, prefixes.ends_token)
     empty = prefixes.last.new_zeros(0, batch, beam)
     return Prefixes(score, torch.stack(parents) if parents else empty, torch.stack(appended) if appended else empty)

@@ -82,9 +82,8 @@ class S2TCTCModel(HybridModel):
         x = x.to(next(self.encoder.parameters()).dtype)
         size = torch.full_like(frames, previous.size(1))
         with self.one_thread:
-            padding = torch.zeros_like(
-                previous, dtype=torch.bool
-            )  # given, because the encoder would read the longest back
+            # A mask is given, because the encoder would read the longest length back from the device.
+            padding = torch.zeros_like(previous, dtype=torch.bool)
             memory, _, _ = self.prompt_encoder(self.pos_enc(self.embed(previous)), size, masks=padding)
             mask = torch.ones(len(x), 1, previous.size(1), dtype=torch.bool, device=x.device)
             output, count, _ = self.encoder(

@@ -17,7 +17,7 @@ import torch
 import parlab
 from parlab.data.utterance import Utterance
 from parlab.decode import Decoder
-from parlab.model.heads.folder import hash_model
+from parlab.model.families.weights import hash_model
 from parlab.predictions.metrics import Hashes, Named
 
 

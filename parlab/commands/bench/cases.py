@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from parlab.decode import Decoder
 from parlab.model.encoded import Encoded
 from parlab.recognition.recognizer import Recognizer
+from parlab.types import Hypothesis
 
 TOKENS_PER_SECOND = 4.0  # read English in pieces of a vocabulary of 5000
 
@@ -66,3 +68,12 @@ def make_case(recognizer: Recognizer, seconds: float, masks: int, batch: int, se
         probabilities[rows, frame, ids[:, i]] = sure
     log_probs = torch.log(probabilities / probabilities.sum(-1, keepdim=True)).to(recognizer.device)
     return Case(seconds, masks, count, speech, lengths, replace(encoded, ctc_log_probs=log_probs))
+
+
+def decode_whole(recognizer: Recognizer, decoder: Decoder, case: Case) -> list[Hypothesis]:
+    """Decode a case from its waveforms; the search sees the posteriors of the case, which have the masks.
+
+    The model's own posteriors stay in memory meanwhile, as in a decoding.
+    """
+    encoded = recognizer.encode_padded(case.speech, case.lengths)
+    return recognizer.decode(decoder, replace(encoded, ctc_log_probs=case.encoded.posteriors))

@@ -23,11 +23,23 @@ def save(options: BenchOptions, rows: Sequence[Row], device: torch.device) -> No
     """Write ``bench.json``, ``bench.csv`` and ``bench.png``."""
     out = Path(options.out)
     table = table_of(rows)
-    machine: Json = {"device": device_name(device), "platform": platform.platform(), "threads": torch.get_num_threads()}
-    content: Json = {"options": asdict(options), "machine": machine, "versions": versions(), "rows": table}
+    content: Json = {"options": asdict(options), "machine": machine(device), "versions": versions(), "rows": table}
     write_json(out / "bench.json", content)
     write_csv(out / "bench.csv", table)
     draw(out / "bench.png", rows)
+
+
+def machine(device: torch.device) -> dict[str, Json]:
+    """What the figures were measured on."""
+    found: dict[str, Json] = {"device": device_name(device), "platform": platform.platform()}
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        found |= {
+            "memory_bytes": properties.total_memory,
+            "multiprocessors": properties.multi_processor_count,
+            "compute_capability": f"{properties.major}.{properties.minor}",
+        }
+    return {**found, "threads": torch.get_num_threads()}
 
 
 def print_table(rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ from parlab.commands.bench.candidates import (
     reference_par,
     stage_candidates,
 )
-from parlab.commands.bench.cases import Case, make_case
+from parlab.commands.bench.cases import Case, decode_whole, make_case
 from parlab.commands.bench.options import BenchOptions
 from parlab.commands.bench.timing import median, time_in_turn
 from parlab.decode import Decoder, Greedy
@@ -102,10 +102,7 @@ def case_rows(recognizer: Recognizer, seconds: float, masks: int, options: Bench
 def whole_peak(recognizer: Recognizer, decoder: Decoder, case: Case) -> int:
     """Peak bytes of a whole utterance, above what was in use before (the weights are)."""
     with PeakMemory(recognizer.device) as peak:
-        encoded = recognizer.encode_padded(case.speech, case.lengths)
-        # The model's posteriors stay in memory, as in a decoding; the case's own have the masks.
-        recognizer.decode(decoder, replace(encoded, ctc_log_probs=case.encoded.posteriors))
-        del encoded
+        decode_whole(recognizer, decoder, case)
     return peak.bytes
 
 

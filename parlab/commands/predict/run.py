@@ -21,7 +21,7 @@ from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
 from parlab.decode import Decoder, default_decoder
 from parlab.metrics.speed import peak_memory
-from parlab.model.heads.folder import hash_model
+from parlab.model.families.weights import hash_model
 from parlab.options.devices import TrainerOptions, default_workers, make_trainer, weights_dtype
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Environment, Metrics, NormalizerVersion

@@ -162,9 +162,7 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         # 2. With a margin only the frames around the newest token's most probable end count.
         if self.margin > 0 and 2 * self.margin + 1 < width:
             width = 2 * self.margin + 1
-            latest = (
-                self.windows.length[state.group] - width
-            )  # within the row's own window, however wide the batch's is
+            latest = self.windows.length[state.group] - width  # in the row's own window, however wide the batch's is
             first = torch.minimum(both.argmax(1) - self.margin, latest).clamp(min=0)
             near = first.unsqueeze(1) + torch.arange(width, device=candidates.device)
             both, alone, frames = both.gather(1, near), alone.gather(1, near), frames.gather(1, near)

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parlab.decode.ended import NEVER
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.decode.scorers.attention import AttentionScorer, AttentionState
 from parlab.text.s2t import S2TSymbols, WhisperRules
 from parlab.transfer import numbers_on
-
-_NEVER = float("-inf")
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,9 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
 
     def score(self, state: WhisperState) -> tuple[Tensor, Tensor]:
         logits, normalizer = self.decoder.score(state.decoder)
-        logits = logits.index_fill(1, self.suppressed, _NEVER)
+        logits = logits.index_fill(1, self.suppressed, NEVER)
         if state.length == 0:
-            logits = logits.index_fill(1, self.begin_suppressed, _NEVER)
+            logits = logits.index_fill(1, self.begin_suppressed, NEVER)
         if self.any_timed:
             logits = self._with_times(logits, state)
         return logits, normalizer
@@ -113,9 +112,9 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
             last = self.symbols.rules.last_initial if self.symbols.rules is not None else None
             late = ids > (last if last is not None else len(ids))
             forbidden = forbidden | ~times | late
-        ruled = logits.masked_fill(forbidden, _NEVER)
+        ruled = logits.masked_fill(forbidden, NEVER)
         # 3. A time comes where all of them together beat every other token.
         sum_of_times = torch.logsumexp(ruled[:, first:], 1)
         comes = sum_of_times > ruled[:, :first].amax(1)
-        ruled = ruled.masked_fill(comes.unsqueeze(1) & ~times, _NEVER)
+        ruled = ruled.masked_fill(comes.unsqueeze(1) & ~times, NEVER)
         return torch.where(self.timed[state.group].unsqueeze(1), ruled, logits)

@@ -16,10 +16,8 @@ from parlab.decode.ended import NEVER, Candidates, Ended
 from parlab.decode.scorers import AnyScorer, Rows
 from parlab.decode.search.groups import BeamOptions, Groups
 from parlab.decode.search.plan import FIRST_CAPACITY, Plan, padded
-from parlab.decode.search.rules import Rules, Scoring, States
+from parlab.decode.search.rules import END_LENGTHS, END_MARGIN, Rules, Scoring, States
 
-_END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
-_END_LENGTHS = 3  # ... for so many lengths in a row
 _LOOK = 8  # steps after which the host looks whether a row is left; in short searches it looks three times at most
 _SHORT = 64  # steps of a short search
 
@@ -99,10 +97,8 @@ class FixedSearch:
                 state = self.with_room(state, 2 * step)
             last = step == steps - 1  # nothing comes after it: the scorers need not advance
             state = self.step(state, last) if last else run_step(self, state)
-        # Of each group its slot; NaN where a score of the search was one.
-        broken = state.broken.unsqueeze(1)
-        score, forced = state.ended.score.masked_fill(broken, float("nan")), state.ended.forced & ~broken
-        ended = replace(state.ended, score=score, forced=forced)
+        ended = state.ended.with_broken(state.broken)
+        # Of each group its slot.
         return Ended(*(getattr(ended, field.name)[slot] for field in fields(Ended)))
 
     def start(self) -> GridState:
@@ -188,10 +184,10 @@ class FixedSearch:
         offset = self.rules.options.end_detection
         if not offset:
             return torch.zeros_like(self.plan.real)
-        index = step - offset - torch.arange(_END_LENGTHS, device=step.device)
+        index = step - offset - torch.arange(END_LENGTHS, device=step.device)
         recent = by_length.index_select(1, index.clamp(min=0))
         worst, some = recent.amax(1), recent.amin(1) > NEVER
-        return (index[-1] >= 0) & some & (worst - by_length.amax(1) < _END_MARGIN)
+        return (index[-1] >= 0) & some & (worst - by_length.amax(1) < END_MARGIN)
 
 
 def _with_room(ended: Ended, size: int) -> Ended:

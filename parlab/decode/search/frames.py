@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
+from parlab.decode.ended import NEVER
 from parlab.decode.search.plan import bucket, padded
 
-NEVER = float("-inf")
 _TOGETHER = 8  # frames of one step
 
 
@@ -83,6 +83,18 @@ def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tens
     return following, parent, torch.where(extends, new, -1)
 
 
+def grow_live(old: Beam, live: Tensor, stay: Tensor, frame: Sequence[Tensor]) -> tuple[Beam, Tensor, Tensor]:
+    """``grow`` for the utterances that are ``live`` (B,); the prefixes of those that have ended stay as they are.
+
+    Args:
+        stay: (B, K) the number of each prefix.
+        frame: what ``grow`` takes of the frame.
+    """
+    following, parent, token = grow(old, *frame)
+    where = live.unsqueeze(1)
+    return following.where(where, old), torch.where(where, parent, stay), torch.where(where, token, -1)
+
+
 @dataclass(frozen=True)
 class FrameState:
     """A search between two steps.
@@ -140,11 +152,9 @@ class FrameSearch:
         numbers = state.frame + torch.arange(_TOGETHER, device=state.frame.device)
         parts = [x.index_select(1, numbers) for x in (self.log_probs, self.at_blank, self.best, self.ids)]
         for i in range(_TOGETHER):
-            live = (numbers[i] < self.frames).unsqueeze(1)
-            following, parent, token = grow(beam, *(x[:, i] for x in parts))
-            beam = following.where(live, beam)
-            parents.append(torch.where(live, parent, stay))
-            tokens.append(torch.where(live, token, -1))
+            beam, parent, token = grow_live(beam, numbers[i] < self.frames, stay, [x[:, i] for x in parts])
+            parents.append(parent)
+            tokens.append(token)
         return FrameState(
             state.frame + _TOGETHER,
             beam,

@@ -15,6 +15,8 @@ from parlab.decode.search.groups import BeamOptions, Groups
 from parlab.transfer import numbers_on
 
 States = tuple[Any, ...]  # each of its scorer's own type
+END_MARGIN = -10.0  # ESPnet's end detection: nats below the best ended hypothesis
+END_LENGTHS = 3  # ... for so many lengths in a row
 
 
 @dataclass(frozen=True)
@@ -122,16 +124,17 @@ class Rules:
         # 1. Those that emitted the stop token have ended; too early a stop ends a row without a result.
         valid = grown.score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
-        within = torch.arange(token.size(1), device=token.device) < options.beam_size
-        counts = stopped & within
+        counts, live = stopped, valid & ~stopped
+        may_end = live
+        if options.refill:  # only those of the beam itself end; the next best take their places
+            within = torch.arange(token.size(1), device=token.device) < options.beam_size
+            counts, live = counts & within, live & (live.cumsum(1) <= options.beam_size)
+            may_end = live & within
         if groups.min_length is not None:
             counts = counts & (step >= groups.min_length).unsqueeze(1)
         # 2. At the limit of length the stop token is appended unscored.
-        live = valid & ~stopped
-        if options.refill:
-            live = live & (live.cumsum(1) <= options.beam_size)
         at_limit = (step + 1 >= groups.max_length).unsqueeze(1)
-        forced = live & within & at_limit
+        forced = may_end & at_limit
         if not options.force_all:
             none_ended = (ended.score[:, :1] == NEVER) & ~counts.any(1, keepdim=True)
             first = live.cumsum(1) == 1  # rows are sorted by score: the best live one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickletools
 import re
 from collections.abc import Mapping
@@ -89,6 +90,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"the weights {path} cannot be read ({str(error)[:100]}); download the file again") from error
     check_finite(state, path)
     return state
+
+
+def hash_model(model: torch.nn.Module) -> str:
+    """SHA-256 of names, shapes and values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def check_finite(state: Mapping[str, Tensor], source: Path) -> None:

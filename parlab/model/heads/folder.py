@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from parlab.errors import UserError, nearest
 from parlab.model.families.espnet_folder import read_mapping
-from parlab.model.families.weights import read_safetensors
+from parlab.model.families.weights import hash_model, read_safetensors
 from parlab.model.heads.drafted import Drafted
 from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.model.hybrid import HybridModel
@@ -44,15 +43,6 @@ class Head:
         with torch.autocast(states.device.type, enabled=False):
             log_probs, count = self.network(states.to(next(self.network.parameters()).dtype), frames)
         return Drafted(log_probs, count, self.network.options.stack, self.spelling)
-
-
-def hash_model(model: torch.nn.Module) -> str:
-    """SHA-256 of names, shapes and values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def write_head(network: DraftHead, tokenizer: Tokenizer, model: HybridModel, directory: str | Path, about: str) -> Path:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from parlab.commands.bench.candidates import reference_par
-from parlab.commands.bench.cases import make_case
+from parlab.commands.bench.cases import decode_whole, make_case
 from parlab.commands.bench.options import BenchOptions
 from parlab.commands.bench.suite.models import Models, repeated
 from parlab.commands.bench.suite.observe import kernel_profile
-from parlab.commands.bench.suite.plan import Budget, Fields, Measurement, SpeedCase
-from parlab.commands.bench.suite.speed import SpeedRun
+from parlab.commands.bench.suite.plan import Fields, Measurement
 from parlab.decode import Decoder, Greedy
 
 
@@ -30,8 +30,7 @@ def kernel_cases(options: BenchOptions, device: torch.device) -> Iterator[Measur
         def run(name: str = name, decoder: Decoder = decoder) -> Fields:
             recognizer = models.get(size, precision)
             many = repeated(make_case(recognizer, seconds, masks, 1), batch)
-            case = SpeedCase(size, seconds, masks, precision, batch)
-            task = SpeedRun(recognizer, case, options, Budget(0)).whole(decoder, many)
+            task = partial(decode_whole, recognizer, decoder, many)
             task()
             found = kernel_profile(task, device)
             (Path(options.out) / f"profile_{name}.txt").write_text(found.table, encoding="utf-8")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from parlab.commands.bench.options import BenchOptions
+from parlab.commands.bench.output import machine
 from parlab.commands.bench.suite.plan import Fields
 from parlab.metrics.tables import Cell, Table, markdown_row, write_csv
 from parlab.predictions.files import Json, write_json
-from parlab.predictions.provenance import device_name, versions
+from parlab.predictions.provenance import versions
 
 
 class Results:
@@ -47,19 +47,6 @@ class Results:
             lines += ["", f"## {part}", "", markdown_row(columns), markdown_row(["---"] * len(columns))]
             lines += [markdown_row([shown(row.get(name)) for name in columns]) for row in rows]
         return "\n".join(lines) + "\n"
-
-
-def machine(device: torch.device) -> dict[str, Json]:
-    """What the figures were measured on."""
-    found: dict[str, Json] = {"device": device_name(device), "platform": platform.platform()}
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        found |= {
-            "memory_bytes": properties.total_memory,
-            "multiprocessors": properties.multi_processor_count,
-            "compute_capability": f"{properties.major}.{properties.minor}",
-        }
-    return {**found, "threads": torch.get_num_threads()}
 
 
 def shown(value: Cell) -> str:

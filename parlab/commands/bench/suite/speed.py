@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from parlab.commands.bench.candidates import reference_par
-from parlab.commands.bench.cases import Case, make_case
+from parlab.commands.bench.cases import decode_whole, make_case
 from parlab.commands.bench.options import BenchOptions
 from parlab.commands.bench.suite.models import Models, repeated
 from parlab.commands.bench.suite.observe import host_syncs
@@ -64,13 +65,13 @@ class SpeedRun:
         encode = self.time(lambda: self.recognizer.encode_padded(batch.speech, batch.lengths))
         row: dict[str, Cell] = {"encode_ms": 1000 * median(encode), "repeats": len(encode)}
         for name, decoder in decoders.items():
-            seconds = median(self.time(self.whole(decoder, batch)))
+            seconds = median(self.time(partial(decode_whole, self.recognizer, decoder, batch)))
             row |= {f"{name}_ms": 1000 * seconds, f"{name}_rtfx": rtfx(audio, seconds)}
         for name in ("par", "par_joint", "ar"):
             row[f"{name}_ratio"] = float(row[f"{name}_ms"] or 0) / float(row["greedy_ms"] or 1)
         # 2. Memory and synchronisations, which must not disturb the clock.
         for name in ("greedy", "par"):
-            task = self.whole(decoders[name], batch)
+            task = partial(decode_whole, self.recognizer, decoders[name], batch)
             with PeakMemory(self.recognizer.device) as peak:
                 task()
             row[f"{name}_peak_bytes"] = peak.bytes
@@ -79,15 +80,6 @@ class SpeedRun:
                 row[f"{name}_syncs"] = sum(syncs.values())
                 row[f"{name}_sync_lines"] = "; ".join(f"{line} x{count}" for line, count in syncs.most_common(20))
         return row
-
-    def whole(self, decoder: Decoder, batch: Case) -> Callable[[], Any]:
-        """Decode the batch from its waveforms; the search sees the posteriors of the case, whose masks are known."""
-
-        def task() -> Any:
-            encoded = self.recognizer.encode_padded(batch.speech, batch.lengths)
-            return self.recognizer.decode(decoder, replace(encoded, ctc_log_probs=batch.encoded.posteriors))
-
-        return task
 
     def time(self, task: Callable[[], Any]) -> list[float]:
         """Seconds of each run after a warm-up: ``repeats`` of them, or as many as a share of the time allows."""
