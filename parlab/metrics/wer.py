@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-GAP = "*"  # no token, in an alignment
+GAP = "\0"  # no token, in an alignment; no word of a text
 
 
 @dataclass(frozen=True)
