@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import kaldialign
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +100,16 @@ def test_errors_are_the_edit_distance_and_agree_with_the_alignment(a: list[str],
     assert [x for x, _ in pairs if x != GAP] == a
     assert [y for _, y in pairs if y != GAP] == b
     assert sum(x != y for x, y in pairs) == counts.errors
+
+
+@given(words, words, words)
+def test_what_two_texts_start_with_changes_no_count(start: list[str], a: list[str], b: list[str]) -> None:
+    """Against kaldialign on the whole: where paths are equally good, it is the same one that is counted."""
+    found = word_errors(" ".join(start + a), " ".join(start + b))
+    expected = kaldialign.edit_distance(start + a, start + b)
+    assert vars(found) == {
+        "substitutions": expected["sub"],
+        "insertions": expected["ins"],
+        "deletions": expected["del"],
+        "total": len(start + a),
+    }
