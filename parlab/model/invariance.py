@@ -15,6 +15,7 @@ decoded in groups of equal length instead.
 from __future__ import annotations
 
 import inspect
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from parlab.model.families.espnet_attention import is_fast, use_fast_attention
 from parlab.model.features import padding_mask
+
+MASKING = "make_pad_mask"  # ESPnet's function of lengths
 
 
 def encoder_frames(encoder: Any, frames: Any) -> Any:
@@ -55,6 +58,8 @@ class PaddingGuard:
         self.padding: Tensor | None = None
         self.takes_masks = "masks" in inspect.signature(encoder.forward).parameters
         encoder.register_forward_pre_hook(self._enter, with_kwargs=True)
+        if not self.takes_masks and MASKING in type(encoder).forward.__globals__:
+            encoder.forward = GivenMask(encoder, self)  # type: ignore[method-assign, assignment]
         if subsamples(encoder):
             encoder.embed.register_forward_hook(self._after_subsampling)  # type: ignore[union-attr, operator]
         for layer in encoder.encoders.modules():  # type: ignore[union-attr, operator]
@@ -80,6 +85,26 @@ class PaddingGuard:
     def _zero_padding(self, layer: nn.Module, args: tuple) -> tuple:
         assert self.padding is not None
         return (args[0].masked_fill(self.padding, 0.0), *args[1:])
+
+
+class GivenMask:
+    """What stands for the ``forward`` of an encoder that takes no mask: the same code, which is given the guard's.
+
+    ESPnet's Branchformer and OWSM-CTC make a mask of lengths that they read back from the device, for which the host waits.
+    """
+
+    def __init__(self, encoder: nn.Module, guard: PaddingGuard):
+        self.encoder, self.guard = encoder, guard
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        own = type(self.encoder).forward
+        names = {**own.__globals__, MASKING: self._padding}  # this call's; ESPnet's module keeps its own
+        return FunctionType(own.__code__, names, own.__name__, own.__defaults__)(self.encoder, *args, **kwargs)
+
+    def _padding(self, lengths: Tensor) -> Tensor:
+        """The padding (B, T) of the features: the first mask that an encoder makes."""
+        assert self.guard.padding is not None, "the guard's hook runs first"
+        return self.guard.padding.squeeze(1)
 
 
 def make_batch_invariant(encoder: nn.Module) -> bool:
