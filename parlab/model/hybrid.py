@@ -225,6 +225,11 @@ class HybridModel(nn.Module):
         conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
         return self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether ``compile_encoder`` was called."""
+        return self._compiled is not None
+
     def compile_encoder(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Let ``torch.compile`` fuse the encoder's kernels, in evaluation mode: one graph for all lengths, made by the first batches."""
         self._compiled = torch.compile(self._run_encoder, backend=backend, dynamic=True)
