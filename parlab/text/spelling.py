@@ -36,6 +36,8 @@ class Spelling:
 
     def words(self, tokens: Sequence[int]) -> list[SpelledWord]:
         """The words of ``tokens``, in order; what has no text (a blank, a symbol) is left out."""
+        if not tokens:
+            return []
         begins, ends = self._edges
         starts = [i for i, token in enumerate(tokens) if i == 0 or begins[token] or ends[tokens[i - 1]]]
         found: list[SpelledWord] = []

@@ -63,7 +63,7 @@ def write_head(network: DraftHead, tokenizer: Tokenizer, model: HybridModel, dir
         tokenizer: of the head, ``char`` or ``bpe``.
         about: text of the card: how and on what the head was taught.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def write_head(network: DraftHead, tokenizer: Tokenizer, model: HybridModel, dir
     if tokenizer.model_bytes is not None:
         (folder / PIECES).write_bytes(tokenizer.model_bytes)
     state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(state))
     (folder / CARD).write_text(about.rstrip() + "\n", encoding="utf-8")
     return folder
 

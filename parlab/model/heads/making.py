@@ -10,7 +10,7 @@ from torch.nn.functional import gelu
 from parlab.errors import UserError
 from parlab.model.decoder_spec import BlockSpec
 from parlab.model.families.whisper import encoder_block
-from parlab.model.heads.clones import CloneSizes
+from parlab.model.heads.clones import CloneBlock, CloneSizes
 from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.model.heads.reading import blocks_of, check_layers
 from parlab.model.hybrid import HybridModel
@@ -31,6 +31,7 @@ def make_head(options: HeadOptions, model: HybridModel, vocabulary: int) -> Draf
     sizes = CloneSizes(specs[0].attention.heads, specs[0].wide.out_features)
     head = DraftHead(options, specs[0].wide.in_features, vocabulary, sizes)
     for clone, spec in zip(head.clones, specs, strict=True):
+        assert isinstance(clone, CloneBlock)
         clone.copy_from(spec)
     with torch.no_grad():  # so that the head begins with what the decoder is given
         head.enter_norm.weight.copy_(model.encoder.layer_norm.weight)
