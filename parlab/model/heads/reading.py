@@ -102,7 +102,7 @@ class _Read(Exception):
 @contextmanager
 def _recording(model: HybridModel, layers: Sequence[int], stop: bool = False) -> Iterator[dict[int, list[Tensor]]]:
     """Record the outputs of blocks while the encoder runs: layer -> (B, T, D) of each of its calls."""
-    if model.compiled:
+    if model.compiled is not None:
         raise UserError(
             "a head that reads blocks inside the encoder cannot do so while it is compiled, expected an encoder as it is; leave "
             "--compile out"

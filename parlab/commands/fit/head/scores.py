@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from parlab.decode.draft import Draft
 from parlab.metrics.wer import GAP, alignment, char_errors, word_errors
+from parlab.text.normalizer import normalizer
 from parlab.text.spelling import Spelling
 
 THRESHOLDS = (0.5, 0.9, 0.99)
@@ -60,7 +61,12 @@ class DraftScores:
         by_word, by_character = word_errors(wanted, text), char_errors(wanted, text)
         for i, value in enumerate((by_word.errors, by_word.total, by_character.errors, by_character.total)):
             self.errors[i] += value
-        for word, right in zip(words, self._right(wanted.split(), words), strict=True):
+        # One by one, the words of a number may not normalise as together ("twenty one"): plain words may still agree.
+        marks = zip(
+            _right(reference, words, self.normalize), _right(reference, words, normalizer("basic")), strict=True
+        )
+        for word, (right, plainly) in zip(words, marks, strict=True):
+            right = right or plainly if right is not None else None
             if right is None:
                 continue
             i = 3 * min(int(word.confidence * _BINS), _BINS - 1)
@@ -70,14 +76,6 @@ class DraftScores:
                 at = 4 * k + (0 if word.confidence < threshold else 2)
                 self.masked[at] += 1
                 self.masked[at + 1] += not right
-
-    def _right(self, wanted: Sequence[str], words: Sequence[DraftWord]) -> list[bool | None]:
-        """Whether each word stands in the reference where the alignment puts it; None for one that is nothing when normalised."""
-        parts = [self.normalize(word.text).split() for word in words]
-        pairs = alignment(wanted, [part for each in parts for part in each])
-        right = iter([a == b for a, b in pairs if b != GAP])
-        marks = [[next(right) for _ in each] for each in parts]
-        return [all(each) if each else None for each in marks]
 
     def totals(self) -> list[float]:
         """All sums in one list."""
@@ -102,3 +100,12 @@ class DraftScores:
             found[f"dev/masked_error_{threshold}"] = wrong / max(below, 1.0)
             found[f"dev/kept_error_{threshold}"] = missed / max(above, 1.0)
         return found
+
+
+def _right(reference: str, words: Sequence[DraftWord], normalize: Callable[[str], str]) -> list[bool | None]:
+    """Whether each word stands in the reference where the alignment puts it; None for one that is nothing when normalised."""
+    parts = [normalize(word.text).split() for word in words]
+    pairs = alignment(normalize(reference).split(), [part for each in parts for part in each])
+    right = iter([a == b for a, b in pairs if b != GAP])
+    marks = [[next(right) for _ in each] for each in parts]
+    return [all(each) if each else None for each in marks]
