@@ -12,6 +12,7 @@ from torch import Tensor
 from parlab.decode import Decoder
 from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
+from parlab.model.families.weights import hash_model
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import Head, read_head
 from parlab.model.heads.reading import Speech, encode_and_read
@@ -61,6 +62,10 @@ class Recognizer:
             UserError: the model cannot do what is asked.
         """
         return replace(self, prompting=Prompting.of(self.model, self.tokenizer, options))
+
+    def model_hash(self) -> str:
+        """The hash of the model's weights, which a head was checked against when they were read; else computed."""
+        return self.head.model_hash if self.head is not None else hash_model(self.model)
 
     def seconds(self, wave: Tensor) -> float:
         """Duration of a waveform (samples,)."""

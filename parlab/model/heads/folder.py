@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from parlab.errors import UserError, nearest
 from parlab.model.families.espnet_folder import read_mapping
@@ -111,11 +113,27 @@ def read_head(directory: str | Path, model: HybridModel, tokenizer: Tokenizer) -
     check_layers(model, layers)
     network = DraftHead(options, states_size, len(spelled.token_list), _clone_sizes(folder, config, options))
     state = read_safetensors(folder / WEIGHTS)
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    if shapes != {name: tuple(value.shape) for name, value in state.items()}:
-        raise UserError(f"the weights {folder / WEIGHTS} do not fit {CONFIG} and {TOKENS}; copy the whole folder again")
+    if problem := _misfit(network.state_dict(), state):
+        raise UserError(
+            f"the weights {folder / WEIGHTS} do not fit {CONFIG} and {TOKENS}: {problem}; copy the whole folder again"
+        )
     network.load_state_dict(state)
-    return Head(network.eval().requires_grad_(False), spelled, Spelling(spelled, tokenizer), layers, own)
+    spelling = Spelling(spelled, tokenizer)
+    spelling.check(f"the head {directory}")
+    return Head(network.eval().requires_grad_(False), spelled, spelling, layers, own)
+
+
+def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """What is missing, unexpected or of another shape in a state dict."""
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    if missing or extra:
+        return (
+            f"{len(missing)} keys missing ({', '.join(missing[:3])}), {len(extra)} unexpected ({', '.join(extra[:3])})"
+        )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            return f"{name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)}"
+    return None
 
 
 def _clone_sizes(folder: Path, config: dict[str, Any], options: HeadOptions) -> CloneSizes | None:

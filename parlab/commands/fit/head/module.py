@@ -89,6 +89,7 @@ class HeadModule(OptimizedModule):
             self.tokenizer = data.vocabulary()
         else:
             self.tokenizer = make_tokenizer(options, _Texts(data), folder / "tokenizer", ranks)
+        Spelling(self.tokenizer, self.recognizer.tokenizer).check("the vocabulary of the labels")
         model = self.recognizer.model
         name = f"{hash_model(model)[:12]}-{'-'.join(map(str, self.layers)) or 'out'}"
         cache = Path(data.cache) if data.cache else folder / "states"
