@@ -1,4 +1,5 @@
-"""``python -m tests.fake_device``: launches and host syncs of each decoder; ``--check FILE`` writes the tests' cases as JSON."""
+"""``python -m tests.fake_device``: launches and host syncs of each decoder; ``--check FILE`` writes the tests' cases as JSON,
+``--wholes FILE`` a sweep and losses."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculativ
 from parlab.types import Hypothesis
 from tests.fake_device.cases import Case, cases, prepare
 from tests.fake_device.counts import Counts
+from tests.fake_device.wholes import losses, sweep
 
 CPU = torch.device("cpu")
 TABLE: dict[str, Decoder] = {
@@ -102,5 +104,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["--check"]:
         Path(sys.argv[2]).write_text(json.dumps(check()), encoding="utf-8")
+    elif sys.argv[1:2] == ["--wholes"]:
+        with tempfile.TemporaryDirectory() as temporary:
+            wholes = {"sweep": sweep(Path(temporary)), "losses": losses(Path(temporary))}
+        Path(sys.argv[2]).write_text(json.dumps(wholes), encoding="utf-8")
     else:
         table("--lines" in sys.argv)
