@@ -14,8 +14,7 @@ from parlab.errors import UserError
 from parlab.model.decoder_spec import DecoderSpec
 from parlab.model.encoded import NO_CTC
 from parlab.model.families import espnet_decoder
-from parlab.model.features import LogMelFrontend
-from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
+from parlab.model.invariance import encoder_frames, groups_of_equal_length, make_batch_invariant, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
@@ -72,8 +71,8 @@ class HybridModel(nn.Module):
         self.one_thread = RLock()
         self._compiled: Callable[[Tensor, Tensor], Any] | None = None
         self._word_edges: Tensor | None = None
-        # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
-        self._batch_invariant = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
+        # Front ends of ours reflect each utterance alone; a foreign one is only trusted for equal lengths.
+        self._batch_invariant = make_batch_invariant(encoder) and getattr(self.frontend, "batch_invariant", False)
 
     @property
     def sample_rate(self) -> int:
@@ -87,7 +86,7 @@ class HybridModel(nn.Module):
         if not subsamples(self.encoder):
             return hop / self.sample_rate
         span = 6 * 420  # long enough that the edges of the convolutions do not matter
-        near, far = subsampled_lengths(self.encoder.embed, 1000), subsampled_lengths(self.encoder.embed, 1000 + span)
+        near, far = encoder_frames(self.encoder, 1000), encoder_frames(self.encoder, 1000 + span)
         return hop * (span / (far - near)) / self.sample_rate
 
     @cached_property
@@ -95,7 +94,7 @@ class HybridModel(nn.Module):
         """Samples below which an utterance is too short for the front end and the subsampling."""
         hop, n_fft = getattr(self.frontend, "hop_length", 160), getattr(self.frontend, "n_fft", 512)
         frames = 1
-        while subsamples(self.encoder) and subsampled_lengths(self.encoder.embed, frames) < 1:
+        while subsamples(self.encoder) and encoder_frames(self.encoder, frames) < 1:
             frames += 1
         # ESPnet refuses features shorter than 7 to 15 frames depending on the layer; two frames are no utterance.
         return max(n_fft // 2 + 1, (frames + 1) * hop)
@@ -143,6 +142,11 @@ class HybridModel(nn.Module):
     def window_seconds(self) -> float | None:
         """Seconds that speech is padded or cut to, as S2T models were trained; None: it stays as it is."""
         return self.s2t.window_seconds if self.s2t is not None else None
+
+    @property
+    def longest_seconds(self) -> float | None:
+        """Seconds of speech that can be decoded in one piece: the window, or what the encoder's positions reach; None: any."""
+        return self.window_seconds or getattr(self.encoder, "longest_seconds", None)
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles make their own rows and their own lock; they are not compiled."""

@@ -27,6 +27,13 @@ from parlab.model.features import padding_mask
 MASKING = "make_pad_mask"  # ESPnet's function of lengths
 
 
+def encoder_frames(encoder: Any, frames: Any) -> Any:
+    """Encoder frames of ``frames`` features (a tensor or an integer), where ``subsamples`` says that the formula is known."""
+    if hasattr(encoder, "subsampled_lengths"):
+        return encoder.subsampled_lengths(frames)
+    return subsampled_lengths(encoder.embed, frames)
+
+
 def subsampled_lengths(embed: nn.Module, lengths: Any) -> Any:
     """Number of frames that the convolutions of ``embed`` make of ``lengths`` (a tensor or an integer)."""
     for layer in embed.conv.modules():  # type: ignore[union-attr, operator]
@@ -37,7 +44,9 @@ def subsampled_lengths(embed: nn.Module, lengths: Any) -> Any:
 
 
 def subsamples(encoder: nn.Module) -> bool:
-    """True for the ``conv1d*`` and ``conv2d*`` input layers, whose length formula is known."""
+    """True for the ``conv1d*`` and ``conv2d*`` input layers and for encoders of ours, whose length formula is known."""
+    if hasattr(encoder, "subsampled_lengths"):
+        return True
     embed = getattr(encoder, "embed", None)
     return type(embed).__name__.startswith(("Conv1dSubsampling", "Conv2dSubsampling"))
 
@@ -100,6 +109,8 @@ class GivenMask:
 
 def make_batch_invariant(encoder: nn.Module) -> bool:
     """Make the attention fast and install the hooks; return False when the encoder must get utterances of equal length."""
+    if getattr(encoder, "batch_invariant", False):
+        return True
     known = type(encoder).__name__ in {
         "TransformerEncoder",
         "ConformerEncoder",

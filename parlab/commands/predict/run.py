@@ -74,7 +74,7 @@ class Job:
         check_some_audio(recordings)
         seed_everything(options.seed, verbose=False)
         recognizer = Recognizer.read(options.model, CPU, head=options.head).asked(options.prompt)
-        utterances = options.cutting.pieces(recordings, recognizer.model.window_seconds)
+        utterances = options.cutting.pieces(recordings, recognizer.model.longest_seconds)
         plain = options.task == "asr" and not options.timestamps
         decoder = options.decoder or default_decoder(recognizer.model, plain)
         decoder.prepare(recognizer.model, CPU)
@@ -92,7 +92,7 @@ class Job:
     @property
     def max_seconds(self) -> float | None:
         """The longest audio that is decoded in one piece: the option's, or the model's window."""
-        longest = min(self.options.max_seconds or math.inf, self.recognizer.model.window_seconds or math.inf)
+        longest = min(self.options.max_seconds or math.inf, self.recognizer.model.longest_seconds or math.inf)
         return longest if math.isfinite(longest) else None
 
     def batches(self, rank: int = 0, world_size: int = 1) -> list[list[Utterance]]:

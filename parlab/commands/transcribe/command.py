@@ -86,7 +86,7 @@ def transcribe(recognizer: Recognizer, decoder: Decoder, file: Path, batch_size:
         UserError: the file is unusable, or a piece cannot be decoded.
     """
     model = recognizer.model
-    longest = LongAudio(on=True).longest(model.window_seconds)
+    longest = LongAudio(on=True).longest(model.longest_seconds)
     pieces = cut_recording(file, longest, model.sample_rate)
     for start in range(0, len(pieces), batch_size):
         waves = [read_waveform(piece.read(), model) for piece in pieces[start : start + batch_size]]
