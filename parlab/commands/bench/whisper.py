@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -174,7 +175,7 @@ def whisper_rows(name: str, device: torch.device, options: BenchOptions) -> list
     rows: list[Row] = []
     for batch in dict.fromkeys((1, options.batch)):
         found = WhisperBench.of(recognizer, options, name in SHAPES, batch).rows(options.repeats)
-        rows += [replace(row, what=f"whisper {name}: {row.what}") for row in found]
+        rows += [replace(row, what=f"whisper {Path(name).name}: {row.what}") for row in found]
     return rows
 
 
