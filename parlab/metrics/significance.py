@@ -71,6 +71,7 @@ def resampled_sums(columns: Sequence[ArrayLike], replicates: int, seed: int = 0)
     sums = np.empty((len(counts), replicates), dtype=np.int64)
     block = max(1, 250_000 // max(n, 1))  # what fits in a processor's cache
     blocks = [(start, min(start + block, replicates)) for start in range(0, replicates, block)]
+    taken = np.empty((block, n), dtype=np.int64)
     with ThreadPoolExecutor(1) as pool:  # draws the next block while this one is summed
         ahead = pool.submit(rng.integers, 0, n, (blocks[0][1], n))
         for number, (start, stop) in enumerate(blocks):
@@ -79,7 +80,7 @@ def resampled_sums(columns: Sequence[ArrayLike], replicates: int, seed: int = 0)
                 first, last = blocks[number + 1]
                 ahead = pool.submit(rng.integers, 0, n, (last - first, n))
             for packed, parts in packs:
-                drawn = packed.take(draw).sum(1)
+                drawn = packed.take(draw, mode="wrap", out=taken[: len(draw)]).sum(1)  # "wrap" looks for no errors
                 for i, shift, bits in parts:
                     sums[i, start:stop] = (drawn >> shift) & ((1 << bits) - 1)
     return sums
@@ -122,6 +123,10 @@ class Replicates:
         words = np.array([column.sum() for column in lengths])
         rates = np.array([column.sum() for column in columns[: len(errors)]]) / np.maximum(words, 1)
         return Replicates(rates, sums[: len(errors)] / np.maximum(sums[at], 1))
+
+    def first(self, replicates: int) -> Replicates:
+        """The same with so many of the replicates: those that a smaller number would have drawn."""
+        return Replicates(self.rates, self.drawn[:, :replicates])
 
     def interval(self, system: int) -> tuple[float, float]:
         """The 95 % interval of a system's rate."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-GAP = "*"  # no token, in an alignment
+GAP = "\0"  # no token, in an alignment; no word of a text
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,18 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
         return ErrorCounts(total=len(reference))
     from kaldialign import edit_distance
 
-    found = edit_distance(list(reference), list(hypothesis))
+    same = _common_prefix(reference, hypothesis)  # changes no count: before it ends, the best path is the diagonal
+    found = edit_distance(reference[same:], hypothesis[same:])
     return ErrorCounts(int(found["sub"]), int(found["ins"]), int(found["del"]), len(reference))
+
+
+def _common_prefix(a: Sequence[str], b: Sequence[str]) -> int:
+    """The number of tokens that both start with."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[low:middle] == b[low:middle] else (low, middle - 1)
+    return low
 
 
 def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
@@ -74,7 +84,7 @@ def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
 
 def char_errors(reference: str, hypothesis: str) -> ErrorCounts:
     """Character errors of one utterance; words are separated by one space, which counts."""
-    return count_errors(list(" ".join(reference.split())), list(" ".join(hypothesis.split())))
+    return count_errors(" ".join(reference.split()), " ".join(hypothesis.split()))
 
 
 def corpus_errors(references: Iterable[str], hypotheses: Iterable[str]) -> dict[str, ErrorCounts]:

@@ -70,7 +70,7 @@ class HybridModel(nn.Module):
         self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
         self.one_thread = RLock()
-        self._compiled: Callable[[Tensor, Tensor], Any] | None = None
+        self.compiled: Callable[[Tensor, Tensor], Any] | None = None
         self._word_edges: Tensor | None = None
         # Front ends of ours reflect each utterance alone; a foreign one is only trusted for equal lengths.
         self._batch_invariant = make_batch_invariant(encoder) and getattr(self.frontend, "batch_invariant", False)
@@ -148,7 +148,7 @@ class HybridModel(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles make their own rows and their own lock; they are not compiled."""
-        return {**self.__dict__, "_rows": None, "one_thread": None, "_compiled": None}
+        return {**self.__dict__, "_rows": None, "one_thread": None, "compiled": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "one_thread": RLock()})
@@ -211,7 +211,7 @@ class HybridModel(nn.Module):
         if self.preencoder is not None:
             with self.one_thread:
                 x, frames = self.preencoder(x, frames)
-        run = self._run_encoder if self.training or self._compiled is None else self._compiled
+        run = self._run_encoder if self.training or self.compiled is None else self.compiled
         with self.one_thread:
             output = run(x, frames)
         states, frames = output[0], output[1]
@@ -230,7 +230,7 @@ class HybridModel(nn.Module):
     def compile_encoder(self, backend: str | Callable[..., Any] | None = "inductor", graphs: bool = False) -> None:
         """Let ``torch.compile`` (None: nobody) fuse the encoder's kernels in evaluation mode; ``graphs``: CUDA graphs of batches."""
         run = self._run_encoder if backend is None else torch.compile(self._run_encoder, backend=backend, dynamic=True)
-        self._compiled = EncoderGraphs(self.encoder, run) if graphs and self._batch_invariant else run
+        self.compiled = EncoderGraphs(self.encoder, run) if graphs and self._batch_invariant else run
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
         """Log posteriors of the CTC head: (B, T, D) to (B, T, V), float32.

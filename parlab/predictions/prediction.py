@@ -19,8 +19,8 @@ from parlab.predictions.metrics import Metrics, Speed, has_metrics, read_metrics
 from parlab.text.normalizer import normalizer
 
 _UNTIMED = Speed()
-# Most texts of one prediction are those of another.
-_word_errors, _char_errors = (lru_cache(maxsize=2**17)(count) for count in (word_errors, char_errors))
+# Most texts of one prediction are those of another, and most drafts of PAR are greedy's texts.
+known_word_errors, _known_char_errors = (lru_cache(maxsize=2**17)(count) for count in (word_errors, char_errors))
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,24 @@ class Prediction:
         return self.normalized(record.ref or "")
 
     @cached_property
+    def references(self) -> list[str]:
+        """The normalised reference of each scored utterance."""
+        return [self.reference(r) for r in self.scored]
+
+    @cached_property
+    def results(self) -> list[str]:
+        """The normalised text of each scored utterance."""
+        return [self.normalized(r.text) for r in self.scored]
+
+    @cached_property
     def word_counts(self) -> list[ErrorCounts]:
         """Word errors of each scored utterance."""
-        return [_word_errors(self.reference(r), self.normalized(r.text)) for r in self.scored]
+        return list(map(known_word_errors, self.references, self.results))
 
     @cached_property
     def char_counts(self) -> list[ErrorCounts]:
         """Character errors of each scored utterance."""
-        return [_char_errors(self.reference(r), self.normalized(r.text)) for r in self.scored]
+        return list(map(_known_char_errors, self.references, self.results))
 
     @cached_property
     def words_are_tokens(self) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from parlab.text.tokenizer import SPACE, Tokenizer
+from parlab.errors import UserError
+from parlab.text.tokenizer import SPACE, UNK, Tokenizer
 from parlab.text.words import word_edges
 
 
@@ -34,8 +35,30 @@ class Spelling:
     def _edges(self) -> tuple[list[bool], list[bool]]:
         return word_edges(self.source.token_list, self.source.token_type)
 
+    def check(self, source: str) -> None:
+        """Refuse a vocabulary that the target's tokens cannot spell.
+
+        Args:
+            source: what it is the vocabulary of, in the error.
+
+        Raises:
+            UserError: naming its first such token, or it has no text at all.
+        """
+        texts = [text for i in range(len(self.source.token_list)) if (text := self.source.decode([i]).strip())]
+        texts = [text for text in texts if text != UNK]
+        if not texts:
+            raise UserError(f"the vocabulary of {source} has no token with a text, expected characters or pieces")
+        for text in texts:
+            if self.target.unspellable(text):
+                raise UserError(
+                    f"{source} writes {text!r}, which the model's tokens cannot spell, expected the model's way of writing; name "
+                    "another head, or teach one from the model's own transcripts"
+                )
+
     def words(self, tokens: Sequence[int]) -> list[SpelledWord]:
         """The words of ``tokens``, in order; what has no text (a blank, a symbol) is left out."""
+        if not tokens:
+            return []
         begins, ends = self._edges
         starts = [i for i, token in enumerate(tokens) if i == 0 or begins[token] or ends[tokens[i - 1]]]
         found: list[SpelledWord] = []

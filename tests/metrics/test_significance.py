@@ -73,6 +73,10 @@ def test_segments_end_where_both_are_right_twice() -> None:
     assert _segment_errors("", "a", "") == [(1, 0)]
 
 
+def test_a_star_is_a_word_that_may_be_wrong() -> None:
+    assert _segment_errors("a b * d", "a b * d", "a b c d") == [(0, 1)]
+
+
 def test_mapsswe_by_hand() -> None:
     """Differences 1, 1, 0, -1 over four one-word sentences apart: mean 0.25, s^2 = 11/12, z = 0.25 / sqrt(11/48)."""
     references = ["a", "b", "c", "d"]
@@ -125,3 +129,10 @@ def test_systems_that_are_drawn_together_have_the_intervals_of_each() -> None:
         assert found.interval(i) == bootstrap_interval(errors[i], totals, replicates=500)
     assert found.interval(3) == found.interval(0)
     assert found.paired(0, 2) == paired_bootstrap(errors[0], errors[2], totals, replicates=500)
+
+
+def test_the_first_replicates_are_those_of_a_smaller_number() -> None:
+    errors, totals = np.arange(300) % 3, np.full(300, 7)
+    many, few = (Replicates.of([errors], [totals], replicates=count) for count in (2000, 300))
+    assert (many.first(300).drawn == few.drawn).all()
+    assert many.first(300).interval(0) == few.interval(0) != many.interval(0)

@@ -80,4 +80,4 @@ def test_off_where_they_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not CAPTURED
     model._batch_invariant = False
     model.compile_encoder(None, graphs=True)
-    assert not isinstance(model._compiled, EncoderGraphs)
+    assert not isinstance(model.compiled, EncoderGraphs)

@@ -200,3 +200,21 @@ def test_scores_that_json_cannot_hold(value: float) -> None:
     assert record.score is None
     assert record.segments[0].score is None
     assert record.token_confidence == (0.1235,)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id": 7, "text": "A B", "ref": "A"}',  # an id that is a number
+        '{"id": "u", "text": "A B"}',  # no tokens: the words stand for them
+        '{"id": "u", "text": "A B", "token_text": ["A", "B"], "token_confidence": [0.5]}',  # one confidence is missing
+        '{"id": "u", "text": "A", "token_text": ["A"], "token_confidence": [null], "score": NaN, "more": [{}]}',
+        '{"id": "u", "text": "\\ud800", "token_text": ["A"], "token_confidence": [1], "duration": 2, "speaker": null}',
+        '{"id": "u", "text": "A", "token_text": ["A"], "token_confidence": [1.0], "counts": {"tokens": 3, "x": 0.5}, '
+        '"segments": [{"start": 0, "end": 1, "draft": [4], "fill": [5], "more": 1}], "token_times": [[0.0, 0.5]]}',
+    ],
+)
+def test_the_fast_reader_reads_what_the_lenient_one_does(tmp_path: Path, line: str) -> None:
+    (tmp_path / "hypotheses.jsonl").write_text(line + "\n", encoding="utf-8")
+    [found] = read_hypotheses(tmp_path)
+    assert repr(found) == repr(UtteranceRecord.from_json(json.loads(line)))

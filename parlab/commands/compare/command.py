@@ -11,6 +11,7 @@ from parlab.errors import UserError
 from parlab.metrics.significance import REPLICATES
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_json
+from parlab.predictions.hypotheses import no_collection
 from parlab.predictions.prediction import read_predictions
 from parlab.predictions.rates import MARGIN
 
@@ -31,6 +32,7 @@ def make_parser() -> Parser:
     return parser
 
 
+@no_collection()
 def main(argv: Sequence[str]) -> int:
     """Run ``compare``.
 

@@ -28,12 +28,10 @@ class Significance:
     @staticmethod
     def of(a: Prediction, b: Prediction, wer: RateChange, cer: RateChange, margin: float) -> Significance:
         """Test ``b`` against the baseline ``a``; ``margin`` is the absolute WER that may be lost."""
-        references = [a.reference(r) for r in a.scored]
-        texts_a, texts_b = ([p.normalized(r.text) for r in p.scored] for p in (a, b))
         return Significance(
             wer=wer,
             cer=cer,
-            mapsswe=mapsswe(references, texts_a, texts_b),
+            mapsswe=mapsswe(a.references, a.results, b.results),
             verdict=verdict(wer.by_utterance.low, wer.by_utterance.high, margin),
             verdict_by_speaker=verdict(wer.by_speaker.low, wer.by_speaker.high, margin) if wer.by_speaker else None,
         )

@@ -122,7 +122,7 @@ class Job:
         }
         if self.recognizer.head is not None:
             config["head"] = hash_model(self.recognizer.head.network)
-        hashes = hashes_of(self.recognizer.model, self.utterances)
+        hashes = hashes_of(self.recognizer.model_hash(), self.utterances)
         return Source(
             decoder,
             options.model,

@@ -11,6 +11,7 @@ from parlab.commands.report.page import TITLE, check_out, write_page
 from parlab.errors import UserError
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
+from parlab.predictions.hypotheses import no_collection
 from parlab.predictions.prediction import Prediction
 from parlab.tracking.runs import MODES, RunOptions, log_report, resolve_mode
 from parlab.tracking.workspace import save_workspace, split_project
@@ -34,6 +35,7 @@ def make_parser() -> Parser:
     return parser
 
 
+@no_collection()
 def main(argv: Sequence[str]) -> int:
     """Run ``report``.
 

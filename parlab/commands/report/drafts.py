@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from parlab.metrics.wer import GAP, alignment, word_errors
+from parlab.metrics.wer import GAP, alignment
 from parlab.predictions.hypotheses import UtteranceRecord
-from parlab.predictions.prediction import Prediction
+from parlab.predictions.prediction import Prediction, known_word_errors
 from parlab.text.normalizer import normalizer
 
 BOUNDARY = "\u2581"  # sentencepiece's mark at the start of a word
@@ -51,6 +51,8 @@ def draft_of(record: UtteranceRecord, decoder: str) -> Draft | None:
     """Rebuild the draft from the kept tokens and from what each segment replaced; None for decoders without a draft."""
     if decoder not in {"greedy", "par"}:
         return None
+    if not record.segments:
+        return Draft(record.token_text, record.token_confidence, (False,) * len(record.token_text))
     text: list[str] = []
     confidence: list[float | None] = []
     masked: list[bool] = []
@@ -75,16 +77,18 @@ def words_of(tokens: Sequence[str], words_are_tokens: bool = False) -> list[tupl
     """Words, each with the indices of its tokens; tokens are pieces (``\u2581``), characters (``<space>``) or words."""
     if words_are_tokens:
         return [(t, [i]) for i, t in enumerate(tokens)]
-    words: list[tuple[str, list[int]]] = [("", [])]
+    parts: list[str] = []  # of the word so far
+    indices: list[int] = []
+    words = [(parts, indices)]
     for i, token in enumerate(tokens):
-        if token == SPACE:
-            words.append(("", []))
-            continue
-        if token.startswith(BOUNDARY):
-            words.append(("", []))
-        word, indices = words[-1]
-        words[-1] = (word + token.replace(BOUNDARY, ""), [*indices, i])
-    return [(word, indices) for word, indices in words if word]
+        if token == SPACE or token.startswith(BOUNDARY):
+            parts, indices = [], []
+            words.append((parts, indices))
+        if token != SPACE:
+            parts.append(token)
+            indices.append(i)
+    joined = [("".join(parts).replace(BOUNDARY, ""), indices) for parts, indices in words]
+    return [(word, indices) for word, indices in joined if word]
 
 
 def token_errors(
@@ -142,10 +146,10 @@ def _normal(name: str, word: str) -> str:
 def draft_errors(p: Prediction, drafts: Drafts) -> int:
     """Word errors of all drafts of scored utterances."""
     errors = 0
-    for r, count in zip(p.scored, p.word_counts, strict=True):
+    for r, reference, count in zip(p.scored, p.references, p.word_counts, strict=True):
         if r.id in drafts and not r.segments:
             errors += count.errors  # the draft is the result
         elif r.id in drafts:
             words = " ".join(word for word, _ in words_of(drafts[r.id].text, p.words_are_tokens))
-            errors += word_errors(p.reference(r), p.normalized(words)).errors
+            errors += known_word_errors(reference, p.normalized(words)).errors
     return errors

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from parlab.commands.report.drafts import Drafts, draft_errors
-from parlab.metrics.significance import REPLICATES, bootstrap_interval, errors_and_lengths
+from parlab.metrics.significance import REPLICATES, Replicates, errors_and_lengths
 from parlab.metrics.tables import Cell, Table
 from parlab.predictions.prediction import Prediction
 
@@ -91,15 +91,18 @@ Intervals = Mapping[str, tuple[float, float]]
 
 def intervals(predictions: Sequence[Prediction]) -> Intervals:
     """The interval of each prediction; without references in its records its WER alone."""
-    found = {}
     small = len(predictions) <= 12 and all(len(p.scored) <= 10_000 for p in predictions)
     replicates = REPLICATES if small else _FEW_REPLICATES  # of small sets those of the verdict, with the same digits
+    rates = {p.name: p.metrics.wer.rate if p.metrics.wer else 0.0 for p in predictions}
+    found = {name: (rate, rate) for name, rate in rates.items()}
+    alike: dict[int, list[Prediction]] = {}  # by the number of utterances: they see the same draws
     for p in predictions:
-        rate = p.metrics.wer.rate if p.metrics.wer else 0.0
-        found[p.name] = (rate, rate)
-        if p.scored:
-            errors, lengths = errors_and_lengths(p.word_counts)
-            found[p.name] = bootstrap_interval(errors, lengths, replicates=replicates)
+        alike.setdefault(len(p.scored), []).append(p)
+    for count, group in alike.items():
+        if count:
+            errors, lengths = zip(*(errors_and_lengths(p.word_counts) for p in group), strict=True)
+            drawn = Replicates.of(errors, lengths, replicates=replicates)
+            found |= {p.name: drawn.interval(i) for i, p in enumerate(group)}
     return found
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from parlab.metrics.significance import REPLICATES
 from parlab.predictions.comparability import differences_of_data
 from parlab.predictions.prediction import Prediction
-from parlab.predictions.rates import MARGIN, RateChange, Resampled, ratio, speakers_of, verdict
+from parlab.predictions.rates import MARGIN, Rate, RateChange, Resampled, ratio, speakers_of, verdict
 
+_FEW = 4
 _CHOOSING = 2000  # replicates while one of many settings is chosen
 
 
@@ -38,11 +39,13 @@ def decide(predictions: Sequence[Prediction]) -> Verdict:
             ("No utterance has a reference, so nothing says which prediction is best.",),
             *(_of(predictions, name) for name in ("", "greedy", "par", "ar")),
         )
-    found = Resampled.of([p.word_counts for p in group], None, _CHOOSING)
+    few = len(group) <= _FEW  # drawn once, for the choice and for the verdict
+    found = Resampled.of([p.word_counts for p in group], speakers_of(group[0]), REPLICATES if few else _CHOOSING)
+    choice = found.by_utterance.first(_CHOOSING)
     rates = [counts.rate for counts in found.pooled]
     order = sorted(range(len(group)), key=lambda i: rates[i])
     lowest = order[0]
-    as_good = [i for i in order if found.by_utterance.paired(lowest, i).high <= MARGIN]
+    as_good = [i for i in order if choice.paired(lowest, i).high <= MARGIN]
     timed = all(group[i].speed.rtfx for i in as_good)
     best = max(as_good, key=lambda i: group[i].speed.rtfx or 0.0) if timed else lowest
     ordered = [group[i] for i in order]
@@ -51,9 +54,11 @@ def decide(predictions: Sequence[Prediction]) -> Verdict:
                   or _of(ordered, name) for name in ("greedy", "ar"))  # fmt: skip
     par = chosen if chosen.decoder == "par" else _of(ordered, "par")
     references = [p for p in (greedy, ar, par) if p is not None and p is not chosen]
-    final = Resampled.of([p.word_counts for p in (chosen, *references)], speakers_of(chosen), REPLICATES)
-    sentences = [_opening(chosen, group[lowest], final, len(group))]
-    sentences += [_against(chosen, p, final.change(i, 0)) for i, p in enumerate(references, 1)]
+    shown = group if few else [chosen, *references]
+    final = found if few else Resampled.of([p.word_counts for p in shown], speakers_of(chosen), REPLICATES)
+    at = {p.name: i for i, p in enumerate(shown)}
+    sentences = [_opening(chosen, group[lowest], final.rate(at[chosen.name]), len(group))]
+    sentences += [_against(chosen, p, final.change(at[p.name], at[chosen.name])) for p in references]
     if len(group) > 2:
         sentences.append(f"It was chosen among {len(group)} on these utterances themselves: confirm it on others.")
     others = len(predictions) - len(group)
@@ -80,8 +85,7 @@ def _same_data(predictions: Sequence[Prediction]) -> list[list[Prediction]]:
     return groups
 
 
-def _opening(best: Prediction, lowest: Prediction, found: Resampled, count: int) -> str:
-    rate = found.rate(0)
+def _opening(best: Prediction, lowest: Prediction, rate: Rate, count: int) -> str:
     speed = f", {best.speed.rtfx:.3g} seconds of audio decoded per second" if best.speed.rtfx else ""
     figures = f"WER {rate.counts.rate:.2%} (95 % interval {rate.low:.2%} to {rate.high:.2%}){speed}"
     if count == 1:
