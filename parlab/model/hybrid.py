@@ -14,6 +14,7 @@ from parlab.errors import UserError
 from parlab.model.decoder_spec import DecoderSpec
 from parlab.model.encoded import NO_CTC
 from parlab.model.families import espnet_decoder
+from parlab.model.families.espnet_graphs import EncoderGraphs
 from parlab.model.invariance import encoder_frames, groups_of_equal_length, make_batch_invariant, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
@@ -112,11 +113,8 @@ class HybridModel(nn.Module):
                 "decode it with greedy or ctc_beam"
             )
         parameters = list(self.decoder.parameters())
-        key = (
-            sum(0 if p.is_inference() else p._version for p in parameters),
-            parameters[0].data_ptr(),
-            parameters[0].dtype,
-        )
+        changes = sum(0 if p.is_inference() else p._version for p in parameters)
+        key = (changes, parameters[0].data_ptr(), parameters[0].dtype)
         made = self._rows  # another thread may replace it meanwhile
         if made is None or made[0] != key:
             made = self._rows = (key, RowDecoder(self.decoder_spec()))
@@ -229,9 +227,10 @@ class HybridModel(nn.Module):
         conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
         return self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
 
-    def compile_encoder(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Let ``torch.compile`` fuse the encoder's kernels, in evaluation mode: one graph for all lengths, made by the first batches."""
-        self.compiled = torch.compile(self._run_encoder, backend=backend, dynamic=True)
+    def compile_encoder(self, backend: str | Callable[..., Any] | None = "inductor", graphs: bool = False) -> None:
+        """Let ``torch.compile`` (None: nobody) fuse the encoder's kernels in evaluation mode; ``graphs``: CUDA graphs of batches."""
+        run = self._run_encoder if backend is None else torch.compile(self._run_encoder, backend=backend, dynamic=True)
+        self.compiled = EncoderGraphs(self.encoder, run) if graphs and self._batch_invariant else run
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
         """Log posteriors of the CTC head: (B, T, D) to (B, T, V), float32.

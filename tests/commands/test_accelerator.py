@@ -57,3 +57,21 @@ def test_the_loss_and_its_gradients(kind: str) -> None:
 
 def test_every_kind_is_listed() -> None:
     assert tuple(results()["losses"]) == KINDS
+
+
+def test_an_estimate_adds_up() -> None:
+    """100 launches, 1000 kernels in graphs and 2 waits; 10^12 operations; 4 GB of float32, which is 2 GB of bfloat16."""
+    found = results()["work"]
+    starting, working = found["known"][0]
+    assert starting == pytest.approx(0.5 + 2.0 + 0.05)
+    assert working == pytest.approx(1000 * max(1e12 / (989e12 * 0.3), 2e9 / (3.35e12 * 0.5)))
+    assert found["known"][1][0] == pytest.approx(5.5 + 0.05)
+    # A tiny model's encoder and CTC head: by hand its output layer alone has 2 B T D V operations.
+    counts = found["counts"]
+    assert counts["encoder"]["flops"] > 2 * 2 * 49 * 32 * 50
+    assert counts["greedy"]["in_graph"] == 0 < counts["par"]["in_graph"]
+    assert counts["ar"]["in_graph"] > counts["par"]["in_graph"]
+    assert counts["greedy"]["syncs"] == 2
+    names = [row[0] for row in found["rows"]]
+    assert names == ["greedy", "par, attention only", "par", "ar"]
+    assert float(found["rows"][0][-2]) == 1.0

@@ -191,8 +191,8 @@ def _environment(job: Job) -> Environment:
 def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     """Decode this rank's batches with Lightning, into its shard."""
     trainer, model = job.trainer, job.recognizer.model
-    if job.options.compile:
-        model.compile_encoder()
+    if job.options.compile or job.options.encoder_graphs:
+        model.compile_encoder("inductor" if job.options.compile else None, job.options.encoder_graphs)
     device = trainer.strategy.root_device
     # Lightning wants a batch on every rank, so one without work gets an empty one.
     dataset = AudioBatches(batches or [[]], model.sample_rate, model.min_samples, job.max_seconds)
