@@ -13,11 +13,11 @@ from parlab.model.heads.folder import write_head
 from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
-from tests.models import s2t_model, s2t_tokenizer
+from tests.models import S2T_SENTENCES, s2t_model, s2t_tokenizer
 from tests.whisper import write_whisper
 
 CPU = torch.device("cpu")
-LETTERS = Tokenizer(["<blank>", "<space>", *"abcdefghijklmnopqrstuvwxyz'"], "char")
+LETTERS = Tokenizer(["<blank>", "<space>", *sorted(set("".join(S2T_SENTENCES)) - {" "})], "char")
 
 
 @pytest.fixture(scope="module", params=["whisper", "pieces"])
