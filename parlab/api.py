@@ -80,7 +80,7 @@ class ASR:
     ) -> list[Any]:
         """Transcribe one or several recordings; returns hypotheses in input order.
 
-        Audio is read as it is needed. A recording that fails stops no other. Recordings longer than an S2T model's window
+        Audio is read as it is needed. A recording that fails stops no other. Recordings longer than the model's window
         (30 s) are for ``transcribe_long``.
 
         Args:
@@ -127,13 +127,13 @@ class ASR:
 
         Args:
             audio: a path, or a pair of samples and rate. A file is read piece by piece.
-            piece_seconds: longest piece; by default an S2T model's window, else 20 s.
+            piece_seconds: longest piece; by default the model's window, else 20 s.
             options: as for ``transcribe``.
 
         Returns:
             a hypothesis per piece, in order; their texts joined are the transcript, ``token_times`` run through.
         """
-        longest = LongAudio(True, piece_seconds).longest(self.model.window_seconds)
+        longest = LongAudio(True, piece_seconds).longest(self.model.longest_seconds)
         pieces = cut_recording(audio, longest, self.model.sample_rate)
         out: list[Hypothesis] = []
         for first in range(0, len(pieces), batch_size):

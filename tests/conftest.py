@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from hypothesis import settings
 
 from parlab.model.folder import write_model
 from parlab.text.tokenizer import Tokenizer
@@ -22,6 +23,8 @@ from tests.models import tiny_model, tiny_network
 
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("parlab", deadline=None)  # no test asserts speed
+settings.load_profile("parlab")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -43,8 +43,8 @@ TOOLKITS = frozenset(
     "espnet espnet2 espnetez transformers whisper faster_whisper nemo funasr fairseq speechbrain wenet icefall k2".split()
 )
 FILES_A_ROOM, LINES_A_FILE, LINES_A_FUNCTION, PARAMETERS, EXPLAINED_PARAMETERS = 15, 250, 60, 5, 8
-# A constructor whose parameters are LightningCLI's options.
-FOREIGN_SIGNATURES = {"parlab.commands.fit.datamodule:__init__"}
+# Constructors whose parameters are LightningCLI's options.
+FOREIGN_SIGNATURES = {"parlab.commands.fit.datamodule:__init__", "parlab.commands.fit.head.data:__init__"}
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((ROOT / "parlab").rglob("*.py"))

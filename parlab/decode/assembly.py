@@ -15,14 +15,17 @@ Span = tuple[int, int]
 
 def unmasked(drafts: Sequence[Hypothesis]) -> list[Hypothesis]:
     """Drafts of which every token is trusted; the score, that of the fills, is 0."""
-    return [_filled(draft, [], []) for draft in drafts]
+    return [_filled(draft, [], [], (0, 0)) for draft in drafts]
 
 
-def assemble(drafts: Sequence[Hypothesis], segments: Segments, fills: Sequence[Fill]) -> list[Hypothesis]:
+def assemble(
+    drafts: Sequence[Hypothesis], segments: Segments, fills: Sequence[Fill], work: Sequence[tuple[int, int]]
+) -> list[Hypothesis]:
     """B hypotheses: each segment of the drafts replaced by its fill; the score is the sum of the fills' scores.
 
     Args:
         segments: on the host.
+        work: decoder passes and steps of each utterance.
     """
     columns = torch.stack([segments.owner, segments.start, segments.end, segments.first, segments.last], 1).tolist()
     parts: list[list[tuple[Segment, Fill]]] = [[] for _ in drafts]
@@ -31,10 +34,12 @@ def assemble(drafts: Sequence[Hypothesis], segments: Segments, fills: Sequence[F
         segment = Segment(start, end, drafts[owner].tokens[start:end], fill.tokens, fill.score, fill.forced)
         parts[owner].append((segment, fill))
         windows[owner].append((first, last))
-    return [_filled(*utterance) for utterance in zip(drafts, parts, windows, strict=True)]
+    return [_filled(*utterance) for utterance in zip(drafts, parts, windows, work, strict=True)]
 
 
-def _filled(draft: Hypothesis, parts: Sequence[tuple[Segment, Fill]], windows: Sequence[Span]) -> Hypothesis:
+def _filled(
+    draft: Hypothesis, parts: Sequence[tuple[Segment, Fill]], windows: Sequence[Span], work: tuple[int, int]
+) -> Hypothesis:
     """One utterance with its fills.
 
     A token of a fill has no run of frames of its own: it gets an even share of the segment's window.
@@ -56,17 +61,15 @@ def _filled(draft: Hypothesis, parts: Sequence[tuple[Segment, Fill]], windows: S
         token_confidence=(*confidence, *draft.token_confidence[kept:]),
         token_frames=(*frames, *draft.token_frames[kept:]),
         segments=tuple(segment for segment, _ in parts),
-        counts=_counts(len(draft.tokens), parts),
+        counts={**_counts(len(draft.tokens), parts), "decoder_passes": work[0], "decoder_steps": work[1]},
     )
 
 
 def _counts(tokens: int, parts: Sequence[tuple[Segment, Fill]]) -> dict[str, float]:
-    """What the metrics add up; steps are those of the utterance's longest search."""
+    """What the metrics add up."""
     return {
         "tokens": tokens,
         "masked_tokens": sum(segment.end - segment.start for segment, _ in parts),
         "segments": len(parts),
-        "decoder_passes": 1 if parts else 0,
-        "decoder_steps": max((fill.steps for _, fill in parts), default=0),
         "forced_stops": sum(fill.forced for _, fill in parts),
     }

@@ -44,13 +44,13 @@ class Decoder(ABC):
 
 
 def check_transcription(model: HybridModel, prompts: Sequence[tuple[int, ...]], what: str) -> None:
-    """Refuse tasks that a CTC draft cannot do: an S2T model's CTC head only transcribes.
+    """Refuse what a CTC draft cannot do: an S2T model's CTC head only transcribes, and writes no times.
 
     Args:
         what: the decoder or option that uses the CTC head.
 
     Raises:
-        UserError: a prompt asks for another task.
+        UserError: a prompt asks for another task, or for times.
     """
     if model.s2t is None or model.s2t.encoder_prompt:
         return
@@ -60,4 +60,8 @@ def check_transcription(model: HybridModel, prompts: Sequence[tuple[int, ...]], 
             raise UserError(
                 f"the task is {other[0]}, but {what} uses the CTC head, which only transcribes (<asr>); decode with ar and "
                 "ctc_weight 0"
+            )
+        if model.s2t.notimestamps is not None and model.s2t.notimestamps not in prompt:
+            raise UserError(
+                f"timestamps were asked for, but {what} cannot write times; decode with ar and ctc_weight 0, or leave them out"
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from parlab.model.heads.drafted import Drafted
+from parlab.text.spelling import SpelledWord
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
@@ -101,19 +102,26 @@ def respelled(draft: Draft, drafted: Drafted) -> list[Hypothesis]:
     """The draft's words in the decoder's tokens; the score is that of the best path.
 
     A word's confidence is the least of its draft tokens', its frames run from the first of them to the last; all of its
-    decoder tokens have both.
+    decoder tokens have both. Punctuation at a word's edges has no say in its confidence.
     """
+    return [hypothesis for hypothesis, _ in spelled(draft, drafted)]
+
+
+def spelled(draft: Draft, drafted: Drafted) -> list[tuple[Hypothesis, list[SpelledWord]]]:
+    """The hypotheses of ``respelled``, each with the words that it consists of."""
     columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
     found = []
     for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True):
         ids: list[int] = []
         sure: list[float] = []
         spans: list[tuple[int, int]] = []
-        for word in drafted.spelling.words(tokens[:n]):
+        words = drafted.spelling.words(tokens[:n])
+        for word in words:
+            start, end = drafted.spelling.core(word, tokens)
             ids += word.tokens
-            sure += [min(confidence[word.start : word.end])] * len(word.tokens)
+            sure += [min(confidence[start:end])] * len(word.tokens)
             span = (first[word.start] * drafted.stride, (last[word.end - 1] + 1) * drafted.stride - 1)
             spans += [span] * len(word.tokens)
         counts = {"tokens": len(ids), "draft_tokens": n}
-        found.append(Hypothesis(tuple(ids), score, tuple(sure), tuple(spans), counts=counts))
+        found.append((Hypothesis(tuple(ids), score, tuple(sure), tuple(spans), counts=counts), words))
     return found

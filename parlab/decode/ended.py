@@ -103,11 +103,16 @@ class Ended:
         cut = {f.name: getattr(self, f.name)[:, :nbest] for f in fields(self) if f.name != "steps"}
         return Ended(steps=self.steps, **cut)
 
-    def hypotheses(self) -> list[Hypothesis]:
+    def hypotheses(self, bonus: float = 0.0) -> list[Hypothesis]:
         """A hypothesis per group, with its n-best list where more than one was kept; score ``-inf`` where none ended, NaN where
-        a score was no number."""
+        a score was no number.
+
+        Args:
+            bonus: part of every token's score that is no log-probability.
+        """
         out = []
-        columns = to_host(self.score, self.tokens, self.lengths, self.token_scores.exp(), self.forced, self.steps)
+        confidences = (self.token_scores - bonus).exp().clamp(max=1.0)
+        columns = to_host(self.score, self.tokens, self.lengths, confidences, self.forced, self.steps)
         for scores, tokens, lengths, confidence, forced, steps in zip(*(c.tolist() for c in columns), strict=True):
             found = [
                 Hypothesis(

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from parlab.decode.draft import Draft
 from parlab.decode.ended import Ended
+from parlab.decode.filling.text import Text, token_scores
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import Rows
-from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, PrefixState
+from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer
+from parlab.decode.scorers.letters import LetterScorer
 from parlab.decode.segments import Segments
 from parlab.transfer import to_device, to_host
-from parlab.types import Hypothesis
+
+WindowScorer = CTCPrefixScorer | LetterScorer
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,15 @@ class FillScoring:
         ctc: scores a fill over its segment's window of frames; None leaves CTC out.
         ctc_weight: w of (1 - w) * decoder + w * CTC.
         in_search: whether CTC scored every step of the search, or is added to its n-best.
-        length_normalize: choose by score per token, the stop token included.
+        length_normalize: choose by score per token, the stop token (or the next word) included.
+        after: (S,) tokens after each segment whose scores count: 1, the stop token, or those of the next word; on the host.
     """
 
-    ctc: CTCPrefixScorer | None
+    ctc: WindowScorer | None
     ctc_weight: float
     in_search: bool
     length_normalize: bool
+    after: Tensor
 
 
 @dataclass(frozen=True)
@@ -76,35 +81,21 @@ class DraftScores:
         return (1 - w) * (self.attention + self.language) + w * self.ctc  # of the search's score only 1 - w counts
 
 
-def score_drafts(prefill: Prefill, draft: Draft, segments: Segments, stop: Tensor, ctc: CTCPrefixScorer) -> DraftScores:
-    """Score the draft of every segment from the teacher-forced pass alone; no decoder step is made.
+def score_drafts(prefill: Prefill, text: Text, segments: Segments, scoring: FillScoring, eos: int) -> DraftScores:
+    """Score the segments' own tokens, and what follows them, from the teacher-forced pass alone.
 
     Args:
-        draft, segments: on the host.
-        stop: (S,) stop token of each segment, whose score counts, on the host.
+        segments: on the host.
+        scoring: with CTC.
     """
-    # One row per draft token of a segment, and one per stop token.
-    count = segments.end - segments.start + 1
-    segment = torch.repeat_interleave(torch.arange(len(count)), count)
-    offset = torch.arange(len(segment)) - (count.cumsum(0) - count)[segment]
-    owner = segments.owner[segment]
-    column = (segments.start[segment] + offset).clamp(max=max(draft.tokens.size(1) - 1, 0))
-    wanted = torch.where(offset + 1 == count[segment], stop[segment], draft.tokens[owner, column])
-    # Hidden states of the pass that predict them, from the token before the segment on.
-    position = prefill.prompt_lengths[owner] + segments.start[segment] - 1 + offset
-    # The segments' own tokens, (S, longest).
-    columns = segments.start.unsqueeze(1) + torch.arange(int(count.max()) - 1)
-    own = draft.tokens[segments.owner.unsqueeze(1), columns.clamp(max=draft.tokens.size(1) - 1)]
-    # The decoder's scores, and CTC's over the windows.
-    numbers = (segment, prefill.row[owner], position, wanted, own, count)
-    segment, row, position, wanted, own, count = to_device(prefill.hidden.device, *numbers)
-    logits = prefill.decoder.logits(prefill.hidden[row, position])
-    scores = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1)
-    attention = scores.new_zeros(len(count)).index_add_(0, segment, scores)
-    return DraftScores(attention, window_scores(ctc, list(own.unbind(1)), count - 1))
+    assert scoring.ctc is not None
+    scores, segment = token_scores(prefill, text, segments, scoring.after, eos)
+    own, length = to_device(scores.device, text.own(segments), segments.end - segments.start)
+    attention = scores.new_zeros(len(length)).index_add_(0, segment, scores)
+    return DraftScores(attention, window_scores(scoring.ctc, list(own.unbind(1)), length))
 
 
-def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, group: Tensor | None = None) -> Tensor:
+def window_scores(ctc: WindowScorer, tokens: list[Tensor], lengths: Tensor, group: Tensor | None = None) -> Tensor:
     """CTC log-probability (N,) that row n's window holds exactly its first ``lengths[n]`` tokens.
 
     Args:
@@ -112,9 +103,8 @@ def window_scores(ctc: CTCPrefixScorer, tokens: list[Tensor], lengths: Tensor, g
         lengths: (N,) tokens that count.
         group: (N,) window of each row; by default row n has window n.
     """
-    state = ctc.start()
     group = torch.arange(len(lengths), device=lengths.device) if group is None else group
-    state = PrefixState(state.ends_token[group], state.ends_blank[group], state.last[group], state.score[group], group)
+    state: Any = ctc.rows(group)
     total = torch.where(lengths == 0, ctc.total(state), float("-inf"))
     rows = torch.arange(len(lengths), device=lengths.device)
     for i, column in enumerate(tokens):
@@ -159,23 +149,20 @@ def choose_fills(ended: Ended, segments: Segments, drafts: DraftScores | None, s
     return Choice(keep_draft, score, tokens, chances, lengths, forced, ended.steps)
 
 
-def read_fills(choices: Sequence[Choice], segments: Segments, greedy: Sequence[Hypothesis]) -> list[Fill]:
+def read_fills(choices: Sequence[Choice], own: Sequence[Fill]) -> list[Fill]:
     """The fills of all segments, read from the device at once.
 
     Args:
         choices: winners of the segments, in parts that follow one another.
-        segments: on the host.
-        greedy: drafts of the B utterances.
+        own: what each segment holds: its draft, or its fill so far.
     """
     numbers = to_host(*(getattr(choice, field.name) for choice in choices for field in fields(Choice)))
     size = len(fields(Choice))
     parts = (zip(*(x.tolist() for x in numbers[i : i + size]), strict=True) for i in range(0, len(numbers), size))
-    spans = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
     fills = []
-    for (owner, start, end), (keep, score, tokens, chances, n, forced, steps) in zip(spans, chain(*parts), strict=True):
+    for kept, (keep, score, tokens, chances, n, forced, steps) in zip(own, chain(*parts), strict=True):
         if keep:
-            draft = greedy[owner]
-            fills.append(Fill(draft.tokens[start:end], draft.token_confidence[start:end], score, False, steps))
+            fills.append(Fill(kept.tokens, kept.confidence, score, False, steps))
         else:
             fills.append(Fill(tuple(tokens[:n]), tuple(chances[:n]), score, forced, steps))
     return fills
@@ -191,7 +178,10 @@ def _choose(
         if not scoring.in_search:
             score = _rescored(ended, scoring.ctc, scoring.ctc_weight)
     # The best hypothesis of the search ...
-    rank = score / (ended.lengths + 1) if scoring.length_normalize else score
+    rank = score
+    if scoring.length_normalize:
+        [after] = to_device(score.device, scoring.after)
+        rank = score / (ended.lengths + after.unsqueeze(1))
     best = rank.argmax(1)
     rows = torch.arange(len(best), device=best.device)
     chosen = score[rows, best]
@@ -201,13 +191,13 @@ def _choose(
     own = drafts.joint(scoring)
     own_rank = own
     if scoring.length_normalize:
-        [length] = to_device(own.device, segments.end - segments.start + 1)
+        [length] = to_device(own.device, segments.end - segments.start + scoring.after)
         own_rank = own / length
     keep_draft = own_rank >= rank[rows, best]
     return best, keep_draft, torch.where(keep_draft, own, chosen)
 
 
-def _rescored(ended: Ended, ctc: CTCPrefixScorer, ctc_weight: float) -> Tensor:
+def _rescored(ended: Ended, ctc: WindowScorer, ctc_weight: float) -> Tensor:
     """(1 - w) * search score + w * CTC on the window, for all n-best of all segments in one call."""
     groups, nbest, size = ended.tokens.shape
     group = torch.arange(groups, device=ended.tokens.device).unsqueeze(1).expand(groups, nbest).flatten()

@@ -92,27 +92,28 @@ def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBe
     return Prefixes(score, torch.stack(parents) if parents else empty, torch.stack(appended) if appended else empty)
 
 
-def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, nbest: int) -> list[Hypothesis]:
+def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, frames: Tensor, nbest: int) -> list[Hypothesis]:
     """The prefixes as hypotheses, best first; a token's confidence is its highest posterior until the next token.
 
     Args:
         prefixes: K prefixes of each of B utterances.
-        log_probs: (B, T, V) the posteriors that were searched.
+        log_probs: (B, T, V) the posteriors that were searched, of ``frames`` (B,).
         nbest: prefixes listed in ``nbest`` of each hypothesis; 1 lists none.
     """
     score, order = prefixes.score.sort(dim=1, descending=True)
     path = _paths(prefixes, order)
     # A prefix takes a token up long before its peak: the token's frame is where its posterior is highest until the next one.
-    frames = path.size(2)
+    size = path.size(2)
     posterior = path.float()
-    if frames:
-        started = torch.where(path >= 0, torch.arange(frames, device=path.device), 0).cummax(2).values
+    if size:
+        started = torch.where(path >= 0, torch.arange(size, device=path.device), 0).cummax(2).values
         newest = path.gather(2, started).clamp(min=0)  # the newest token at each frame
         posterior = log_probs.gather(2, newest.transpose(1, 2)).transpose(1, 2).exp()
     hypotheses = []
-    for utterance in zip(*(x.tolist() for x in to_host(score, path, posterior)), strict=True):
+    columns = to_host(score, path, posterior, frames)
+    for *utterance, end in zip(*(x.tolist() for x in columns), strict=True):
         rows = list(zip(*utterance, strict=True))[:nbest]
-        listed = tuple(_hypothesis(value, steps, chances) for value, steps, chances in rows if value != NEVER)
+        listed = tuple(_hypothesis(value, steps[:end], chances) for value, steps, chances in rows if value != NEVER)
         hypotheses.append(replace(listed[0], nbest=listed) if nbest > 1 else listed[0])
     return hypotheses
 
@@ -136,7 +137,7 @@ def _paths(prefixes: Prefixes, order: Tensor) -> Tensor:
 
 
 def _hypothesis(score: float, steps: Sequence[int], chances: Sequence[float]) -> Hypothesis:
-    """One prefix: the token appended at each frame or -1, and the posterior of the newest token at each frame."""
+    """One prefix: the token appended at each frame of the utterance or -1, and the posterior of the newest token at each frame."""
     starts = [t for t, token in enumerate(steps) if token >= 0]
     peaks = [max(range(a, b), key=chances.__getitem__) for a, b in pairwise([*starts, len(steps)])]
     return Hypothesis(

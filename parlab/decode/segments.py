@@ -43,6 +43,10 @@ class Segments:
         """The segments of the host on a device, by one copy."""
         return Segments(*to_device(device, *(getattr(self, field.name) for field in fields(self))))
 
+    def select(self, index: Tensor) -> Segments:
+        """The segments ``index`` (n,)."""
+        return Segments(*(getattr(self, field.name)[index] for field in fields(self)))
+
     def chunk(self, begin: int, end: int) -> Segments:
         """The segments ``begin`` to ``end`` (exclusive)."""
         return Segments(*(getattr(self, field.name)[begin:end] for field in fields(self)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-GAP = "*"  # no token, in an alignment
+GAP = "\0"  # no token, in an alignment; no word of a text
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def corpus_errors(references: Iterable[str], hypotheses: Iterable[str]) -> dict[
 
 
 def alignment(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, str]]:
-    """Aligned pairs of tokens; ``*`` stands for nothing."""
+    """Aligned pairs of tokens; ``GAP`` stands for nothing."""
     if reference == hypothesis:
         return [(str(token), str(token)) for token in reference]
     from kaldialign import align

@@ -72,6 +72,79 @@ class SuffixCache:
         """The cache with a token more."""
         return SuffixCache(keys, values)
 
+    @staticmethod
+    def scores(q: Tensor, k: Tensor) -> Tensor:
+        """Products (N, H, S) of each row's query (N, H, d) with its keys."""
+        return (q.unsqueeze(2) @ k.transpose(2, 3)).squeeze(2)  # k @ q takes a CPU much longer
+
+    @staticmethod
+    def mixed(weights: Tensor, v: Tensor) -> Tensor:
+        """Each row's values, weighted by (N, H, S): (N, H, d)."""
+        return (weights.unsqueeze(2) @ v).squeeze(2)
+
+
+@dataclass(frozen=True)
+class SharedSuffix:
+    """Keys and values of one group's tokens, each of them once: rows that go on from one hypothesis share its tokens.
+
+    A beam mostly agrees about all but its newest tokens. One product serves all rows, and a step copies no row's past.
+
+    Attributes:
+        keys, values: one tensor (H, n, d) per layer.
+        seen: (N, n) true where a token is a row's own.
+        length: tokens of each row.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    seen: Tensor
+    length: int
+
+    @staticmethod
+    def empty(like: PrefixCache) -> SharedSuffix:
+        """No token, one row."""
+        none = [k.new_zeros(k.size(1), 0, k.size(3)) for k in like.keys]
+        return SharedSuffix(none, none, torch.ones(1, 0, dtype=torch.bool, device=none[0].device), 0)
+
+    @property
+    def size(self) -> int:
+        """The room that positions need."""
+        return self.length
+
+    def select(self, parents: Tensor) -> SharedSuffix:
+        """The tokens of the rows ``parents`` (N,), in that order; those that no row needs go once they are the most."""
+        seen = self.seen[parents]
+        needed = seen.any(0).nonzero().squeeze(1)
+        if 2 * len(needed) > seen.size(1):
+            return SharedSuffix(self.keys, self.values, seen, self.length)
+        keys, values = ([x.index_select(1, needed) for x in each] for each in (self.keys, self.values))
+        return SharedSuffix(keys, values, seen[:, needed], self.length)
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with those of the rows' newest tokens (N, H, 1, d)."""
+        new = (x.squeeze(2).transpose(0, 1) for x in (key, value))
+        return torch.cat([self.keys[layer], next(new)], 1), torch.cat([self.values[layer], next(new)], 1)
+
+    def blind(self) -> Tensor:
+        """True (N, 1, n) where a token is another row's, the newest ones included."""
+        newest = torch.eye(len(self.seen), dtype=torch.bool, device=self.seen.device)
+        return ~torch.cat([self.seen, newest], 1).unsqueeze(1)
+
+    def grown(self, keys: list[Tensor], values: list[Tensor]) -> SharedSuffix:
+        """The cache with a token more of each row."""
+        newest = torch.eye(len(self.seen), dtype=torch.bool, device=self.seen.device)
+        return SharedSuffix(keys, values, torch.cat([self.seen, newest], 1), self.length + 1)
+
+    @staticmethod
+    def scores(q: Tensor, k: Tensor) -> Tensor:
+        """Products (N, H, n) of the queries (N, H, d) with all keys."""
+        return (q.transpose(0, 1) @ k.transpose(1, 2)).transpose(0, 1)
+
+    @staticmethod
+    def mixed(weights: Tensor, v: Tensor) -> Tensor:
+        """All values, weighted by (N, H, n): (N, H, d)."""
+        return (weights.transpose(0, 1) @ v).transpose(0, 1)
+
 
 @dataclass(frozen=True)
 class FixedSuffix:
@@ -120,8 +193,10 @@ class FixedSuffix:
         """The cache with a token more."""
         return FixedSuffix(keys, values, self.length + 1)
 
+    scores, mixed = staticmethod(SuffixCache.scores), staticmethod(SuffixCache.mixed)
 
-Suffix = SuffixCache | FixedSuffix
+
+Suffix = SuffixCache | SharedSuffix | FixedSuffix
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,18 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class BlockSpec:
+    """A block of an encoder: self-attention and feed-forward, each with its norm before it."""
+
+    attention_norm: nn.LayerNorm
+    attention: AttentionSpec
+    feed_norm: nn.LayerNorm
+    wide: nn.Linear
+    narrow: nn.Linear
+    activation: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
 class DecoderSpec:
     """A decoder of M layers over V tokens.
 

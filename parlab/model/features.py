@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -87,11 +87,20 @@ class LogMelOptions:
             )
 
 
+def reflect(speech: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """``speech`` (B, samples) with ``size`` samples more at each end, reflected at each utterance's own two ends."""
+    index = torch.arange(-size, speech.size(1) + size, device=speech.device).abs().unsqueeze(0)
+    last = (lengths - 1).unsqueeze(1)
+    return speech.gather(1, torch.where(index > last, (2 * last - index).clamp(min=0), index))
+
+
 class LogMelFrontend(nn.Module):
     """ESPnet's default front end (STFT, power, log-mel) without its need of ``torch_complex``.
 
     State-dict key: ``logmel.melmat``.
     """
+
+    batch_invariant: ClassVar[bool] = True
 
     def __init__(self, options: LogMelOptions = LogMelOptions()):
         super().__init__()
@@ -105,23 +114,21 @@ class LogMelFrontend(nn.Module):
     def output_size(self) -> int:
         return self.n_mels
 
+    def frames(self, samples: Any) -> Any:
+        """Features of that many samples (a tensor or an integer)."""
+        return (samples + 2 * (self.n_fft // 2) - self.n_fft) // self.hop_length + 1
+
     def forward(self, speech: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """``speech`` (B, samples) and ``lengths`` (B,) to features (B, frames, n_mels) and frame counts (B,).
 
         Padding becomes 0. Nothing is read back from the device, so ``speech`` is not cut to the longest utterance.
         """
         with torch.autocast(speech.device.type, enabled=False):
-            speech = speech.float()
-            pad = self.n_fft // 2
-            # Reflection at each utterance's own two ends, as index arithmetic.
-            index = torch.arange(-pad, speech.size(1) + pad, device=speech.device).abs().unsqueeze(0)
-            last = (lengths - 1).unsqueeze(1)
-            index = torch.where(index > last, (2 * last - index).clamp(min=0), index)
             window = None
             if self.window is not None:
                 window = getattr(torch, f"{self.window}_window")(self.win_length, device=speech.device)
             spectrum = torch.stft(
-                speech.gather(1, index),
+                reflect(speech.float(), lengths, self.n_fft // 2),
                 n_fft=self.n_fft,
                 hop_length=self.hop_length,
                 win_length=self.win_length,
@@ -131,7 +138,7 @@ class LogMelFrontend(nn.Module):
                 return_complex=True,
             )
             power = torch.view_as_real(spectrum).square().sum(-1).transpose(1, 2)
-            frames = (lengths + 2 * pad - self.n_fft) // self.hop_length + 1
+            frames = self.frames(lengths)
             features, _ = self.logmel(power)
             return zero_padding(features, frames), frames
 

@@ -14,8 +14,8 @@ from parlab.errors import UserError
 from parlab.model.decoder_spec import DecoderSpec
 from parlab.model.encoded import NO_CTC
 from parlab.model.families import espnet_decoder
-from parlab.model.features import LogMelFrontend
-from parlab.model.invariance import groups_of_equal_length, make_batch_invariant, subsampled_lengths, subsamples
+from parlab.model.families.espnet_graphs import EncoderGraphs
+from parlab.model.invariance import encoder_frames, groups_of_equal_length, make_batch_invariant, subsamples
 from parlab.model.losses import Losses, joint_loss
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
@@ -70,10 +70,10 @@ class HybridModel(nn.Module):
         self.lora_scale: float | None = None  # where adapters were put in
         self._rows: tuple[Any, RowDecoder] | None = None
         self.one_thread = RLock()
-        self._compiled: Callable[[Tensor, Tensor], Any] | None = None
+        self.compiled: Callable[[Tensor, Tensor], Any] | None = None
         self._word_edges: Tensor | None = None
-        # LogMelFrontend reflects each utterance alone; a foreign front end is only trusted for equal lengths.
-        self._batch_invariant = make_batch_invariant(encoder) and isinstance(self.frontend, LogMelFrontend)
+        # Front ends of ours reflect each utterance alone; a foreign one is only trusted for equal lengths.
+        self._batch_invariant = make_batch_invariant(encoder) and getattr(self.frontend, "batch_invariant", False)
 
     @property
     def sample_rate(self) -> int:
@@ -87,7 +87,7 @@ class HybridModel(nn.Module):
         if not subsamples(self.encoder):
             return hop / self.sample_rate
         span = 6 * 420  # long enough that the edges of the convolutions do not matter
-        near, far = subsampled_lengths(self.encoder.embed, 1000), subsampled_lengths(self.encoder.embed, 1000 + span)
+        near, far = encoder_frames(self.encoder, 1000), encoder_frames(self.encoder, 1000 + span)
         return hop * (span / (far - near)) / self.sample_rate
 
     @cached_property
@@ -95,7 +95,7 @@ class HybridModel(nn.Module):
         """Samples below which an utterance is too short for the front end and the subsampling."""
         hop, n_fft = getattr(self.frontend, "hop_length", 160), getattr(self.frontend, "n_fft", 512)
         frames = 1
-        while subsamples(self.encoder) and subsampled_lengths(self.encoder.embed, frames) < 1:
+        while subsamples(self.encoder) and encoder_frames(self.encoder, frames) < 1:
             frames += 1
         # ESPnet refuses features shorter than 7 to 15 frames depending on the layer; two frames are no utterance.
         return max(n_fft // 2 + 1, (frames + 1) * hop)
@@ -113,11 +113,8 @@ class HybridModel(nn.Module):
                 "decode it with greedy or ctc_beam"
             )
         parameters = list(self.decoder.parameters())
-        key = (
-            sum(0 if p.is_inference() else p._version for p in parameters),
-            parameters[0].data_ptr(),
-            parameters[0].dtype,
-        )
+        changes = sum(0 if p.is_inference() else p._version for p in parameters)
+        key = (changes, parameters[0].data_ptr(), parameters[0].dtype)
         made = self._rows  # another thread may replace it meanwhile
         if made is None or made[0] != key:
             made = self._rows = (key, RowDecoder(self.decoder_spec()))
@@ -144,9 +141,14 @@ class HybridModel(nn.Module):
         """Seconds that speech is padded or cut to, as S2T models were trained; None: it stays as it is."""
         return self.s2t.window_seconds if self.s2t is not None else None
 
+    @property
+    def longest_seconds(self) -> float | None:
+        """Seconds of speech that can be decoded in one piece: the window, or what the encoder's positions reach; None: any."""
+        return self.window_seconds or getattr(self.encoder, "longest_seconds", None)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles make their own rows and their own lock; they are not compiled."""
-        return {**self.__dict__, "_rows": None, "one_thread": None, "_compiled": None}
+        return {**self.__dict__, "_rows": None, "one_thread": None, "compiled": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({**state, "one_thread": RLock()})
@@ -209,7 +211,7 @@ class HybridModel(nn.Module):
         if self.preencoder is not None:
             with self.one_thread:
                 x, frames = self.preencoder(x, frames)
-        run = self._run_encoder if self.training or self._compiled is None else self._compiled
+        run = self._run_encoder if self.training or self.compiled is None else self.compiled
         with self.one_thread:
             output = run(x, frames)
         states, frames = output[0], output[1]
@@ -225,9 +227,10 @@ class HybridModel(nn.Module):
         conditioned = getattr(self.encoder, "interctc_use_conditioning", False)
         return self.encoder(x, frames, ctc=self.ctc) if conditioned else self.encoder(x, frames)
 
-    def compile_encoder(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Let ``torch.compile`` fuse the encoder's kernels, in evaluation mode: one graph for all lengths, made by the first batches."""
-        self._compiled = torch.compile(self._run_encoder, backend=backend, dynamic=True)
+    def compile_encoder(self, backend: str | Callable[..., Any] | None = "inductor", graphs: bool = False) -> None:
+        """Let ``torch.compile`` (None: nobody) fuse the encoder's kernels in evaluation mode; ``graphs``: CUDA graphs of batches."""
+        run = self._run_encoder if backend is None else torch.compile(self._run_encoder, backend=backend, dynamic=True)
+        self.compiled = EncoderGraphs(self.encoder, run) if graphs and self._batch_invariant else run
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
         """Log posteriors of the CTC head: (B, T, D) to (B, T, V), float32.

@@ -15,6 +15,7 @@ decoded in groups of equal length instead.
 from __future__ import annotations
 
 import inspect
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,6 +23,15 @@ from torch import Tensor, nn
 
 from parlab.model.families.espnet_attention import is_fast, use_fast_attention
 from parlab.model.features import padding_mask
+
+MASKING = "make_pad_mask"  # ESPnet's function of lengths
+
+
+def encoder_frames(encoder: Any, frames: Any) -> Any:
+    """Encoder frames of ``frames`` features (a tensor or an integer), where ``subsamples`` says that the formula is known."""
+    if hasattr(encoder, "subsampled_lengths"):
+        return encoder.subsampled_lengths(frames)
+    return subsampled_lengths(encoder.embed, frames)
 
 
 def subsampled_lengths(embed: nn.Module, lengths: Any) -> Any:
@@ -34,7 +44,9 @@ def subsampled_lengths(embed: nn.Module, lengths: Any) -> Any:
 
 
 def subsamples(encoder: nn.Module) -> bool:
-    """True for the ``conv1d*`` and ``conv2d*`` input layers, whose length formula is known."""
+    """True for the ``conv1d*`` and ``conv2d*`` input layers and for encoders of ours, whose length formula is known."""
+    if hasattr(encoder, "subsampled_lengths"):
+        return True
     embed = getattr(encoder, "embed", None)
     return type(embed).__name__.startswith(("Conv1dSubsampling", "Conv2dSubsampling"))
 
@@ -46,6 +58,8 @@ class PaddingGuard:
         self.padding: Tensor | None = None
         self.takes_masks = "masks" in inspect.signature(encoder.forward).parameters
         encoder.register_forward_pre_hook(self._enter, with_kwargs=True)
+        if not self.takes_masks and MASKING in type(encoder).forward.__globals__:
+            encoder.forward = GivenMask(encoder, self)  # type: ignore[method-assign, assignment]
         if subsamples(encoder):
             encoder.embed.register_forward_hook(self._after_subsampling)  # type: ignore[union-attr, operator]
         for layer in encoder.encoders.modules():  # type: ignore[union-attr, operator]
@@ -73,8 +87,30 @@ class PaddingGuard:
         return (args[0].masked_fill(self.padding, 0.0), *args[1:])
 
 
+class GivenMask:
+    """What stands for the ``forward`` of an encoder that takes no mask: the same code, which is given the guard's.
+
+    ESPnet's Branchformer and OWSM-CTC make a mask of lengths that they read back from the device, for which the host waits.
+    """
+
+    def __init__(self, encoder: nn.Module, guard: PaddingGuard):
+        self.encoder, self.guard = encoder, guard
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        own = type(self.encoder).forward
+        names = {**own.__globals__, MASKING: self._padding}  # this call's; ESPnet's module keeps its own
+        return FunctionType(own.__code__, names, own.__name__, own.__defaults__)(self.encoder, *args, **kwargs)
+
+    def _padding(self, lengths: Tensor) -> Tensor:
+        """The padding (B, T) of the features: the first mask that an encoder makes."""
+        assert self.guard.padding is not None, "the guard's hook runs first"
+        return self.guard.padding.squeeze(1)
+
+
 def make_batch_invariant(encoder: nn.Module) -> bool:
     """Make the attention fast and install the hooks; return False when the encoder must get utterances of equal length."""
+    if getattr(encoder, "batch_invariant", False):
+        return True
     known = type(encoder).__name__ in {
         "TransformerEncoder",
         "ConformerEncoder",

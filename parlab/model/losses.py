@@ -114,12 +114,14 @@ def joint_loss(
     total = states.new_zeros((), dtype=torch.float32)
     if weight > 0.0:
         text, lengths = targets.text, targets.text_lengths
-        valid = torch.ones_like(lengths, dtype=torch.bool)
+        valid = None
         if targets.ctc_text is not None:
             text, lengths = targets.ctc_text, (targets.ctc_text >= 0).sum(1)
             valid = lengths > 0
 
         def of(layer: Tensor) -> Tensor:
+            if valid is None:  # nothing is left out, and no answer of the device is waited for
+                return ctc_loss(model, layer, frames, text, lengths)
             if not bool(valid.any()):
                 return layer.sum() * 0.0
             return ctc_loss(model, layer[valid], frames[valid], text[valid], lengths[valid])

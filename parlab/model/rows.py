@@ -119,7 +119,7 @@ class RowDecoder:
                 k, v = own.append(i, k, v)
                 keys.append(k)
                 values.append(v)
-                return _two_part_attention(q, k, v, prefix.keys[i], prefix.values[i], hidden, layout)
+                return _two_part_attention(q, (own, k, v), prefix.keys[i], prefix.values[i], hidden, layout)
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
@@ -194,25 +194,28 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-Hidden = tuple[Tensor | None, Tensor | None]  # of the prefix (N, 1, P), and of a row's own tokens (S,), or None
+Hidden = tuple[Tensor | None, Tensor | None]  # of the prefix (N, 1, P), and of the suffix (S,) or (N, 1, S), or None
+Own = tuple[Suffix, Tensor, Tensor]
 
 
-# 7 parameters: queries, keys and values of both parts of the softmax, as the formula has them.
+# 6 parameters: queries, keys and values of both parts of the softmax, as the formula has them.
 def _two_part_attention(
-    q: Tensor, k: Tensor, v: Tensor, prefix_k: Tensor, prefix_v: Tensor, hidden: Hidden, layout: RowLayout
+    q: Tensor, own: Own, prefix_k: Tensor, prefix_v: Tensor, hidden: Hidden, layout: RowLayout
 ) -> Tensor:
     """Attention of rows over the shared prefix and their own suffix, under one softmax.
 
-    ``q`` (N, H, d), ``k`` and ``v`` (N, H, S, d), prefix (B, H, P, d), ``hidden`` what they do not see; to (N, D).
+    ``q`` (N, H, d), ``own`` the suffix with the keys and values that it grew to, prefix (B, H, P, d), ``hidden`` what the rows do
+    not see; to (N, D).
     """
+    suffix, k, v = own
     q = q / math.sqrt(q.size(-1))
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
-    own = (q.unsqueeze(2) @ k.transpose(2, 3)).squeeze(2)  # (N, H, S); k @ q takes a CPU much longer
+    single = suffix.scores(q, k)  # (N, H, S)
     if hidden[0] is not None:
         shared = shared.masked_fill(hidden[0], float("-inf"))
     if hidden[1] is not None:
-        own = own.masked_fill(hidden[1], float("-inf"))
-    weights = torch.softmax(torch.cat([shared, own], dim=2), dim=2)
-    on_prefix, on_own = weights.split([shared.size(2), own.size(2)], dim=2)
+        single = single.masked_fill(hidden[1], float("-inf"))
+    weights = torch.softmax(torch.cat([shared, single], dim=2), dim=2)
+    on_prefix, on_own = weights.split([shared.size(2), single.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
-    return (out + (on_own.unsqueeze(2) @ v).squeeze(2)).flatten(1)
+    return (out + suffix.mixed(on_own, v)).flatten(1)

@@ -17,7 +17,6 @@ import torch
 import parlab
 from parlab.data.utterance import Utterance
 from parlab.decode import Decoder
-from parlab.model.families.weights import hash_model
 from parlab.predictions.metrics import Hashes, Named
 
 
@@ -57,9 +56,9 @@ def hash_data(utterances: Sequence[Utterance]) -> str:
     return digest.hexdigest()
 
 
-def hashes_of(model: torch.nn.Module, utterances: Sequence[Utterance]) -> Hashes:
+def hashes_of(model_hash: str, utterances: Sequence[Utterance]) -> Hashes:
     """The hashes that a prediction records."""
-    return Hashes(hash_model(model), hash_data(utterances))
+    return Hashes(model_hash, hash_data(utterances))
 
 
 def describe_decoder(decoder: Decoder) -> Named:

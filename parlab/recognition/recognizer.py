@@ -12,8 +12,10 @@ from torch import Tensor
 from parlab.decode import Decoder
 from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
+from parlab.model.families.weights import hash_model
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import Head, read_head
+from parlab.model.heads.reading import Speech, encode_and_read
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.recognition.padded import PaddedWaves
@@ -61,6 +63,10 @@ class Recognizer:
         """
         return replace(self, prompting=Prompting.of(self.model, self.tokenizer, options))
 
+    def model_hash(self) -> str:
+        """The hash of the model's weights, which a head was checked against when they were read; else computed."""
+        return self.head.model_hash if self.head is not None else hash_model(self.model)
+
     def seconds(self, wave: Tensor) -> float:
         """Duration of a waveform (samples,)."""
         return len(wave) / self.model.sample_rate
@@ -80,10 +86,11 @@ class Recognizer:
         """Encode ``speech`` (B, samples) of ``lengths`` (B,), which lie on the device already."""
         watch = watch or Stopwatch(self.device)
         with watch.phase("encode"):
-            states, frames = self.model.encode(speech, lengths, self.prompting.for_encoder(self.model, len(lengths)))
+            given = Speech(speech, lengths, self.prompting.for_encoder(self.model, len(lengths)))
+            states, frames, read = encode_and_read(self.model, given, self.head.layers if self.head is not None else ())
         with watch.phase("ctc"):
             ctc = self.model.ctc_log_probs(states) if self.model.ctc is not None else None
-            drafted = self.head.draft(states, frames) if self.head is not None else None
+            drafted = self.head.draft(read) if self.head is not None else None
         with watch.phase("search"):  # the decoder may be asked for the language
             prompts = self.prompting.for_decoder(self.model, states, frames)
         return Encoded(states, frames, ctc, prompts, drafted)

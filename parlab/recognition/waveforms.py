@@ -40,7 +40,7 @@ def read_waveform(audio: Audio, model: HybridModel) -> Tensor:
     """One recording as a waveform (samples,) at the model's rate.
 
     Raises:
-        UserError: the audio is unusable, or longer than the window of an S2T model.
+        UserError: the audio is unusable, or longer than the model's window.
     """
     rate = model.sample_rate
     if isinstance(audio, (str, Path)):
@@ -48,10 +48,10 @@ def read_waveform(audio: Audio, model: HybridModel) -> Tensor:
     else:
         samples, own_rate = samples_of(audio, rate)
         wave = check_waveform(resample(samples, own_rate, rate), "an array", rate, model.min_samples)
-    window = model.window_seconds
-    if window is not None and len(wave) > round(window * rate):
+    longest = model.longest_seconds
+    if longest is not None and len(wave) > round(longest * rate):
         raise UserError(
-            f"the audio is {len(wave) / rate:.0f} s long, expected at most the {window:.0f} s of this S2T model's window; "
+            f"the audio is {len(wave) / rate:.0f} s long, expected at most the {longest:.0f} s of this model's window; "
             "use transcribe_long"
         )
     return wave

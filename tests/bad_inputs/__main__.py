@@ -12,7 +12,7 @@ from pathlib import Path
 from parlab.decode import PAR, Greedy
 from parlab.model.folder import write_model
 from parlab.text.tokenizer import Tokenizer
-from tests.bad_inputs import commands, files, results, whisper
+from tests.bad_inputs import commands, files, heads, results, whisper
 from tests.bad_inputs.case import Case, Outcome, run_case, table
 from tests.helpers import manifest, noise, predict
 from tests.models import tiny_model
@@ -27,6 +27,7 @@ CASES: list[Case] = [
     *files.MODELS,
     *whisper.FOLDERS,
     *whisper.USES,
+    *heads.CASES,
     *results.BROKEN,
     *results.COMPARED,
     *results.FIT,

@@ -105,6 +105,9 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "batches": [1, 8, 32, 128],
         "precisions": ["bf16-true", "tf32"],
         "utterances": 16,
+        "whisper": [],
+        "head": None,
+        "faster_whisper": None,
     }
     with (out / "bench.csv").open() as file:
         table = csv.DictReader(file)

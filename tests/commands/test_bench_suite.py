@@ -20,6 +20,7 @@ from parlab.commands.bench.suite.observe import host_syncs, kernel_profile
 from parlab.commands.bench.suite.plan import Budget, Measurement, by_interest, speed_cases
 from parlab.commands.bench.suite.run import run_suite
 from parlab.errors import UserError
+from tests.whisper import write_whisper
 
 CPU = torch.device("cpu")
 TINY: dict[str, Any] = {"sizes": ["tiny"], "batches": [1, 2], "seconds": [1.0], "precisions": ["32-true"], "repeats": 1}
@@ -33,7 +34,8 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dry run of all parts."""
     out = tmp_path_factory.mktemp("suite")
-    options = [f"--{name}={json.dumps(value)}" for name, value in TINY.items()]
+    write_whisper(out / "whisper", seed=5)
+    options = [f"--{name}={json.dumps(value)}" for name, value in {**TINY, "whisper": [str(out / "whisper")]}.items()]
     command = ["bench", "--suite", "all", "--device", "cpu", *options, "--utterances", "2", "--minutes", "5"]
     assert main([*command, "--out", str(out)]) == 0
     return out
@@ -52,6 +54,10 @@ def test_every_part_has_its_figures(suite: Path) -> None:
             assert row["par_rtfx"] == pytest.approx(1000 * row["batch"] * row["seconds"] / row["par_ms"])
             assert row["par_peak_bytes"] >= row["greedy_peak_bytes"] > 0
             assert "par_syncs" not in row  # only CUDA counts them
+        if row["part"] == "whisper":
+            beams = ("greedy", "beam_5")
+            assert [row[f"ours_ar_{beam}_as_transformers"] for beam in beams] == [row["batch"]] * 2
+            assert all(row[f"{what}_rtfx"] > 0 for what in ("encoder", "transformers_greedy", "ours_ar_beam_5"))
         if row["part"] == "kernels":
             assert row["launches"] > 100 and row["device_ms"] > 0
     speed = [row for row in rows if row["part"] == "speed"]

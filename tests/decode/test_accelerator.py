@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from parlab.decode.scorers.language_model import LanguageModelScorer
+from parlab.decode.search.fixed import looks
 from parlab.model.language_model import read_language_model
 from tests.fake_device.cases import cases
 from tests.models import write_lm
@@ -58,11 +59,15 @@ def test_syncs_of_decoders_without_steps(name: str, most: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "most"), [("greedy", 0), ("greedy, legacy positions", 0), ("s2t, greedy", 0), ("owsm-ctc, greedy", 3)]
+    "name", ["greedy", "greedy, legacy positions", "par, branchformer", "par, e_branchformer", "s2t, greedy"]
 )
-def test_syncs_of_encoding(name: str, most: int) -> None:
-    """None from waveforms to posteriors, but for OWSM-CTC's mask, which ESPnet makes. The case itself waits once."""
-    assert results()[name]["syncs"]["encode"] <= most + 1
+def test_encoding_waits_for_nothing(name: str) -> None:
+    """From waveforms to posteriors; the case itself waits once, for random ones."""
+    assert results()[name]["encoding"] == {"? [to device]": 1}
+
+
+def test_encoding_of_owsm_ctc_waits_for_nothing() -> None:
+    assert results()["owsm-ctc, greedy"]["encoding"] == {}
 
 
 @pytest.mark.parametrize("name", ["speculative", "s2t, speculative"])
@@ -72,10 +77,42 @@ def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
     assert syncs(name) <= passes + 2
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "par" in name.replace(",", "").split()])
+IN_CHUNKS = "par, 100 tokens, some at a time"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if "par" in name.replace(",", "").split() and name != IN_CHUNKS]
+)
 def test_par_waits_six_times_at_most(name: str) -> None:
     """However many steps its search takes."""
     assert syncs(name) <= 6
+
+
+def test_long_fills_wait_no_oftener() -> None:
+    """Two reads of drafts, one of fills, and two looks in up to 128 steps, which the search does take."""
+    assert results()["par, 100 tokens"]["steps"] > 32
+    assert syncs("par, 100 tokens") == 5
+
+
+def test_chunks_look_each_for_themselves() -> None:
+    """Drafts and fills are read once for all chunks; each chunk of long fills looks on its own."""
+    chunks = -(-results()[IN_CHUNKS]["segments"] // 4)
+    assert chunks > 2
+    assert 3 < syncs(IN_CHUNKS) <= 3 + 2 * chunks
+    assert syncs("par, some at a time") <= syncs("par") + 1
+
+
+def test_looks() -> None:
+    assert [sorted(looks(n, segments=True)) for n in (1, 8, 9, 32, 33, 129)] == [
+        [],
+        [],
+        [8],
+        [8],
+        [8, 32],
+        [8, 32, 128],
+    ]
+    assert all(len(looks(n, segments=True)) <= 3 for n in range(513))
+    assert [sorted(looks(n, segments=False)) for n in (8, 40, 65)] == [[], [10, 20, 30], [*range(8, 65, 8)]]
 
 
 def test_no_step_of_par_waits() -> None:

@@ -87,6 +87,21 @@ def test_nbest_is_espnets() -> None:
         assert a.score == pytest.approx(float(b.score), abs=1e-4)
 
 
+@pytest.mark.parametrize("penalty", [0.0, 2.0])
+def test_confidences_are_probabilities(penalty: float) -> None:
+    """A bonus per token is in the score and not in the confidence: with the same tokens it is the same."""
+    model = tiny_model(3, sharpness=6.0)
+    batch = encoded(model, torch.randn(3, 20, 32), torch.tensor([20, 14, 9]))
+    plain, other = (
+        AR(beam_size=1, ctc_weight=0.3, maxlenratio=-4.0, minlenratio=-4.0, penalty=p).decode(model, batch)
+        for p in (0.0, penalty)
+    )
+    for a, b in zip(plain, other, strict=True):
+        assert a.tokens == b.tokens
+        assert all(0.0 <= c <= 1.0 for c in b.token_confidence)
+        assert a.token_confidence == pytest.approx(b.token_confidence, abs=1e-5)
+
+
 def test_special_tokens_are_not_emitted() -> None:
     model = tiny_model(1, sharpness=1.0)
     found = AR(ctc_weight=0.0, maxlenratio=-8).decode(

@@ -28,8 +28,9 @@ from tests.reference import ctc
 def test_ctc_beam_is_the_sum_over_alignments(frames: int, seed: int) -> None:
     """With a beam that holds every prefix, each score is the exact log-probability, and all are there."""
     log_probs = random_posteriors(seed, 1, frames, 3)
-    found = prefix_beam(log_probs, torch.tensor([frames]), 0, PrefixBeam(64, 3))
-    listed = prefix_hypotheses(found, log_probs, 64)[0].nbest
+    lengths = torch.tensor([frames])
+    found = prefix_beam(log_probs, lengths, 0, PrefixBeam(64, 3))
+    listed = prefix_hypotheses(found, log_probs, lengths, 64)[0].nbest
     rows = log_probs[0].double().tolist()
     exact = {
         tokens: ctc.total(rows, tokens, -1, -1)
@@ -46,18 +47,34 @@ def test_ctc_beam_is_the_sum_over_alignments(frames: int, seed: int) -> None:
 def test_ctc_beam_in_a_batch_is_ctc_beam_alone() -> None:
     log_probs = random_posteriors(3, 4, 30, 12)
     lengths = torch.tensor([30, 11, 1, 22])
-    together = prefix_hypotheses(prefix_beam(log_probs, lengths, 0, PrefixBeam(6, 8)), log_probs, 3)
+    together = prefix_hypotheses(prefix_beam(log_probs, lengths, 0, PrefixBeam(6, 8)), log_probs, lengths, 3)
     for i, n in enumerate(lengths.tolist()):
-        part = log_probs[i : i + 1, :n]
-        alone = prefix_hypotheses(prefix_beam(part, lengths[i : i + 1], 0, PrefixBeam(6, 8)), part, 3)[0]
+        part, length = log_probs[i : i + 1, :n], lengths[i : i + 1]
+        alone = prefix_hypotheses(prefix_beam(part, length, 0, PrefixBeam(6, 8)), part, length, 3)[0]
         assert [h.tokens for h in alone.nbest] == [h.tokens for h in together[i].nbest]
+        assert [h.token_frames for h in alone.nbest] == [h.token_frames for h in together[i].nbest]
+        assert alone.token_confidence == pytest.approx(together[i].token_confidence)
         assert alone.score == pytest.approx(together[i].score, abs=1e-4)
+
+
+def test_the_last_token_of_a_short_utterance_has_its_peak_inside() -> None:
+    """The padding shows the same token with a higher posterior than any frame of the utterance."""
+    posteriors = torch.full((1, 6, 3), 0.01)
+    posteriors[0, :, 0] = 0.9
+    posteriors[0, 2, 1] = posteriors[0, 5, 1] = 0.7
+    posteriors[0, 5, 1] = 0.95
+    length = torch.tensor([4])
+    log_probs = (posteriors / posteriors.sum(2, keepdim=True)).log()
+    found = prefix_hypotheses(prefix_beam(log_probs, length, 0, PrefixBeam(4, 2)), log_probs, length, 4)[0]
+    [one] = [h for h in found.nbest if h.tokens == (1,)]
+    assert one.token_frames == ((2, 2),)
 
 
 def test_ctc_beam_beats_greedy_where_alignments_add_up() -> None:
     """The classic case: the best path is blank, the best text is not."""
     log_probs = torch.tensor([[[0.4, 0.35, 0.25], [0.4, 0.35, 0.25]]]).log()
-    found = prefix_hypotheses(prefix_beam(log_probs, torch.tensor([2]), 0, PrefixBeam(10, 2)), log_probs, 1)[0]
+    length = torch.tensor([2])
+    found = prefix_hypotheses(prefix_beam(log_probs, length, 0, PrefixBeam(10, 2)), log_probs, length, 1)[0]
     assert found.tokens == (1,)
     assert math.exp(found.score) == pytest.approx(0.35 * 0.35 + 2 * 0.35 * 0.4, abs=1e-6)
 

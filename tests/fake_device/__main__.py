@@ -1,4 +1,5 @@
-"""``python -m tests.fake_device``: launches and host syncs of each decoder; ``--check FILE`` writes the tests' cases as JSON."""
+"""``python -m tests.fake_device``: launches and host syncs of each decoder; ``--check FILE`` writes the tests' cases as JSON,
+``--wholes FILE`` a sweep and losses; ``--estimate`` prints what an H100 would need by the counts."""
 
 from __future__ import annotations
 
@@ -20,6 +21,8 @@ from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculativ
 from parlab.types import Hypothesis
 from tests.fake_device.cases import Case, cases, prepare
 from tests.fake_device.counts import Counts
+from tests.fake_device.estimate import Prices, Work, estimates, print_estimates, rows
+from tests.fake_device.wholes import losses, sweep
 
 CPU = torch.device("cpu")
 TABLE: dict[str, Decoder] = {
@@ -98,9 +101,24 @@ def table(lines: bool) -> None:
                 print(f"    {count:5d} {line}")
 
 
+def work_of_tiny() -> dict[str, Any]:
+    """Counts of a small model, a row of the estimates, and the milliseconds of a known piece of work."""
+    found = estimates("tiny", 2.0, 3, 2)
+    known = Work(launches=100, in_graph=1000, syncs=2, flops=10**12, bytes=4 * 10**9)
+    prices = Prices()
+    times = [known.milliseconds(prices), known.milliseconds(prices, graphs=False)]
+    return {"counts": {name: vars(work) for name, work in found.items()}, "rows": rows(found, prices), "known": times}
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["--check"]:
         Path(sys.argv[2]).write_text(json.dumps(check()), encoding="utf-8")
+    elif "--estimate" in sys.argv:
+        print_estimates()
+    elif sys.argv[1:2] == ["--wholes"]:
+        with tempfile.TemporaryDirectory() as temporary:
+            wholes = {"sweep": sweep(Path(temporary)), "losses": losses(Path(temporary)), "work": work_of_tiny()}
+        Path(sys.argv[2]).write_text(json.dumps(wholes), encoding="utf-8")
     else:
         table("--lines" in sys.argv)

@@ -107,11 +107,13 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, rescored": PAR(beam_size=4, ctc_mode="rescore", nbest=3, length_normalize=True),
         "par, some at a time": PAR(beam_size=4, max_mask_parallel=3),
         "par, 16 tokens": PAR(beam_size=4, max_seq_len=16),
+        "par, 100 tokens": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0),
+        "par, 100 tokens, some at a time": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0, max_mask_parallel=4),
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
     }
     for name, decoder in decoders.items():
         yield Case(name, decoder, plain)
-    for encoder in ("e_branchformer", "transformer"):
+    for encoder in ("branchformer", "e_branchformer", "transformer"):
         yield Case(f"par, {encoder}", PAR(beam_size=4), asr(encoder=encoder))
     yield Case("greedy, legacy positions", Greedy(), asr(encoder_conf={"rel_pos_type": "legacy"}))
     yield Case("greedy, global mean", Greedy(), asr(normalize="global_mvn"))

@@ -6,6 +6,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 ROOT = str(Path(__file__).resolve().parents[2])
 # Operations that only make another view of the same memory, or memory without a value.
@@ -37,6 +42,8 @@ KERNELS = {
     "constant_pad_nd": 2,
     "_fft_r2c": 2,
 }
+# Operations that read as many numbers as they write, however large what they read from is.
+PICKING = frozenset("index index_select gather embedding index_put index_copy scatter".split())
 # Operations whose result has a size or a value that the host waits for.
 WAITING = frozenset(
     """_local_scalar_dense nonzero _unique2 unique_dim unique_consecutive bincount is_nonzero equal masked_select""".split()
@@ -69,6 +76,8 @@ class Counts:
         lines: waits of the host, by line and kind.
         mixed: operations that got tensors of two devices (an error on CUDA), by line.
         uploads: copies to the device that the host does not wait for, by line.
+        flops: additions and multiplications of matrix products and convolutions, by phase.
+        bytes: what all operations read and write, by phase.
     """
 
     launches: Counter[str] = field(default_factory=Counter)
@@ -76,7 +85,21 @@ class Counts:
     lines: Counter[str] = field(default_factory=Counter)
     mixed: Counter[str] = field(default_factory=Counter)
     uploads: Counter[str] = field(default_factory=Counter)
+    flops: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
     phase: str = "other"
+
+    def work(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """Add the arithmetic and the memory of an operation."""
+        base = plain(func._overloadpacket.__name__)
+        if base in VIEWS:
+            return
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops[self.phase] += formula(*args, **kwargs, out_val=out)
+        written = [x for x in tree_leaves(out) if isinstance(x, Tensor)]
+        read = written if base in PICKING else [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        self.bytes[self.phase] += sum(x.nbytes for x in (*read, *written))
 
     def launch(self, name: str) -> None:
         base = plain(name)

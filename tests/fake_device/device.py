@@ -152,6 +152,7 @@ class Pretend(TorchDispatchMode):
             if name in WAITING or masks or repeats:
                 self.counts.sync(name)
             self.counts.launch(name)
+            self.counts.work(func, a, k, out)
         # 4. Working in place gives the same object back.
         written = [
             i for i, x in enumerate(func._schema.arguments) if x.alias_info is not None and x.alias_info.is_write
@@ -209,6 +210,10 @@ class _Functions(TorchFunctionMode):
         if func is torch.stft and isinstance(args[0], DeviceTensor):
             return self._as_one(func, args, kwargs, 4)
         if func is torch.nn.functional.scaled_dot_product_attention and isinstance(args[0], DeviceTensor):
+            q, k, v = args[:3]
+            counts = _modes[-1].counts
+            counts.flops[counts.phase] += 2 * q[..., 0].numel() * k.size(-2) * (q.size(-1) + v.size(-1))
+            counts.bytes[counts.phase] += sum(x.nbytes for x in (q, k, v, q))
             return self._as_one(func, args, kwargs, 3 if kwargs.get("attn_mask") is not None else 1)
         if func in RECURRENT and isinstance(args[0], DeviceTensor):
             return self._as_one(func, args, kwargs, 8, mixed=True)  # its sizes lie on the host

@@ -73,6 +73,10 @@ def test_segments_end_where_both_are_right_twice() -> None:
     assert _segment_errors("", "a", "") == [(1, 0)]
 
 
+def test_a_star_is_a_word_that_may_be_wrong() -> None:
+    assert _segment_errors("a b * d", "a b * d", "a b c d") == [(0, 1)]
+
+
 def test_mapsswe_by_hand() -> None:
     """Differences 1, 1, 0, -1 over four one-word sentences apart: mean 0.25, s^2 = 11/12, z = 0.25 / sqrt(11/48)."""
     references = ["a", "b", "c", "d"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parlab.metrics.wer import ErrorCounts, alignment, char_errors, corpus_errors, word_errors
+from parlab.metrics.wer import GAP, ErrorCounts, alignment, char_errors, corpus_errors, word_errors
 
 
 @pytest.mark.parametrize(
@@ -65,15 +65,20 @@ def test_references_and_hypotheses_must_pair() -> None:
 
 def test_alignment() -> None:
     assert alignment("A B C".split(), "A C D".split()) in (
-        [("A", "A"), ("B", "*"), ("C", "C"), ("*", "D")],
+        [("A", "A"), ("B", GAP), ("C", "C"), (GAP, "D")],
         [("A", "A"), ("B", "C"), ("C", "D")],  # as many errors
     )
-    assert alignment([], ["A"]) == [("*", "A")]
-    assert alignment(["A"], []) == [("A", "*")]
+    assert alignment([], ["A"]) == [(GAP, "A")]
+    assert alignment(["A"], []) == [("A", GAP)]
     assert alignment([], []) == []
 
 
 words = st.lists(st.sampled_from("ABC"), max_size=8)
+
+
+def test_a_star_is_a_word() -> None:
+    assert alignment(["a", "*"], ["a", "b"]) == [("a", "a"), ("*", "b")]
+    assert word_errors("*", "").deletions == 1
 
 
 def distance(a: list[str], b: list[str]) -> int:
@@ -92,8 +97,8 @@ def test_errors_are_the_edit_distance_and_agree_with_the_alignment(a: list[str],
     assert counts.errors == distance(a, b)
     assert len(a) - counts.deletions == len(b) - counts.insertions
     pairs = alignment(a, b)
-    assert [x for x, _ in pairs if x != "*"] == a
-    assert [y for _, y in pairs if y != "*"] == b
+    assert [x for x, _ in pairs if x != GAP] == a
+    assert [y for _, y in pairs if y != GAP] == b
     assert sum(x != y for x, y in pairs) == counts.errors
 
 

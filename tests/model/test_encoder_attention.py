@@ -148,4 +148,4 @@ def test_the_encoder_is_one_graph(positions: str) -> None:
     for one, other in zip(want, found, strict=True):
         torch.testing.assert_close(one[0], other[0])
         assert torch.equal(one[1], other[1])
-    assert copy.deepcopy(model)._compiled is None
+    assert copy.deepcopy(model).compiled is None

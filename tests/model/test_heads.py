@@ -21,6 +21,7 @@ from parlab.errors import UserError
 from parlab.model.folder import read_model, write_model
 from parlab.model.heads.folder import read_head, write_head
 from parlab.model.heads.network import DraftHead, HeadOptions
+from parlab.model.heads.reading import Reading
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.spelling import Spelling
 from parlab.text.tokenizer import Tokenizer
@@ -74,7 +75,8 @@ def test_a_folder_holds_the_head(work: Path) -> None:
     head = read_head(work / "h", model, tokenizer)
     states, frames = torch.randn(2, 50, 32), torch.tensor([50, 50])
     with torch.inference_mode():
-        assert torch.equal(head.draft(states, frames).log_probs, small_head()(states, frames)[0])
+        rounded = small_head().half().float()  # the folder holds float16
+        assert torch.equal(head.draft(Reading(states, frames)).log_probs, rounded(states, frames)[0])
     assert head.tokenizer.token_list == CHARACTERS.token_list
     assert {path.name for path in (work / "h").iterdir()} == {
         "head.yaml",
@@ -171,6 +173,37 @@ def test_predict_with_a_head(work: Path, tmp_path: Path, capsys: pytest.CaptureF
     asr = parlab.load(work / "w", device="cpu", head=work / "h")
     texts = [h.text for h in asr.transcribe([tmp_path / "d" / f"u{i}.wav" for i in range(3)], decoder="greedy")]
     assert [r["text"] for r in lines(out)] == texts
+
+
+def test_sweep_and_transcribe_with_a_head(work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "d").mkdir()
+    for i in range(3):
+        soundfile.write(tmp_path / "d" / f"u{i}.wav", 0.2 * rng.standard_normal(8000 + 2000 * i), 16000)
+    files = [str(tmp_path / "d" / f"u{i}.wav") for i in range(3)]
+    asr = parlab.load(work / "w", device="cpu", head=work / "h")
+    texts = [h.text for h in asr.transcribe(files, decoder="greedy")]
+    with_head = ["--model", str(work / "w"), "--head", str(work / "h"), "--decoder", "greedy"]
+    out = tmp_path / "s"
+    asked = ["--data", str(tmp_path / "d"), "--out", str(out), "--wandb", "off", "--timed_utterances", "0"]
+    assert main(["sweep", *with_head, *asked]) == 0
+    [point] = (out / "points").iterdir()
+    assert [r["text"] for r in lines(point)] == texts
+    assert len(json.loads((point / "metrics.json").read_text())["config"]["head"]) == 64
+    capsys.readouterr()
+    assert main(["transcribe", files[0], *with_head]) == 0
+    assert capsys.readouterr().out.strip() == texts[0]
+
+
+def test_the_weights_are_hashed_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a head computes the hash that a prediction records."""
+    wanted = Recognizer.read(work / "w", CPU).model_hash()
+    monkeypatch.setattr("parlab.recognition.recognizer.hash_model", None)
+    assert Recognizer.read(work / "w", CPU, head=work / "h").model_hash() == wanted
+
+
+def test_an_empty_draft_has_no_words(work: Path) -> None:
+    assert Spelling(CHARACTERS, read_model(work / "w")[1]).words([]) == []
 
 
 def _yaml(**changes: Any) -> Callable[[Path], None]:

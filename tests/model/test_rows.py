@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from parlab.model.caches import SharedSuffix
 from parlab.model.rows import RowDecoder, RowLayout
 from tests.models import tiny_model
 
@@ -139,3 +140,25 @@ def test_no_tensor_of_rows_times_frames_times_width() -> None:
     heads, width = 4, 32
     assert 2 * rows_per * frames * heads * 4 < 2 * rows_per * prefix_tokens * width * 4
     assert largest.bytes <= 2 * rows_per * frames * heads * 4
+
+
+@pytest.mark.parametrize("conf", VARIANTS)
+def test_tokens_that_rows_share_are_kept_once(conf: dict) -> None:
+    """The states of rows with caches of their own, in far less memory, while a beam branches and dies back."""
+    decoder = RowDecoder(tiny_model(0, decoder_conf=conf).decoder_spec())
+    generator = torch.Generator().manual_seed(2)
+    cross = decoder.cross_cache(torch.randn(1, 20, 32, generator=generator), torch.tensor([20]))
+    _, prefix = decoder.prefill(torch.tensor([[19, 5]]), cross)
+    rows, own, shared = 1, None, SharedSuffix.empty(prefix)
+    for step in range(30):
+        beam = 1 + step % 5
+        parents = torch.randint(0, rows, (beam,), generator=generator)
+        tokens = torch.randint(3, 19, (beam,), generator=generator)
+        layout = RowLayout.of(torch.zeros(beam, dtype=torch.long), torch.full((beam,), 2), 1)
+        own = None if own is None else own.select(parents)
+        want, own = decoder.step(tokens, layout, cross, prefix, own)
+        found, shared = decoder.step(tokens, layout, cross, prefix, shared.select(parents))
+        torch.testing.assert_close(found, want, atol=1e-5, rtol=1e-5)
+        rows = beam
+    assert shared.length == 30 and shared.seen.sum(1).tolist() == [30] * rows
+    assert shared.keys[0].size(1) < 2 * (30 + 15)  # of which each row needs 30; own caches hold 30 a row

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import parlab
+from parlab.decode import DECODERS
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
-from tests.models import TIMES, WINDOW, s2t_config, s2t_model, s2t_tokenizer
+from tests.models import TIMES, WINDOW, encoded, s2t_config, s2t_model, s2t_tokenizer
 from tests.s2t import espnets_own, fill_cache
 
 RATE = 16000
@@ -67,6 +68,14 @@ def test_symbols_are_no_text(model: HybridModel, tokenizer: Tokenizer) -> None:
     assert special <= set(model.special.never)
     assert model.special.sos == tokenizer.index["<sos>"]
     assert model.special.eos == tokenizer.index["<eos>"]
+
+
+@pytest.mark.parametrize("name", ["greedy", "ctc_beam", "rescore", "par", "speculative"])
+def test_decoders_that_write_no_times_refuse_them(name: str, model: HybridModel) -> None:
+    assert model.s2t is not None
+    states, frames = torch.randn(1, 12, 32), torch.tensor([12])
+    with pytest.raises(UserError, match="cannot write times; decode with ar and ctc_weight 0"):
+        DECODERS[name]().decode(model, encoded(model, states, frames, prompt=model.s2t.prompt(timestamps=True)))
 
 
 def test_timed_parts(model: HybridModel, tokenizer: Tokenizer) -> None:

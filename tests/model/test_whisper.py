@@ -221,7 +221,7 @@ def test_python_without_a_decoders_name(folder: Path) -> None:
         h.tokens for h in model.transcribe(audio, decoder="ar", ctc_weight=0.0, language="en")
     ]
     assert len(model.transcribe(audio, language="en", nbest=3, beam_size=3)[0].nbest) == 3
-    with pytest.raises(UserError, match=r"1 s of this S2T model's window; use transcribe_long"):
+    with pytest.raises(UserError, match=r"1 s of this model's window; use transcribe_long"):
         model.transcribe(np.zeros(16000 * 2, dtype=np.float32) + 0.01)
     pieces = model.transcribe_long((np.concatenate(audio), 16000), language="en")
     assert len(pieces) > 2

@@ -47,7 +47,13 @@ def run(options: BenchOptions) -> int:
     set_tf32(False)
     Path(options.out).mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
-    if options.model:
+    if options.whisper:
+        from parlab.commands.bench.whisper import whisper_rows
+
+        for name in options.whisper:
+            rows += whisper_rows(name, device, options)
+            save(options, rows, device)
+    elif options.model:
         rows = speech_rows(Recognizer.read(options.model, device), options)
         save(options, rows, device)
     else:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from parlab.commands.bench.sizes import SIZES
 from parlab.errors import UserError, nearest
+from parlab.model.families.whisper_peer import SHAPES
 from parlab.options.checks import check_above_zero, check_not_negative
 
 CASES = {5.0: 6, 10.0: 12, 20.0: 18, 30.0: 27}  # seconds of audio: masks
 PRECISIONS = ("32-true", "tf32", "bf16-true", "16-true")  # of a suite
-PARTS = ("correctness", "ceilings", "speed", "kernels")  # of a suite, in the order of --suite all
+PARTS = ("correctness", "ceilings", "speed", "whisper", "kernels")  # of a suite, in the order of --suite all
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class BenchOptions:
         batches: batch sizes of the suite
         precisions: precisions of the suite
         utterances: of the suite's correctness: speech of --data, else synthetic
+        whisper: beside transformers: tiny, base, small, medium, large-v3, large-v3-turbo (random), or Whisper folders
+        head: draft head of a Whisper folder, for its PAR
+        faster_whisper: a model converted for faster-whisper, to be timed too
 
     Raises:
         UserError: there is no such size, a number makes no sense, or a model comes without data.
@@ -62,10 +67,16 @@ class BenchOptions:
     batches: list[int] = field(default_factory=lambda: [1, 8, 32, 128])
     precisions: list[str] = field(default_factory=lambda: ["bf16-true", "tf32"])
     utterances: int = 16
+    whisper: list[str] = field(default_factory=list)
+    head: str | None = None
+    faster_whisper: str | None = None
 
     def __post_init__(self) -> None:
         for size in (self.size, *self.sizes):
             _check_known("size", size, SIZES)
+        for name in self.whisper:
+            if name not in SHAPES and not Path(name).is_dir() and "/" not in name:  # hub ids have a slash
+                _check_known("Whisper shape or folder", name, SHAPES)
         for precision in self.precisions:
             _check_known("precision", precision, PRECISIONS)
         if self.suite is not None:

@@ -16,7 +16,7 @@ from parlab.metrics.tables import write_csv
 from parlab.predictions.files import Json, write_json
 from parlab.predictions.provenance import device_name, versions
 
-_DRAWN = ("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare")
+_DRAWN = ("ours: par", "ours: ar joint", "espnet", "ours: greedy", "bare", "whisper")
 
 
 def save(options: BenchOptions, rows: Sequence[Row], device: torch.device) -> None:
@@ -52,6 +52,7 @@ def print_table(rows: Sequence[Row]) -> None:
         table.add_column(name, justify="left" if name == "what" else "right")
     for row in rows:
         ratio = row.ratio if row.times_par is None else row.times_par
+        ratio = float("nan") if ratio is None else ratio
         audio = f"{row.seconds_of_audio:.0f} s"
         table.add_row(audio, str(row.masks), row.what, f"{row.ms_per_utterance:.1f}", f"{ratio:.2f}")
     Console().print(table)

@@ -36,6 +36,7 @@ class Row:
         repeats: timed runs.
         greedy_ms, ratio: greedy CTC of the same whole utterance, and this row in multiples of it.
         peak_bytes, greedy_peak_bytes, peak_ratio: peak memory of a whole utterance, greedy's, and their ratio.
+        as_transformers: utterances of the batch with the tokens of transformers' search of the same beam.
     """
 
     seconds_of_audio: float
@@ -53,6 +54,7 @@ class Row:
     peak_bytes: int | None = None
     greedy_peak_bytes: int | None = None
     peak_ratio: float | None = None
+    as_transformers: int | None = None
 
 
 def table_of(rows: Sequence[Row]) -> Table:

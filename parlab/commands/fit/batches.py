@@ -12,22 +12,22 @@ from parlab.data.s2t_targets import plain
 from parlab.data.sampling import Augmentation, TrainingSampler
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
-from parlab.model.features import LogMelFrontend
 from parlab.model.hybrid import HybridModel
-from parlab.model.invariance import subsampled_lengths, subsamples
+from parlab.model.invariance import encoder_frames, subsamples
 
 
 def frame_counter(model: HybridModel) -> Callable[[float], int] | None:
     """Encoder frames as a function of seconds; None where CTC is not trained or the formula is not known."""
     weight = float(model.config.get("model_conf", {}).get("ctc_weight", 0.5)) if model.decoder is not None else 1.0
-    known = isinstance(model.frontend, LogMelFrontend) and model.preencoder is None and model.postencoder is None
+    known = getattr(model.frontend, "batch_invariant", False) and model.preencoder is None and model.postencoder is None
     if model.ctc is None or weight == 0.0 or not known or not subsamples(model.encoder):
         return None
-    hop, rate, window = int(model.frontend.hop_length), model.sample_rate, model.window_seconds  # type: ignore[union-attr, arg-type]
+    front: Any = model.frontend
+    rate, window = model.sample_rate, model.window_seconds
 
     def frames(seconds: float) -> int:
-        features = round((window or seconds) * rate) // hop + 1
-        return max(0, int(subsampled_lengths(model.encoder.embed, features)))
+        features = front.frames(round((window or seconds) * rate))
+        return max(0, int(encoder_frames(model.encoder, features)))
 
     return frames
 

@@ -17,6 +17,8 @@ from parlab.model.families.weights import load_weights
 from parlab.model.folder import write_model
 from parlab.model.lora import without_lora
 
+_DRAFTS = ("dev/ece", "dev/masked_0.9", "dev/masked_error_0.9", "dev/kept_error_0.9", "dev/par_wer")
+
 
 class ExportModel(Callback):
     """At the end of a training, also of an interrupted one, write ``model/`` into the run folder.
@@ -131,7 +133,7 @@ class EpochLine(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero or trainer.state.fn != "fit":
             return
-        wanted = ("train/loss", "dev/loss", "dev/ctc", "dev/attention", "dev/accuracy", "dev/wer", "dev/cer")
+        wanted = ("train/loss", "dev/loss", "dev/ctc", "dev/attention", "dev/accuracy", "dev/wer", "dev/cer", *_DRAFTS)
         found = {name: float(trainer.callback_metrics[name]) for name in wanted if name in trainer.callback_metrics}
         broken: Any = getattr(pl_module, "broken", None)
         if broken is not None and broken.epoch:

@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from parlab.commands.fit.callbacks import CleanStop, EpochLine, ExportModel
+from parlab.commands.fit.callbacks import CleanStop, EpochLine
 from parlab.commands.fit.checkpoints import FILENAME, BestCheckpoints, WholeCheckpoints
-from parlab.commands.fit.dry_run import dry_run
+from parlab.commands.fit.head.kinds import Kind, kind_of
 from parlab.commands.fit.progress import TrainingBar
 from parlab.commands.fit.record import SaveRunConfig, finish_wandb
 from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
@@ -41,9 +41,16 @@ class ValidateCLI(LightningCLI):
 
     command = "validate"
 
+    def __init__(self, kind: Kind, **options: Any):
+        self.kind = kind
+        super().__init__(kind.module, kind.data, **options)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--ckpt_path", type=str | None, default=None, help="checkpoint to use; fit takes the run folder's last one"
+        )
+        parser.add_argument(
+            "--kind", type=str, default="model", help="what is trained: model, or head (a draft head on a frozen model)"
         )
         parser.add_argument("--wandb", type=str, default="auto", help=f"W&B: {', '.join(MODES)}")
         parser.add_argument("--project", type=str, default="parlab", help="W&B project")
@@ -118,7 +125,7 @@ class FitCLI(ValidateCLI):
                 "early_stopping.check_finite": False,
             }
         )
-        parser.add_lightning_class_args(ExportModel, "export")
+        parser.add_lightning_class_args(self.kind.export, "export")
 
 
 def checkpoint_folder(run_folder: str) -> str:
@@ -149,7 +156,7 @@ def fit(argv: Sequence[str]) -> int:
     data.check()
     model.read_start()
     if config.dry_run:
-        return dry_run(model, data, trainer.world_size)
+        return cli.kind.dry_run(model, data, trainer.world_size)
     if first and config.fresh and not trainer.fast_dev_run:  # type: ignore[attr-defined]
         clear(folder, config.checkpoint.filename)
     # 3. The training.
@@ -178,25 +185,21 @@ def validate(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_cli(kind: type[ValidateCLI], argv: Sequence[str]) -> Any:
+def make_cli(cli: type[ValidateCLI], argv: Sequence[str]) -> Any:
     """Parse and instantiate, without running."""
-    from parlab.commands.fit.datamodule import ASRData
-    from parlab.commands.fit.module import ASRModule
-
     quiet_libraries()
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     before, sys.argv = sys.argv, sys.argv[:1]  # LightningCLI warns of arguments that it was not given by the shell
     try:
         with explained():
-            return kind(
-                ASRModule,
-                ASRData,
+            return cli(
+                kind_of(argv),
                 args=expand(argv),
                 run=False,
                 parser_class=FitParser,
                 parser_kwargs={
                     "parser_mode": "omegaconf+",
-                    "prog": f"python -m parlab {kind.command}",
+                    "prog": f"python -m parlab {cli.command}",
                     "allow_abbrev": False,
                 },
                 save_config_callback=SaveRunConfig,

@@ -16,6 +16,7 @@ from parlab.data.audio import load_audio
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError, nearest
 from parlab.model.families.espnet_build import build_model
+from parlab.model.families.espnet_whisper import take_over_encoder
 from parlab.model.families.whisper_model import NO_TRAINING
 from parlab.model.features import GlobalMVN
 from parlab.model.folder import read_model
@@ -84,7 +85,7 @@ def make_network(
     """Make the network and its tokenizer, the same on every rank.
 
     Weights of ``init`` whose name and shape stay are taken over; with another token list the embedding and the output
-    layers are new.
+    layers are new. Of a Whisper model only the encoder is.
 
     Args:
         folder: where a new tokenizer is written, or found when a run goes on.
@@ -94,11 +95,17 @@ def make_network(
         UserError: the configuration names no encoder, or does not fit; ``init`` cannot be trained here.
     """
     old, tokenizer = start or (read_model(options.init) if options.init else (None, None))
-    if old is not None and old.kind == "whisper":
+    from_whisper = old is not None and old.kind == "whisper"
+    if from_whisper and options.network.get("encoder") != "whisper":
         raise UserError(NO_TRAINING)
+    if from_whisper and not options.tokenizer:
+        raise UserError(
+            "model.init is a Whisper model, whose tokens are too many for a CTC head, expected a tokenizer of this training's own; add "
+            "model.tokenizer"
+        )
     if tokenizer is None or options.tokenizer:
         tokenizer = make_tokenizer(dict(options.tokenizer or {}), data, folder, ranks)
-    config: dict[str, Any] = dict(old.config) if old is not None else {}
+    config: dict[str, Any] = dict(old.config) if old is not None and not from_whisper else {}
     for key, value in options.network.items():
         both = isinstance(value, Mapping) and isinstance(config.get(key), Mapping)
         config[key] = {**config[key], **value} if both else value
@@ -108,7 +115,9 @@ def make_network(
     config["bpemodel"] = str(tokenizer.model_file) if tokenizer.model_file else None
     model = build_model(config)
     known_statistics = False
-    if old is not None:
+    if old is not None and from_whisper:
+        take_over_encoder(model.encoder, old.encoder)
+    elif old is not None:
         known_statistics = isinstance(old.normalize, GlobalMVN)
         take_over(model, old)
     if isinstance(model.normalize, GlobalMVN) and not known_statistics and not _has_statistics(config):

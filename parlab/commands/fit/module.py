@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from parlab.commands.fit.broken import BrokenFiles
 from parlab.commands.fit.construct import NetworkOptions, describe, make_network, trial_folder
-from parlab.commands.fit.optim import Optimization, freeze, make_optimizer, seed_batch, thaw
+from parlab.commands.fit.optim import Optimization, OptimizedModule, freeze, make_optimizer, seed_batch, thaw
 from parlab.commands.fit.resume import DEVICES_KEY, check_devices
 from parlab.commands.fit.validation import DevScores, by_name
 from parlab.data.examples import Batch
@@ -30,10 +28,8 @@ from parlab.model.losses import Losses, joint_loss
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
 
-
-class ASRModule(LightningModule):
+class ASRModule(OptimizedModule):
     """Fine-tunes or trains a hybrid CTC/attention model.
 
     Args:
@@ -54,18 +50,16 @@ class ASRModule(LightningModule):
         optim: Optimization = Optimization(),
         lora: LoRA = LoRA(),
     ):
-        super().__init__()
+        super().__init__(optim)
         if init is None and not network:
             raise UserError(
                 "there is no model to train, expected model.init (a model to fine-tune) or model.network (one from "
                 "scratch); give one"
             )
         self.options = NetworkOptions(init, network or {}, tokenizer)
-        self.optim, self.lora = optim, lora
+        self.lora = lora
         self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
         self.tokenizer: Tokenizer | None = None
-        self.nonfinite = 0
-        self._good_batches = 0  # since the last optimiser step
         self._window = (0.0, 0.0)  # seconds spent in training, seconds of audio, since the last log
         self._mark = 0.0
         self._dev = DevScores()
@@ -122,30 +116,6 @@ class ASRModule(LightningModule):
         assert self.net is not None
         return make_optimizer(self.net, self.optim)
 
-    def progress(self) -> float:
-        """Share of the training done: of its time budget or of its steps, the same on every rank."""
-        from lightning.pytorch.callbacks import Timer
-
-        timers = [c for c in self.trainer.callbacks if isinstance(c, Timer)]  # type: ignore[attr-defined]
-        for timer in timers if self.optim.schedule != "steps" else []:
-            remaining = timer.time_remaining()
-            if remaining is not None:
-                elapsed = timer.time_elapsed()
-                share = torch.tensor(elapsed / max(elapsed + remaining, 1e-9), device=self.device)
-                return float(self._over_ranks(share, "mean"))  # clocks differ; learning rates must not
-        if self.optim.schedule == "time":
-            raise UserError("model.optim.schedule is 'time' but there is no limit of time; set trainer.max_time")
-        total = self.trainer.estimated_stepping_batches
-        return self.global_step / total if total not in (float("inf"), -1) else 0.0
-
-    def _over_ranks(self, value: Tensor, operation: str) -> Tensor:
-        if self.trainer.world_size == 1:
-            return value
-        return self.trainer.strategy.reduce(value, reduce_op=operation)  # type: ignore[return-value]
-
-    def _sum(self, values: Sequence[float]) -> list[float]:
-        return self._over_ranks(torch.tensor(values, dtype=torch.float32, device=self.device), "sum").tolist()
-
     def on_train_epoch_start(self) -> None:
         # The running statistics of a frozen batch norm must stand still too.
         for module in self.modules():
@@ -160,9 +130,7 @@ class ASRModule(LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert self.net is not None
-        factor = self.optim.factor(self.global_step, self.progress())
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.optim.lr * group["scale"] * factor
+        rate = self.set_rates()
         norms = [m for m in self.net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         statistics = [(b, b.clone()) for m in norms for b in (m.running_mean, m.running_var) if b is not None]
         losses = self.net.loss(batch.speech, batch.speech_lengths, batch.targets) if batch.ids else None
@@ -178,7 +146,7 @@ class ASRModule(LightningModule):
         if losses is None or all_finite < 1.0:
             # Every rank must take part in the backward pass, with every parameter.
             return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
-        self._log_training(losses, batch, self.optim.lr * factor)
+        self._log_training(losses, batch, rate)
         return losses.total
 
     def _log_training(self, losses: Losses, batch: Batch, rate: float) -> None:
@@ -198,29 +166,6 @@ class ASRModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         self.log("train/broken", self._sum(self.broken.counts)[0])
         self.broken.start_epoch()
-
-    def _count_nonfinite(self) -> None:
-        self.nonfinite += 1
-        if self.trainer.is_global_zero:
-            log.warning("batch skipped: its loss or gradient is not finite (%d so far)", self.nonfinite)
-        if self.nonfinite > self.optim.nonfinite_limit:
-            raise UserError(
-                f"loss or gradient was not finite in {self.nonfinite} batches, expected at most "
-                f"{self.optim.nonfinite_limit}; lower the learning rate, or look for broken audio"
-            )
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        # A gradient can overflow though the loss did not. (In 16-mixed, the scaler looks after that, and expects it.)
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        finite = scaled or not gradients or bool(torch.isfinite(torch.stack([g.sum() for g in gradients])).all())
-        if not finite:
-            self._count_nonfinite()
-        if not finite or self._good_batches == 0:
-            # Without gradients AdamW leaves weights and moments alone; with zeros it would move them.
-            for parameter in self.parameters():
-                parameter.grad = None
-        self._good_batches = 0
 
     # ---- validation -----------------------------------------------------------------------------
 

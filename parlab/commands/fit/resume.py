@@ -31,6 +31,7 @@ _FREE = frozenset(
     ]
 )
 _MODEL_FILES = ("config.yaml", "model.pth", "feats_stats.npz", "bpe.model")
+_HEAD_FILES = ("head.yaml", "head.safetensors", "tokens.txt", "bpe.model", "README.md")
 _TOKENIZER_FILES = ("tokens.txt", "bpe.model", "bpe.vocab", "options.json")
 
 
@@ -86,7 +87,9 @@ def decide(folder: Path, config: Mapping[str, Any], defaults: Mapping[str, Any],
                 f"--ckpt_path {config['ckpt_path']} is one of the checkpoints that --fresh true removes, expected one of "
                 "another folder; leave one of the two options out"
             )
-    if config["fresh"] or not (has_checkpoints(checkpoints) or (folder / "model").exists()):
+    if config["fresh"] or not (
+        has_checkpoints(checkpoints) or any((folder / name).exists() for name in ("model", "head"))
+    ):
         return Start(config["ckpt_path"])
     check_config(folder, config, defaults)
     if config["ckpt_path"]:
@@ -221,6 +224,7 @@ def clear(folder: Path, filename: str | None) -> None:
     checkpoints = folder / "checkpoints"
     _remove(checkpoints, [path.name for name in checkpoint_names(filename) for path in checkpoints.glob(name)])
     _remove(folder / "model", _MODEL_FILES)
+    _remove(folder / "head", _HEAD_FILES)
     _remove(folder / "tokenizer", _TOKENIZER_FILES)
     for name in (CONFIG, FINISHED):
         (folder / name).unlink(missing_ok=True)

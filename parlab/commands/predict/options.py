@@ -64,6 +64,7 @@ class PredictOptions:
         device: cpu, cuda, cuda:1, ...; the best by default
         precision: 32-true, tf32, bf16-true, 16-mixed, ...
         compile: fuse the encoder's kernels with torch.compile
+        encoder_graphs: CUDA graphs of the encoder, one a size (experimental)
         workers: processes that load audio; as many as cores and device ask for by default
         profile: also write DIR/profile.json: CPU time outside the network
         seed: seed of every random generator
@@ -96,6 +97,7 @@ class PredictOptions:
     device: str | None = None
     precision: str | None = None
     compile: bool = False
+    encoder_graphs: bool = False
     workers: int | None = None
     profile: bool = False
     seed: int = 0

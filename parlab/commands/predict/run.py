@@ -74,7 +74,7 @@ class Job:
         check_some_audio(recordings)
         seed_everything(options.seed, verbose=False)
         recognizer = Recognizer.read(options.model, CPU, head=options.head).asked(options.prompt)
-        utterances = options.cutting.pieces(recordings, recognizer.model.window_seconds)
+        utterances = options.cutting.pieces(recordings, recognizer.model.longest_seconds)
         plain = options.task == "asr" and not options.timestamps
         decoder = options.decoder or default_decoder(recognizer.model, plain)
         decoder.prepare(recognizer.model, CPU)
@@ -92,7 +92,7 @@ class Job:
     @property
     def max_seconds(self) -> float | None:
         """The longest audio that is decoded in one piece: the option's, or the model's window."""
-        longest = min(self.options.max_seconds or math.inf, self.recognizer.model.window_seconds or math.inf)
+        longest = min(self.options.max_seconds or math.inf, self.recognizer.model.longest_seconds or math.inf)
         return longest if math.isfinite(longest) else None
 
     def batches(self, rank: int = 0, world_size: int = 1) -> list[list[Utterance]]:
@@ -122,7 +122,7 @@ class Job:
         }
         if self.recognizer.head is not None:
             config["head"] = hash_model(self.recognizer.head.network)
-        hashes = hashes_of(self.recognizer.model, self.utterances)
+        hashes = hashes_of(self.recognizer.model_hash(), self.utterances)
         return Source(
             decoder,
             options.model,
@@ -191,8 +191,8 @@ def _environment(job: Job) -> Environment:
 def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     """Decode this rank's batches with Lightning, into its shard."""
     trainer, model = job.trainer, job.recognizer.model
-    if job.options.compile:
-        model.compile_encoder()
+    if job.options.compile or job.options.encoder_graphs:
+        model.compile_encoder("inductor" if job.options.compile else None, job.options.encoder_graphs)
     device = trainer.strategy.root_device
     # Lightning wants a batch on every rank, so one without work gets an empty one.
     dataset = AudioBatches(batches or [[]], model.sample_rate, model.min_samples, job.max_seconds)

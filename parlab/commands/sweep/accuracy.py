@@ -25,7 +25,7 @@ def decode_points(study: Study, points: Sequence[Point], stop: StopRequest) -> N
     recognizer = study.recognizer
     model = recognizer.model
     encodings = Encodings(study.cache, study.options.memory_gib, study.options.disk_gib)
-    dataset = AudioBatches(study.batches(study.utterances), model.sample_rate, model.min_samples, model.window_seconds)
+    dataset = AudioBatches(study.batches(study.utterances), model.sample_rate, model.min_samples, model.longest_seconds)
     with progress() as bar:
         task = bar.add_task("encoding", total=len(dataset))
         for i in range(len(dataset)):

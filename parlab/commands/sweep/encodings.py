@@ -56,7 +56,9 @@ class Encodings:
         encoded = encoded if len(usable) == len(encoded) else encoded.select(usable)
         durations = [recognizer.seconds(batch.waves[i]) for i in usable]
         ctc = None if encoded.ctc_log_probs is None else self._keep(encoded.ctc_log_probs)
-        kept = replace(encoded, states=self._keep(encoded.states), frames=encoded.frames.cpu(), ctc_log_probs=ctc)
+        drafted = None if encoded.drafted is None else encoded.drafted.to(torch.device("cpu"))
+        states, frames = self._keep(encoded.states), encoded.frames.cpu()
+        kept = replace(encoded, states=states, frames=frames, ctc_log_probs=ctc, drafted=drafted)
         self.batches.append(EncodedUtterances([batch.utterances[i] for i in usable], durations, kept))
 
     def _keep(self, values: Tensor) -> Tensor:

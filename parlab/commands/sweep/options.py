@@ -23,6 +23,7 @@ class SweepOptions:
         model: ESPnet folder, run folder, checkpoint or hub id
         data: manifest, Kaldi folder or cuts, with references
         out: folder for the results; a restart goes on there
+        head: folder of a draft head of the model
         decoder: its options take several values: --decoder.beam_size 1,5,10
         grid: option: list of values; all combinations
         points: settings instead of a grid
@@ -52,6 +53,7 @@ class SweepOptions:
     data: str | list[str]
     out: str
     decoder: str = "par"
+    head: str | None = None
     grid: dict[str, Any] = field(default_factory=dict)
     points: list[dict[str, Any]] = field(default_factory=list)
     sample: int | None = None

@@ -15,6 +15,7 @@ from parlab.data.checks import with_known_durations
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
+from parlab.model.families.weights import hash_model
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Hashes, Metrics, NormalizerVersion, has_metrics, read_metrics
 from parlab.predictions.provenance import describe_decoder, hashes_of
@@ -41,10 +42,10 @@ class Study:
         Raises:
             UserError: they are unusable.
         """
-        recognizer = Recognizer.read(options.model, device)
+        recognizer = Recognizer.read(options.model, device, head=options.head)
         normalizer(options.normalizer)
         utterances = read_data(options.data, options.limit)
-        hashes = hashes_of(recognizer.model, utterances)
+        hashes = hashes_of(recognizer.model_hash(), utterances)
         utterances = with_known_durations(utterances)  # the hash is that of the data as they were named
         recognizer = recognizer.asked(PromptOptions(options.language, options.task))
         return Study(options, recognizer, utterances, hashes, rank)
@@ -72,6 +73,7 @@ class Study:
     def identity(self) -> dict[str, Json]:
         """What must be the same for a restart."""
         return {
+            **self.head(),
             "sweep": True,
             "decoder": self.options.decoder,
             "model_hash": self.hashes.model,
@@ -81,10 +83,15 @@ class Study:
             "prompt": [self.options.language, self.options.task],
         }
 
+    def head(self) -> dict[str, Json]:
+        """The draft head's hash, where there is one."""
+        head = self.recognizer.head
+        return {} if head is None else {"head": hash_model(head.network)}
+
     def source(self, point: Point) -> Source:
         """Where the results of a point come from."""
         options = self.options
-        config: dict[str, Json] = {"point": dict(point.options), "limit": options.limit}
+        config: dict[str, Json] = {"point": dict(point.options), "limit": options.limit, **self.head()}
         decoder = describe_decoder(point.decoder)
         return Source(decoder, options.model, options.data, self.normalizer, self.hashes, config)
 

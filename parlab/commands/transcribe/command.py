@@ -32,6 +32,7 @@ class TranscribeOptions:
     Attributes:
         files: audio files
         model: ESPnet folder, run folder, checkpoint or hub id; the small model that parlab ships by default
+        head: folder of a draft head of the model
         device: cpu, cuda, cuda:1, ...; the best by default
         batch_size: pieces of a recording that are decoded together
         language: S2T: language, as eng, or auto
@@ -40,6 +41,7 @@ class TranscribeOptions:
 
     files: list[str]
     model: str | None = None
+    head: str | None = None
     device: str | None = None
     batch_size: int = 8
     language: str | None = None
@@ -61,7 +63,8 @@ def main(argv: Sequence[str]) -> int:
     if options.model is None:
         print("model: the small one that parlab ships, of spelled names, numbers and commands (AN4)", file=sys.stderr)
     set_tf32(False)
-    recognizer = Recognizer.read(options.model or shipped_model(), device_for(options.device))
+    name = options.model or shipped_model()
+    recognizer = Recognizer.read(name, device_for(options.device), head=options.head)
     recognizer = recognizer.asked(PromptOptions(options.language, options.task))
     decoder = decoder_from(parsed.decoder) or default_decoder(recognizer.model, options.task == "asr")
     decoder.prepare(recognizer.model, recognizer.device)
@@ -86,7 +89,7 @@ def transcribe(recognizer: Recognizer, decoder: Decoder, file: Path, batch_size:
         UserError: the file is unusable, or a piece cannot be decoded.
     """
     model = recognizer.model
-    longest = LongAudio(on=True).longest(model.window_seconds)
+    longest = LongAudio(on=True).longest(model.longest_seconds)
     pieces = cut_recording(file, longest, model.sample_rate)
     for start in range(0, len(pieces), batch_size):
         waves = [read_waveform(piece.read(), model) for piece in pieces[start : start + batch_size]]

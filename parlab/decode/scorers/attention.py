@@ -9,7 +9,7 @@ from torch import Tensor
 
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.decode.search.plan import FIRST_CAPACITY, Plan, bucket, padded
-from parlab.model.caches import CrossCache, FixedSuffix, PrefixCache, RowLayout, Suffix
+from parlab.model.caches import CrossCache, FixedSuffix, PrefixCache, RowLayout, SharedSuffix, Suffix
 from parlab.model.rows import RowDecoder
 
 _BLOCK = 2**17  # elements that stay in a core's cache
@@ -59,7 +59,10 @@ class AttentionScorer(VocabularyScorer[AttentionState]):
 
     def advance(self, state: AttentionState, rows: Rows) -> AttentionState:
         layout = RowLayout.of(self.owner[rows.group], self.prefix_length[rows.group], self.cross.keys[0].size(0))
-        suffix = state.suffix.select(rows.parents) if state.suffix is not None else None
+        before = state.suffix
+        if before is None and len(self.owner) == 1:  # the hypotheses of one beam share most of their tokens
+            before = SharedSuffix.empty(self.prefix)
+        suffix = before.select(rows.parents) if before is not None else None
         hidden, suffix = self.decoder.step(rows.tokens, layout, self.cross, self.prefix, suffix)
         return AttentionState(hidden, suffix)
 

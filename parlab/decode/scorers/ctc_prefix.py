@@ -140,6 +140,13 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
             return PrefixState(ends_token[group], ends_blank[group], w.left[group], zero.squeeze(1)[group], group)
         return PrefixState(ends_token, ends_blank, w.left, zero.squeeze(1), group)
 
+    def rows(self, group: Tensor) -> PrefixState:
+        """The state of rows of the groups ``group`` (N,), before any token."""
+        state = self.start()
+        return PrefixState(
+            state.ends_token[group], state.ends_blank[group], state.last[group], state.score[group], group
+        )
+
     def total(self, state: PrefixState) -> Tensor:
         """Log-probability (N,) that the window holds exactly the row's tokens."""
         end = self.windows.length[state.group].unsqueeze(1)

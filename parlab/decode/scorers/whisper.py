@@ -43,6 +43,7 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         suppressed, begin_suppressed: (n,) ids that are never written, or not first.
         timed: (G,) whether a group writes times; ``any_timed``: whether one does.
         stop: the token that ends a hypothesis.
+        begins: (G,) groups that begin a text; None: all of them.
     """
 
     decoder: AttentionScorer
@@ -52,6 +53,7 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
     timed: Tensor
     any_timed: bool
     stop: int
+    begins: Tensor | None = None
 
     @staticmethod
     def of(
@@ -77,7 +79,9 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         logits, normalizer = self.decoder.score(state.decoder)
         logits = logits.index_fill(1, self.suppressed, NEVER)
         if state.length == 0:
-            logits = logits.index_fill(1, self.begin_suppressed, NEVER)
+            first = logits.index_fill(1, self.begin_suppressed, NEVER)
+            begins = None if self.begins is None else self.begins[state.group].unsqueeze(1)
+            logits = first if begins is None else torch.where(begins, first, logits)
         if self.any_timed:
             logits = self._with_times(logits, state)
         return logits, normalizer

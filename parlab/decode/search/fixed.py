@@ -18,8 +18,21 @@ from parlab.decode.search.groups import BeamOptions, Groups
 from parlab.decode.search.plan import FIRST_CAPACITY, Plan, padded
 from parlab.decode.search.rules import END_LENGTHS, END_MARGIN, Rules, Scoring, States
 
-_LOOK = 8  # steps after which the host looks whether a row is left; in short searches it looks three times at most
-_SHORT = 64  # steps of a short search
+_LOOK = 8  # steps after which the host looks whether a row is left
+_SHORT = 64  # steps of a short search, in which it looks three times at most
+_WIDER = 4  # searches of segments end early: after each look the next one is so many times as far
+
+
+def looks(steps: int, segments: bool) -> frozenset[int]:
+    """Steps before which the host looks whether a row is left, for which it waits.
+
+    Args:
+        segments: whether segments are searched (PAR): then at most once in 32 steps, twice in 128, three times in 512.
+    """
+    if segments:
+        return frozenset(_LOOK * _WIDER**i for i in range(steps.bit_length()) if _LOOK * _WIDER**i < steps)
+    every = _LOOK if steps > _SHORT else max(_LOOK, -(-steps // 4))
+    return frozenset(range(every, steps, every))
 
 
 @dataclass(frozen=True)
@@ -88,10 +101,10 @@ class FixedSearch:
         """Search for the G groups that the search is of; ``run_step`` does what ``step`` does."""
         run_step = FixedSearch.step if run_step is None else run_step
         steps, slot = groups.steps, self.plan.slot[: len(groups.stop)]
-        every = _LOOK if steps > _SHORT else max(_LOOK, -(-steps // 4))
+        look = looks(steps, segments=groups.owner is not None)
         state = self.start()
         for step in range(steps):
-            if step and step % every == 0 and not bool(state.alive):
+            if step in look and not bool(state.alive):
                 break
             if step == state.tokens.size(2):
                 state = self.with_room(state, 2 * step)

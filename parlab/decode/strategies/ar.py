@@ -95,7 +95,7 @@ class AR(Decoder):
         [frames] = to_host(encoded.frames)
         scorers = self._scorers(model, encoded, frames, times)
         ended = beam_search(scorers, self._groups(model, encoded, frames), self._beam(model, encoded, times))
-        found = ended.best(self.nbest).hypotheses()
+        found = ended.best(self.nbest).hypotheses(bonus=self.penalty)
         # As ESPnet: utterances of which nothing was long enough are searched again for shorter hypotheses.
         empty = [i for i, h in enumerate(found) if h.score == float("-inf")]
         if empty and self.minlenratio >= 0.1:

@@ -37,4 +37,4 @@ class CTCBeam(Decoder):
         check_transcription(model, encoded.prompts, self.name)
         options = PrefixBeam(max(self.beam_size, self.nbest), self.token_beam, self.blank_skip)
         found = prefix_beam(encoded.posteriors, encoded.frames, model.special.blank, options)
-        return prefix_hypotheses(found, encoded.posteriors, self.nbest)
+        return prefix_hypotheses(found, encoded.posteriors, encoded.frames, self.nbest)

@@ -6,25 +6,21 @@ draft serves all segments of all utterances: it gives their first step and their
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
-from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.draft import Draft, draft_hypotheses, greedy_draft
-from parlab.decode.fills import Choice, FillScoring, choose_fills, read_fills, score_drafts
-from parlab.decode.fusion import Fusion, fusion
-from parlab.decode.masking import UNITS, mask_below, mask_words
-from parlab.decode.prefill import Prefill
-from parlab.decode.scorers import AnyScorer
-from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
-from parlab.decode.segments import Segments, find_segments
-from parlab.errors import UserError
+from parlab.decode.filling.drafting import Drafting
+from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
+from parlab.decode.filling.segment_search import FillOptions, SegmentSearch
+from parlab.decode.fusion import fusion
+from parlab.decode.masking import UNITS
+from parlab.decode.segments import find_segments
+from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
@@ -36,7 +32,8 @@ class PAR(Decoder):
 
     Attributes:
         threshold: confidence (a probability) below which a draft token is masked; higher masks more.
-        mask_unit: ``"token"``, or ``"word"``: every word with a token below the threshold is masked as a whole.
+        mask_unit: ``"token"``, or ``"word"``: every word with a token below the threshold is masked as a whole. The draft of
+            a head with a vocabulary of its own is always masked by words.
         beam_size: live hypotheses per segment.
         max_seq_len: tokens of a fill at most; ``"auto"``: the segment's own length plus ``margin``.
         margin: tokens that a fill may be longer than its segment when ``max_seq_len`` is ``"auto"``.
@@ -48,6 +45,10 @@ class PAR(Decoder):
         nbest: ended hypotheses kept per segment; with ``"rescore"`` those are rescored (at least ``beam_size``).
         lm: folder of an ESPnet language model for shallow fusion in the search; ``lm_weight`` of its log-probability.
         allow_unk: whether a fill may hold ``<unk>``.
+        context: what the decoder reads before a segment: ``"draft"``, so that all segments are searched at once, or
+            ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
+        rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
+            whose fill or stop token it gives one a probability below ``threshold``.
     """
 
     name: ClassVar[str] = "par"
@@ -58,6 +59,8 @@ class PAR(Decoder):
         "ctc_weight": 0.0,
         "length_normalize": False,
         "nbest": 1,
+        "context": "draft",
+        "rounds": 1,
     }
 
     threshold: float = 0.9
@@ -73,6 +76,8 @@ class PAR(Decoder):
     lm_weight: float = 0.3
     allow_unk: bool = False
     mask_unit: str = "token"
+    context: str = "draft"
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         _check(self)
@@ -100,26 +105,20 @@ class PAR(Decoder):
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score of a hypothesis is the sum of its segments' scores, 0 when nothing was masked."""
         check_transcription(model, encoded.prompts, self.name)
-        decoder = model.rows
-        # 1. Greedy CTC writes the draft; tokens below the threshold are masked. From here on drafts and segments lie on the host.
-        draft = greedy_draft(encoded.posteriors, encoded.frames, model.special.blank).to_host()
-        masked = mask_below(draft, self.threshold)
-        if self.mask_unit == "word":
-            masked = mask_words(draft, masked, model.word_edges(masked.device))
-        segments = find_segments(draft, masked)
-        greedy = draft_hypotheses(draft)
+        # 1. CTC writes the draft; what it is not sure of is masked. From here on drafts and segments lie on the host.
+        drafting = Drafting.of(model, encoded)
+        segments = find_segments(drafting.draft, drafting.masked(model, self.threshold, self.mask_unit))
         if len(segments) == 0:
-            return unmasked(greedy)
-        # 2. One teacher-forced pass over the drafts that have masks serves all segments.
-        with_masks = list(dict.fromkeys(segments.owner.tolist()))
-        prefill = Prefill.of(decoder, encoded, [h.tokens for h in greedy], with_masks)
+            return unmasked(drafting.greedy)
+        # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
+        options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
-        search = SegmentSearch(self, model, prefill, encoded.posteriors, draft, greedy, language)
-        # 3. The segments are searched, all at once or some at a time, and put back.
-        size = len(segments) if self.max_mask_parallel < 0 else self.max_mask_parallel
-        chunks = [segments.chunk(i, i + size) for i in range(0, len(segments), size)]
-        choices = [search.fill(chunk) for chunk in chunks]
-        return assemble(greedy, segments, read_fills(choices, segments, greedy))
+        search = SegmentSearch.of(options, model, drafting, language)
+        order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
+        done = Rounds(search, encoded, segments, order).run()
+        # 3. They are put back.
+        work = list(zip(done.passes, done.steps, strict=True))
+        return assemble(drafting.greedy, drafting.in_encoder_frames(segments), done.fills, work)
 
 
 def _check(options: PAR) -> None:
@@ -138,96 +137,11 @@ def _check(options: PAR) -> None:
         wrong = f"ctc_mode is {options.ctc_mode!r}, expected 'prefix' or 'rescore'"
     elif options.mask_unit not in UNITS:
         wrong = f"mask_unit is {options.mask_unit!r}, expected 'token' or 'word'"
+    elif options.context not in CONTEXTS:
+        wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
+    elif options.rounds < 1:
+        wrong = f"rounds is {options.rounds}, expected at least 1"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:
         raise UserError(f"the option {wrong}; correct it")
-
-
-@dataclass(frozen=True)
-class SegmentSearch:
-    """The search of segments, and what all segments of a batch share.
-
-    Attributes:
-        prefill: the pass over prompts and drafts.
-        log_probs: (B, T, V) CTC's log-posteriors.
-        draft, greedy: the drafts as tensors on the host, and as hypotheses.
-        language: the language model of shallow fusion, or None.
-    """
-
-    options: PAR
-    model: HybridModel
-    prefill: Prefill
-    log_probs: Tensor
-    draft: Draft
-    greedy: Sequence[Hypothesis]
-    language: Fusion | None
-
-    def fill(self, segments: Segments) -> Choice:
-        """The best fill of each segment; ``segments`` lie on the host."""
-        options = self.options
-        stop = segments.stops(self.model.special.eos)
-        ctc = self._ctc(segments)
-        in_search = ctc is not None and options.ctc_mode == "prefix"
-        scoring = FillScoring(ctc, options.ctc_weight, in_search, options.length_normalize)
-        # With CTC the draft is a candidate: its score is the one to beat.
-        drafts = bound = None
-        if ctc is not None:
-            drafts = score_drafts(self.prefill, self.draft, segments, stop, ctc)
-            if self.language is not None:
-                drafts = replace(drafts, language=self._language_of_drafts(self.language, segments, stop))
-            if in_search and not options.length_normalize and options.nbest == 1:
-                bound = drafts.joint(scoring)
-        limits = self._limits(segments)
-        groups = Groups(stop, limits, bound=bound, owner=segments.owner).on_device(self.log_probs.device)
-        ended = beam_search(self._scorers(segments, scoring), groups, self._beam(scoring))
-        return choose_fills(ended, segments, drafts, scoring)
-
-    def _limits(self, segments: Segments) -> Tensor:
-        """Tokens (S,) of a fill at most, the stop token included."""
-        length = segments.end - segments.start
-        if self.options.max_seq_len == "auto":
-            return length + self.options.margin + 1
-        return torch.full_like(length, int(self.options.max_seq_len))
-
-    def _beam(self, scoring: FillScoring) -> BeamOptions:
-        """As many ended hypotheses as are asked for, or as will be rescored; no special symbols in fills."""
-        options, special = self.options, self.model.special
-        rescored = scoring.ctc is not None and not scoring.in_search
-        nbest = max(options.nbest, options.beam_size) if rescored else options.nbest
-        banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
-        return BeamOptions(options.beam_size, nbest, banned, options.length_normalize)
-
-    def _scorers(self, segments: Segments, scoring: FillScoring) -> list[AnyScorer]:
-        """The decoder, which reads prompt and draft before each segment, and the scorers that the options ask for."""
-        weight = 1.0 - scoring.ctc_weight if scoring.in_search else 1.0
-        prefix_length = self.prefill.prompt_lengths[segments.owner] + segments.start
-        scorers: list[AnyScorer] = [self.prefill.scorer(segments.owner, prefix_length, weight)]
-        if self.language is not None:  # it reads the draft before each segment
-            prefixes = [(self.model.special.sos, *before) for before, _ in self._around(segments)]
-            scorers.append(self.language.scorer(prefixes))
-        if scoring.ctc is not None and scoring.in_search:
-            scorers.append(scoring.ctc)
-        return scorers
-
-    def _ctc(self, segments: Segments) -> CTCPrefixScorer | None:
-        """CTC over the segments' windows."""
-        if self.options.ctc_weight == 0:
-            return None
-        length = segments.last - segments.first + 1
-        neighbours = (segments.left, segments.right)
-        windows = Windows(self.log_probs, segments.owner, segments.first, length, *neighbours, self.model.special.blank)
-        return CTCPrefixScorer(windows, self.options.ctc_weight)
-
-    def _language_of_drafts(self, language: Fusion, segments: Segments, stop: Tensor) -> Tensor:
-        """The language model's weighted score (S,) of the segments' own tokens and stop tokens."""
-        around = self._around(segments)
-        prefixes = [(self.model.special.sos, *before) for before, _ in around]
-        inside = [(*own, end) for (_, own), end in zip(around, stop.tolist(), strict=True)]
-        return language.scores(prefixes, inside)
-
-    def _around(self, segments: Segments) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-        """The draft tokens before each segment, and those in it."""
-        ranges = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
-        drafts = [h.tokens for h in self.greedy]
-        return [(drafts[owner][:start], drafts[owner][start:end]) for owner, start, end in ranges]

@@ -56,7 +56,9 @@ class Rescore(Decoder):
         # 1. CTC's n-best.
         beam = PrefixBeam(self.beam_size, self.token_beam)
         prefixes = prefix_beam(encoded.posteriors, encoded.frames, special.blank, beam)
-        lists = [h.nbest or (h,) for h in prefix_hypotheses(prefixes, encoded.posteriors, self.beam_size)]
+        lists = [
+            h.nbest or (h,) for h in prefix_hypotheses(prefixes, encoded.posteriors, encoded.frames, self.beam_size)
+        ]
         # 2. One decoder pass over all candidates of all utterances.
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         candidates = [[h.tokens for h in listed] for listed in lists]

@@ -10,6 +10,7 @@ from torch import nn
 
 from parlab.errors import UserError, nearest
 from parlab.model.families import espnet
+from parlab.model.families.espnet_whisper import WhisperEncoder, WhisperLogMel, check_config
 from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions, UtteranceMVN
 from parlab.model.hybrid import HybridModel
 from parlab.model.s2t_ctc import S2TCTCModel
@@ -50,7 +51,11 @@ def build_model(config: Mapping[str, Any]) -> HybridModel:
 
 def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
     """The parts from ESPnet's leaf classes, or None when a part is one of the rarer ones."""
-    encoder_class = espnet.known_class("encoder", espnet.ENCODERS, config.get("encoder", "rnn"))
+    if whisper := config.get("encoder") == "whisper":
+        check_config(config)
+    encoder_class = (
+        WhisperEncoder if whisper else espnet.known_class("encoder", espnet.ENCODERS, config.get("encoder", "rnn"))
+    )
     model_conf = config.get("model_conf") or {}
     weight = float(model_conf.get("ctc_weight", 0.5))
     decoder_class: type | None = None
@@ -60,12 +65,12 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
             return None
     if encoder_class is None or _rare_frontend(config) or config.get("preencoder") or config.get("postencoder"):
         return None
-    if config.get("input_size") is not None:
+    if config.get("input_size") is not None and not whisper:
         raise UserError(
             "the model was trained on stored features (input_size is set), expected one that takes waveforms"
         )
     parts: dict[str, nn.Module | None] = {}
-    parts["frontend"] = front = _frontend(config.get("frontend_conf"))
+    parts["frontend"] = front = WhisperLogMel() if whisper else _frontend(config.get("frontend_conf"))
     parts["specaug"] = _make("specaug", espnet.specaug, config.get("specaug_conf")) if config.get("specaug") else None
     parts["normalize"] = _normalize(config, front.output_size())
     encoder = _make("encoder", encoder_class, config.get("encoder_conf"), input_size=front.output_size())

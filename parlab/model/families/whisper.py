@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from parlab.errors import UserError
-from parlab.model.decoder_spec import AttentionSpec, DecoderSpec, LayerSpec, LearnedPositions
+from parlab.model.decoder_spec import AttentionSpec, BlockSpec, DecoderSpec, LayerSpec, LearnedPositions
 
 _WHISPER = "transformers.models.whisper"
 
@@ -107,6 +107,14 @@ def decoder_spec(decoder: nn.Module) -> DecoderSpec:
         output_weight=output.weight,
         max_positions=len(d.embed_positions.weight),
     )
+
+
+def encoder_block(x: Any) -> BlockSpec | None:
+    """A block of ``WhisperEncoder`` with its weights; None for one of another encoder."""
+    if type(x).__name__ != "WhisperEncoderLayer":
+        return None
+    norms = (x.self_attn_layer_norm, x.final_layer_norm)
+    return BlockSpec(norms[0], _attention(x.self_attn), norms[1], x.fc1, x.fc2, x.activation_fn)
 
 
 def _layer(x: Any) -> LayerSpec:

@@ -16,6 +16,7 @@ from parlab.commands.bench.suite.kernels import kernel_cases
 from parlab.commands.bench.suite.plan import Budget, Fields, Measurement
 from parlab.commands.bench.suite.results import Results
 from parlab.commands.bench.suite.speed import speed_measurements
+from parlab.commands.bench.suite.whisper import whisper_cases
 
 
 def run_suite(options: BenchOptions, device: torch.device) -> int:
@@ -41,6 +42,7 @@ def measurements(options: BenchOptions, device: torch.device, budget: Budget) ->
         "correctness": lambda: correctness_cases(options, device),
         "ceilings": lambda: ceiling_cases(options, device),
         "speed": lambda: speed_measurements(options, device, budget),
+        "whisper": lambda: whisper_cases(options, device),
         "kernels": lambda: kernel_cases(options, device),
     }
     for part in PARTS if options.suite == "all" else [options.suite]:

@@ -1,0 +1,1 @@
+"""``fit --kind head``: a draft head is taught on a frozen model."""

@@ -1,0 +1,222 @@
+"""The LightningModule that teaches a draft head."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import ctc_loss
+
+from parlab.commands.fit.broken import BrokenFiles
+from parlab.commands.fit.construct import make_tokenizer, trial_folder
+from parlab.commands.fit.head.batches import HeadBatch, StateMasks
+from parlab.commands.fit.head.scores import DraftScores, draft_words
+from parlab.commands.fit.optim import Optimization, OptimizedModule, freeze, make_optimizer, seed_batch
+from parlab.commands.fit.resume import DEVICES_KEY, check_devices
+from parlab.decode.draft import greedy_draft
+from parlab.errors import UserError
+from parlab.model.checkpoint import CHECKPOINT_KEY
+from parlab.model.families.weights import hash_model
+from parlab.model.heads.making import make_head
+from parlab.model.heads.network import DraftHead, HeadOptions
+from parlab.model.heads.reading import blocks_of, check_layers
+from parlab.recognition.recognizer import Recognizer
+from parlab.text.spelling import Spelling
+from parlab.text.tokenizer import Tokenizer
+
+CPU = torch.device("cpu")
+
+
+class HeadModule(OptimizedModule):
+    """Teaches a draft head to write what the labels say, by CTC; the model that it drafts for stays as it is.
+
+    Args:
+        base: the model that the head is for (folder, checkpoint, hub id).
+        head: sizes of the head, and what it reads.
+        tokenizer: ``token_type: bpe`` and ``vocab_size``; by default the characters of the labels.
+        masks: what is hidden from the head while it learns.
+        optim: optimiser, schedule, freezing.
+    """
+
+    def __init__(
+        self,
+        base: str | None = None,
+        head: HeadOptions = HeadOptions(),
+        tokenizer: dict[str, Any] | None = None,
+        masks: StateMasks = StateMasks(),
+        optim: Optimization = Optimization(),
+    ):
+        super().__init__(optim)
+        if base is None:
+            raise UserError("there is no model that the head is for, expected model.base; name it")
+        self.base, self.head, self.masks = base, head, masks
+        self.tokenizer_options = tokenizer
+        self.net: DraftHead | None = None  # made in setup, when the labels are at hand
+        self.tokenizer: Tokenizer | None = None
+        self.recognizer: Recognizer | None = None  # no module of this one: checkpoints hold the head alone
+        self.broken = BrokenFiles()
+        self.scores = DraftScores(str)
+        self._mark, self._window = 0.0, (0.0, 0.0)
+
+    # ---- making the head ------------------------------------------------------------------------
+
+    def read_start(self) -> None:
+        """Read the model, so that a wrong name and a head that does not fit are known before anything is done."""
+        if self.recognizer is None:
+            self.recognizer = Recognizer.read(self.base, CPU)
+            check_layers(self.recognizer.model, self.layers)
+            make_head(self.head, self.recognizer.model, 2)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """What the head reads."""
+        assert self.recognizer is not None
+        return self.head.reads(len(blocks_of(self.recognizer.model)))
+
+    def build(self, data: Any, folder: Path, ranks: Any) -> None:
+        """Make the vocabulary, encode the data below ``folder`` and make the head."""
+        self.read_start()
+        data.check()
+        assert self.recognizer is not None
+        options = dict(self.tokenizer_options or {})
+        if str(options.get("token_type", "char")) == "char":
+            self.tokenizer = data.vocabulary()
+        else:
+            self.tokenizer = make_tokenizer(options, _Texts(data), folder / "tokenizer", ranks)
+        Spelling(self.tokenizer, self.recognizer.tokenizer).check("the vocabulary of the labels")
+        model = self.recognizer.model
+        name = f"{hash_model(model)[:12]}-{'-'.join(map(str, self.layers)) or 'out'}"
+        cache = Path(data.cache) if data.cache else folder / "states"
+        data.encode(self.recognizer, self.layers, cache / name, ranks)
+        data.adapt_to(self.tokenizer, self.head.stack)
+        self.net = make_head(self.head, model, len(self.tokenizer.token_list))
+        freeze(self.net, self.optim.freeze)
+
+    def setup(self, stage: str) -> None:
+        """Build, once."""
+        if self.net is not None:
+            return
+        trainer: Any = self.trainer
+        device = trainer.strategy.root_device
+        self.read_start()
+        assert self.recognizer is not None
+        self.recognizer = Recognizer(self.recognizer.model.to_device(device), self.recognizer.tokenizer, device)
+        with trial_folder(trainer) if trainer.fast_dev_run else nullcontext(trainer.default_root_dir) as folder:
+            self.build(trainer.datamodule, Path(folder), trainer.strategy)
+        if stage == "fit" and trainer.is_global_zero:
+            print(f"{self.describe()}\n{trainer.datamodule.describe()}", flush=True)
+
+    def describe(self) -> str:
+        """One line about the head."""
+        assert self.net is not None
+        count = sum(p.numel() for p in self.net.parameters())
+        read = f"layers {list(self.layers)}" if self.layers else "the encoder's output"
+        return f"head: {count:,} parameters ({count * 2 / 1e6:.1f} MB), {self.net.vocabulary} tokens, reads {read}"
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        assert self.tokenizer is not None
+        checkpoint[CHECKPOINT_KEY] = {"head": asdict(self.head), "tokens": list(self.tokenizer.token_list)}
+        checkpoint["parlab_nonfinite"] = self.nonfinite
+        checkpoint[DEVICES_KEY] = self.trainer.world_size
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        entry = checkpoint.get(CHECKPOINT_KEY)
+        if not isinstance(entry, Mapping) or "tokens" not in entry:
+            raise UserError("the checkpoint is none of a head, expected one that `fit --kind head` wrote; name another")
+        assert self.tokenizer is not None
+        if list(entry["tokens"]) != self.tokenizer.token_list:
+            raise UserError(
+                "the checkpoint has another vocabulary than the labels give, expected the same; the labels have changed: start over "
+                "with --fresh true"
+            )
+        self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
+        if self.trainer.training:
+            check_devices(checkpoint, self.trainer.world_size)
+
+    # ---- training -------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.net is not None
+        return make_optimizer(self.net, self.optim)
+
+    def on_train_batch_start(self, batch: HeadBatch, batch_idx: int) -> None:
+        self._mark = time.monotonic()
+        seed_batch(self.current_epoch, batch_idx, self.global_rank)
+
+    def training_step(self, batch: HeadBatch, index: int) -> Tensor:
+        assert self.net is not None
+        rate = self.set_rates()
+        states = self.masks(batch.states.float(), batch.frames)
+        loss = _losses(self.net(states, batch.frames), batch).mean()
+        finite = self._over_ranks(torch.isfinite(loss.detach()).float(), "mean")
+        if float(finite) < 1.0:
+            self._count_nonfinite()
+            return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
+        self._good_batches += 1
+        self.log("train/loss", loss.detach(), batch_size=len(batch.utterances))
+        self.log("train/lr", rate)
+        if self._window[0] > 0:  # audio per second of training, loading left out
+            self.log("train/audio_seconds_per_second", self._window[1] / self._window[0] * self.trainer.world_size)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: HeadBatch, batch_idx: int) -> None:
+        seconds, audio = self._window if batch_idx % 50 else (0.0, 0.0)
+        self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
+
+    # ---- validation -----------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert self.recognizer is not None and self.tokenizer is not None
+        model = self.recognizer.model
+        english = model.kind == "whisper" and model.s2t is not None and not model.s2t.languages
+        self.scores = DraftScores(data.normalize(english))
+        self.spelling = Spelling(self.tokenizer, self.recognizer.tokenizer)
+
+    def validation_step(self, batch: HeadBatch, index: int) -> None:
+        assert self.net is not None
+        log_probs, frames = self.net(batch.states.float(), batch.frames)
+        labelled = batch.target_lengths > 0
+        if bool(labelled.any()):
+            losses = _losses((log_probs, frames), batch)[labelled]
+            self.scores.add_loss(float(losses.sum()), int(labelled.sum()))
+        draft = greedy_draft(log_probs, frames, blank=0).to_host()
+        for utterance, words in zip(batch.utterances, draft_words(draft, self.spelling), strict=True):
+            self.scores.add(utterance.text or "", words)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, value in DraftScores.results(self._sum(self.scores.totals())).items():
+            self.log(name, value, prog_bar=name == "dev/wer")
+
+
+def _losses(output: tuple[Tensor, Tensor], batch: HeadBatch) -> Tensor:
+    """CTC losses (B,) of log-posteriors (B, T, V) and their frames; one that no path can emit is 0."""
+    log_probs, frames = output
+    targets = batch.targets.clamp(min=0)
+    return ctc_loss(
+        log_probs.transpose(0, 1), targets, frames, batch.target_lengths, reduction="none", zero_infinity=True
+    )
+
+
+class _Texts:
+    """The labels as ``make_tokenizer`` asks for them."""
+
+    broken = "skip"
+
+    def __init__(self, data: Any):
+        self.data = data
+
+    def training_texts(self) -> list[str]:
+        """All labels."""
+        return self.data.texts()
+
+    def train_utterances(self) -> Any:
+        """Nobody asks."""
+        raise NotImplementedError

@@ -1,0 +1,204 @@
+"""The search of segments: one beam search for all of them, and the choice of their fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from parlab.decode.beam import BeamOptions, Groups, beam_search
+from parlab.decode.ended import Ended
+from parlab.decode.filling.drafting import Drafting
+from parlab.decode.filling.next_word import with_next_word
+from parlab.decode.filling.text import Text
+from parlab.decode.fills import Choice, FillScoring, WindowScorer, choose_fills, score_drafts
+from parlab.decode.fusion import Fusion
+from parlab.decode.prefill import Prefill
+from parlab.decode.scorers import AnyScorer
+from parlab.decode.scorers.attention import AttentionScorer
+from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
+from parlab.decode.scorers.letters import Letters, LetterScorer
+from parlab.decode.scorers.whisper import WhisperScorer
+from parlab.decode.segments import Segments
+from parlab.errors import UserError
+from parlab.model.hybrid import HybridModel
+from parlab.transfer import numbers_on, to_device
+
+
+@dataclass(frozen=True)
+class FillOptions:
+    """Options of ``par`` that a search of segments reads (``parlab/decode/strategies/par.py`` explains them)."""
+
+    beam_size: int
+    max_seq_len: int | str
+    margin: int
+    ctc_weight: float
+    ctc_mode: str
+    length_normalize: bool
+    nbest: int
+    allow_unk: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Segments that are searched at once, on the host.
+
+    Attributes:
+        segments: in the texts as they are now.
+        lengths: (S,) tokens of their drafts, which limit their fills.
+        after: (S,) tokens after each whose scores count.
+        left, right: (S,) neighbours in CTC's vocabulary, -1 at the edges of an utterance.
+    """
+
+    segments: Segments
+    lengths: Tensor
+    after: Tensor
+    left: Tensor
+    right: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def chunk(self, begin: int, end: int) -> Part:
+        """The segments ``begin`` to ``end`` (exclusive)."""
+        numbers = (self.lengths, self.after, self.left, self.right)
+        return Part(self.segments.chunk(begin, end), *(x[begin:end] for x in numbers))
+
+
+@dataclass(frozen=True)
+class SegmentSearch:
+    """What all searches of segments of a batch share.
+
+    Attributes:
+        drafting: CTC's posteriors, and how it spells words.
+        letters: how the decoder's tokens are spelled in CTC's characters, where vocabularies differ.
+        language: the language model of shallow fusion, or None.
+    """
+
+    options: FillOptions
+    model: HybridModel
+    drafting: Drafting
+    letters: Letters | None
+    language: Fusion | None
+
+    @staticmethod
+    def of(options: FillOptions, model: HybridModel, drafting: Drafting, language: Fusion | None) -> SegmentSearch:
+        """The search for a batch of drafts.
+
+        Raises:
+            UserError: CTC is wanted, and the head does not write characters.
+        """
+        letters, spelling = None, drafting.spelling
+        if spelling is not None and options.ctc_weight > 0:
+            if not spelling.by_letters:
+                raise UserError(
+                    "CTC scores a fill by its characters, but the draft head writes pieces of words, expected a head of characters; "
+                    "set --decoder.ctc_weight 0"
+                )
+            letters = Letters.of(spelling.letters, spelling.space, drafting.log_probs.device)
+        return SegmentSearch(options, model, drafting, letters, language)
+
+    def fill(self, prefill: Prefill, text: Text, part: Part) -> Choice:
+        """The best fill of each segment of texts that the decoder has passed over."""
+        options, segments, eos = self.options, part.segments, self.model.special.eos
+        stop = segments.stops(eos)
+        ctc = self._ctc(part)
+        in_search = ctc is not None and options.ctc_mode == "prefix"
+        scoring = FillScoring(ctc, options.ctc_weight, in_search, options.length_normalize, part.after)
+        whole_words = bool((part.after > 1).any())
+        # With CTC the text as it is is a candidate: its score is the one to beat.
+        drafts = bound = None
+        if ctc is not None:
+            drafts = score_drafts(prefill, text, segments, scoring, eos)
+            if self.language is not None:
+                drafts = replace(drafts, language=self._language_of_drafts(self.language, text, segments, stop))
+            if in_search and not options.length_normalize and (options.nbest == 1 or self.drafting.spelling):
+                bound = drafts.joint(scoring)
+        limits = self._limits(prefill, part)
+        groups = Groups(stop, limits, bound=bound, owner=segments.owner).on_device(self.drafting.log_probs.device)
+        decoder = self._decoder(prefill, segments, scoring)
+        ended = beam_search(self._scorers(decoder, text, segments, scoring), groups, self._beam(scoring))
+        if whole_words:
+            ended = self._judged(ended, decoder, text, part, bound)
+        return choose_fills(ended, segments, drafts, scoring)
+
+    def _judged(self, ended: Ended, decoder: AttentionScorer, text: Text, part: Part, bound: Tensor | None) -> Ended:
+        """The hypotheses with the whole next word scored, not its first token only."""
+        words = text.following(part.segments, part.after, self.model.special.eos)
+        words, lengths = to_device(decoder.hidden.device, words, part.after)
+        return with_next_word(ended, decoder, words, lengths, bound)
+
+    def _limits(self, prefill: Prefill, part: Part) -> Tensor:
+        """Tokens (S,) of a fill at most, the stop token included."""
+        if self.options.max_seq_len == "auto":
+            limits = part.lengths + self.options.margin + 1
+        else:
+            limits = torch.full_like(part.lengths, int(self.options.max_seq_len))
+        positions = self.model.rows.spec.max_positions
+        if positions is not None:
+            room = positions - prefill.prompt_lengths[part.segments.owner] - part.segments.start - part.after
+            limits = torch.minimum(limits, room.clamp(min=1))
+        return limits
+
+    def _beam(self, scoring: FillScoring) -> BeamOptions:
+        """As many ended hypotheses as are asked for, or as will be judged again; no special symbols in fills."""
+        options, special = self.options, self.model.special
+        rescored = scoring.ctc is not None and not scoring.in_search
+        again = rescored or self.drafting.spelling is not None
+        nbest = max(options.nbest, options.beam_size) if again else options.nbest
+        banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
+        return BeamOptions(options.beam_size, nbest, banned, options.length_normalize)
+
+    def _decoder(self, prefill: Prefill, segments: Segments, scoring: FillScoring) -> AttentionScorer:
+        """The decoder, which reads prompt and text before each segment."""
+        weight = 1.0 - scoring.ctc_weight if scoring.in_search else 1.0
+        return prefill.scorer(segments.owner, prefill.prompt_lengths[segments.owner] + segments.start, weight)
+
+    def _scorers(
+        self, decoder: AttentionScorer, text: Text, segments: Segments, scoring: FillScoring
+    ) -> list[AnyScorer]:
+        """The decoder, under its model's own rules, and the scorers that the options ask for."""
+        scorers: list[AnyScorer] = [decoder]
+        symbols = self.model.s2t
+        if symbols is not None and symbols.rules is not None:
+            rules, device = symbols.rules, decoder.hidden.device
+            never, first, begins = numbers_on(
+                device, rules.suppressed, rules.begin_suppressed, (segments.start == 0).tolist()
+            )
+            timed = torch.zeros_like(begins, dtype=torch.bool)
+            eos = self.model.special.eos
+            scorers = [WhisperScorer(decoder, symbols, never, first, timed, False, eos, begins.bool())]
+        if self.language is not None:  # it reads the text before each segment
+            prefixes = [(self.model.special.sos, *before) for before, _ in _around(text, segments)]
+            scorers.append(self.language.scorer(prefixes))
+        if scoring.ctc is not None and scoring.in_search:
+            scorers.append(scoring.ctc)
+        return scorers
+
+    def _ctc(self, part: Part) -> WindowScorer | None:
+        """CTC over the segments' windows."""
+        if self.options.ctc_weight == 0:
+            return None
+        segments, drafting = part.segments, self.drafting
+        length = segments.last - segments.first + 1
+        windows = Windows(
+            drafting.log_probs, segments.owner, segments.first, length, part.left, part.right, drafting.blank
+        )
+        if self.letters is not None:
+            return LetterScorer(windows, self.letters, self.options.ctc_weight)
+        return CTCPrefixScorer(windows, self.options.ctc_weight)
+
+    def _language_of_drafts(self, language: Fusion, text: Text, segments: Segments, stop: Tensor) -> Tensor:
+        """The language model's weighted score (S,) of the segments' own tokens and stop tokens."""
+        around = _around(text, segments)
+        prefixes = [(self.model.special.sos, *before) for before, _ in around]
+        inside = [(*own, end) for (_, own), end in zip(around, stop.tolist(), strict=True)]
+        return language.scores(prefixes, inside)
+
+
+def _around(text: Text, segments: Segments) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The tokens before each segment, and those in it."""
+    ranges = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
+    texts = [tuple(row) for row in text.rows()]
+    return [(texts[owner][:start], texts[owner][start:end]) for owner, start, end in ranges]

@@ -1,0 +1,89 @@
+"""PAR on the draft of a head with a vocabulary of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from parlab.decode import AR, PAR, Greedy
+from parlab.model.folder import read_model, write_model
+from parlab.model.heads.folder import write_head
+from parlab.model.heads.network import DraftHead, HeadOptions
+from parlab.recognition.recognizer import Recognizer
+from parlab.text.tokenizer import Tokenizer
+from tests.models import s2t_model, s2t_tokenizer
+from tests.whisper import write_whisper
+
+CPU = torch.device("cpu")
+LETTERS = Tokenizer(["<blank>", "<space>", *"abcdefghijklmnopqrstuvwxyz'"], "char")
+
+
+@pytest.fixture(scope="module", params=["whisper", "pieces"])
+def asr(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    folder = tmp_path_factory.mktemp("head")
+    if request.param == "whisper":
+        write_whisper(folder / "m", seed=5)
+    else:
+        tokenizer = s2t_tokenizer(folder)
+        write_model(s2t_model(tokenizer), tokenizer, folder / "m")
+    model, _ = read_model(folder / "m")
+    torch.manual_seed(0)
+    head = DraftHead(HeadOptions(width=16, heads=2, kernel=3, blocks=1), 32, len(LETTERS.token_list)).eval()
+    with torch.no_grad():
+        head.output.weight.mul_(12.0 if request.param == "whisper" else 3.0)
+        head.output.bias[1] += 4.0 if request.param == "whisper" else 1.0  # blanks between words
+    write_head(head, LETTERS, model, folder / "h", "A head")
+    return Recognizer.read(folder / "m", CPU, head=folder / "h")
+
+
+def waves(count: int = 3) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [0.1 * torch.randn(9000 + 2000 * i, generator=generator) for i in range(count)]
+
+
+@pytest.mark.parametrize("context", ["draft", "fills"])
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+@pytest.mark.parametrize("mode", ["prefix", "rescore"])
+def test_neighbours_change_nothing(asr: Recognizer, context: str, weight: float, mode: str) -> None:
+    options = PAR(threshold=0.6, beam_size=3, ctc_weight=weight, ctc_mode=mode, context=context, rounds=2)
+    batch = asr.encode(waves())
+    together = asr.decode(options, batch)
+    assert any(h.segments for h in together)
+    for parallel, order in ((1, [2, 0, 1]), (2, [1, 2, 0])):
+        other = asr.decode(dataclasses.replace(options, max_mask_parallel=parallel), batch.select(order))
+        for hypothesis, i in zip(other, order, strict=True):
+            assert hypothesis.tokens == together[i].tokens
+            assert hypothesis.score == pytest.approx(together[i].score, abs=1e-3)
+            assert hypothesis.counts == together[i].counts
+    alone = [asr.decode(options, batch.select([i]))[0] for i in range(3)]
+    assert [h.tokens for h in alone] == [h.tokens for h in together]
+
+
+def test_nothing_masked_is_the_heads_draft(asr: Recognizer) -> None:
+    batch = asr.encode(waves())
+    drafts = asr.decode(Greedy(), batch)
+    assert [h.tokens for h in asr.decode(PAR(threshold=0.0), batch)] == [h.tokens for h in drafts]
+    for draft, found in zip(drafts, asr.decode(PAR(threshold=0.6), batch), strict=True):
+        kept, rebuilt = 0, []
+        for segment in found.segments:
+            rebuilt += [*draft.tokens[kept : segment.start], *segment.fill]
+            assert all(c < 0.6 for c in draft.token_confidence[segment.start : segment.end])
+            kept = segment.end
+        assert (*rebuilt, *draft.tokens[kept:]) == found.tokens
+
+
+def test_everything_masked_is_attention_only_beam_search(asr: Recognizer) -> None:
+    """Where a hypothesis has ended, the limit of length, at which both differ, does not matter."""
+    batch = asr.encode(waves())
+    par = asr.decode(PAR(threshold=1.0 + 1e-7, max_seq_len=20, ctc_weight=0.0, beam_size=3), batch)
+    ar = asr.decode(AR(ctc_weight=0.0, beam_size=3, maxlenratio=-20, ending="espnet"), batch)
+    compared = 0
+    for ours, theirs in zip(par, ar, strict=True):
+        assert len(ours.segments) == 1
+        if not (ours.counts["forced_stops"] or theirs.counts["forced_stops"]):
+            assert ours.tokens == theirs.tokens
+            assert ours.score == pytest.approx(theirs.score, abs=1e-3)
+            compared += 1
+    assert compared or asr.model.s2t.rules is None  # the other random decoder never ends
