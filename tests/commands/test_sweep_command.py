@@ -11,9 +11,11 @@ import pytest
 
 from parlab.cli import main
 from parlab.commands.report import write_report
-from parlab.commands.sweep.grid import make_points, split_values
+from parlab.commands.sweep.command import print_points
+from parlab.commands.sweep.grid import Point, make_points, split_values
 from parlab.decode import PAR
 from parlab.errors import UserError
+from parlab.predictions.metrics import Metrics, Named, Speed
 from parlab.predictions.prediction import read_predictions
 from tests.helpers import lines, manifest, noise
 
@@ -34,6 +36,17 @@ def test_points_of_a_sweep() -> None:
         make_points("par", {"treshold": [0.5]})
     with pytest.raises(UserError, match="expected a probability"):
         make_points("par", {"threshold": [0.5, 7]})
+
+
+def test_the_table_of_points(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names may hold markup and control characters; search time is per second of audio, whatever was timed."""
+    monkeypatch.setenv("COLUMNS", "100")
+    speed = Speed(rtfx=20.0, search_seconds=3.0, audio_seconds=120.0)
+    point = Point("lm=a[/x]b\x1b[2J", {}, PAR())
+    print_points("runs/[/y]", [(point, Metrics(Named("par"), speed=speed)), (point, Metrics(Named("par")))])
+    shown = capsys.readouterr().out
+    assert "runs/[/y]" in shown and r"lm=a[/x]b\x1b[2J" in shown and "\x1b" not in shown
+    assert "search s/s" in shown and "0.025" in shown and "3.0" not in shown
 
 
 def sweep(model: Path, data: Path, out: Path, *more: str) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
+from rich.text import Text
 
 from parlab.commands.demo.choice import GRID, chosen
 from parlab.commands.demo.corpus import make_data
@@ -120,7 +121,8 @@ def run_demo(options: DemoOptions, console: Console) -> None:
 
     step("6. A report")
     run_command(console, "report", *(out / name for name in found), "--out", out / "report.html")
-    console.print(f"\nwrote {out}/{{before,greedy,ar,par}}/ and {out}/report.html ({time.monotonic() - start:.0f} s)")
+    took = time.monotonic() - start
+    console.print(Text(f"\nwrote {out}/{{before,greedy,ar,par}}/ and {out}/report.html ({took:.0f} s)"))
 
 
 def claim(out: Path) -> None:

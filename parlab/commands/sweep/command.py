@@ -13,6 +13,7 @@ from parlab.commands.sweep.grid import Point, make_points
 from parlab.commands.sweep.options import SweepOptions
 from parlab.commands.sweep.speed import time_points
 from parlab.commands.sweep.study import Study
+from parlab.metrics.tables import visible
 from parlab.options.devices import make_fabric
 from parlab.options.libraries import quiet_libraries
 from parlab.options.signals import stop_requests
@@ -54,17 +55,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_points(title: str, points: Sequence[tuple[Point, Metrics]]) -> None:
-    """A table of all points."""
+    """A table of all points; names are text, whatever they hold, and search time is per second of audio."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title)
-    for name in ("point", "WER", "CER", "masked", "RTFx", "search s"):
+    table = Table(title=Text(visible(title)))
+    for name in ("point", "WER", "CER", "masked", "RTFx", "search s/s"):
         table.add_column(name, justify="left" if name == "point" else "right")
     for point, metrics in points:
         rates = [f"{errors.rate:.2%}" if errors else "" for errors in (metrics.wer, metrics.cer)]
         timing = ["", ""]
         if metrics.speed is not None:
-            timing = [f"{metrics.speed.rtfx:.1f}", f"{metrics.speed.search_seconds:.3f}"]
-        table.add_row(point.name, *rates, f"{metrics.par.masked_share:.1%}", *timing)
+            share = metrics.speed.per_audio_second("search")
+            timing = [f"{metrics.speed.rtfx:.1f}", "" if share is None else f"{share:.3g}"]
+        table.add_row(Text(visible(point.name)), *rates, f"{metrics.par.masked_share:.1%}", *timing)
     Console().print(table)
