@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from parlab.data.utterance import LONGEST, S2T_FIELDS, Utterance, find_relative, read_lines
@@ -14,7 +15,8 @@ def read_kaldi(folder: Path) -> list[Utterance]:
     """A folder with ``wav.scp`` of audio files, and where they exist ``text``, ``utt2spk``, ``utt2dur``, ``segments``.
 
     Raises:
-        UserError: an entry is a pipe or a position in an archive, an id occurs twice in a file, or a line is malformed.
+        UserError: an entry is a pipe or a position in an archive, an id occurs twice in a file, a line is malformed,
+            or ``text`` has none of the utterances.
     """
     paths = {name: _audio(name, path, folder) for name, path in _table(folder / "wav.scp").items()}
     texts, speakers, durations = (_table(folder / name, optional=True) for name in ("text", "utt2spk", "utt2dur"))
@@ -25,13 +27,24 @@ def read_kaldi(folder: Path) -> list[Utterance]:
         return Utterance(name, audio, texts.get(name), duration, speakers.get(name), start, more)
 
     if not (folder / "segments").is_file():
-        return [
+        found = [
             utterance(
                 name, audio, 0.0, _seconds(folder / "utt2dur", name, durations[name]) if name in durations else None
             )
             for name, audio in paths.items()
         ]
-    found = []
+    else:
+        found = [utterance(name, paths[part], *times) for name, part, *times in _segments(folder, paths)]
+    if texts and found and not any(u.id in texts for u in found):
+        raise UserError(
+            f"{folder / 'text'}: none of its {len(texts)} ids is one of the {len(found)} utterances, the first are "
+            f"'{next(iter(texts))}' and '{found[0].id}'; correct the ids, or remove text where there are no references"
+        )
+    return found
+
+
+def _segments(folder: Path, paths: Mapping[str, Path]) -> Iterator[tuple[str, str, float, float | None]]:
+    """Utterance, recording, start and duration (both in seconds); Kaldi writes -1 for the end of the recording."""
     for name, fields in _table(folder / "segments").items():
         parts = fields.split()
         if len(parts) != 3 or parts[0] not in paths:
@@ -44,9 +57,7 @@ def read_kaldi(folder: Path) -> list[Utterance]:
             raise UserError(
                 f"{folder / 'segments'}: '{name}' goes from {start} to {end} s, expected an end after the start; correct it"
             )
-        # Kaldi writes -1 for the end of the recording.
-        found.append(utterance(name, paths[parts[0]], start, None if end == -1 else end - start))
-    return found
+        yield name, parts[0], start, None if end == -1 else end - start
 
 
 def _table(path: Path, optional: bool = False) -> dict[str, str]:

@@ -48,6 +48,8 @@ OPTIONS = [
             ("--trainer.fast_dev_run", "true", "trainer.fast_dev_run"),
             ("--trainer.limit_predict_batches", "1", "trainer.limit_predict_batches"),
             ("--trainer.overfit_batches", "1", "trainer.overfit_batches"),
+            ("--trainer.callbacks", "[lightning.pytorch.callbacks.Timer]", "trainer.callbacks"),
+            ("--trainer.enable_progress_bar", "false", "trainer.enable_progress_bar"),
         )
     ),
     *(

@@ -58,6 +58,9 @@ MANIFESTS = [
         ("a negative duration", '{"id": "a", "audio_filepath": "d/u0.wav", "duration": -1}\n', "seconds from 0"),
         ("a duration that is no number", '{"id": "a", "audio_filepath": "d/u0.wav", "duration": NaN}\n', "seconds"),
         ("a duration without end", '{"id": "a", "audio_filepath": "d/u0.wav", "duration": Infinity}\n', "seconds"),
+        ("a duration of 1e305", '{"id": "a", "audio_filepath": "d/u0.wav", "duration": 1e305}\n', "1e+305"),
+        ("an offset of 1e305", '{"id": "a", "audio_filepath": "d/u0.wav", "offset": 1e305}\n', "1e+305"),
+        ("half of a character", r'{"id": "\ud800", "audio_filepath": "d/u0.wav"}' + "\n", "half of a character"),
         ("a negative offset", '{"id": "a", "audio_filepath": "d/u0.wav", "offset": -1}\n', "seconds from 0"),
         ("latin-1", b'{"id": "a", "audio_filepath": "\xe4.wav"}\n', "no UTF-8 text"),
         ("binary", bytes(range(256)), "no UTF-8 text"),
@@ -74,6 +77,13 @@ KALDI = [
         ("an archive", "a data.ark:17\n", "expected an audio file"),
         ("no path", "a\n", "expected an audio file"),
         ("an id twice", "a a.wav\na b.wav\n", "both have the id 'a'"),
+    )
+] + [
+    Case(
+        "a Kaldi folder: references of other utterances",
+        BAD_DATA,
+        lambda f: [text("bad/wav.scp", "u0 d/u0.wav\n")(f), text("bad/text", "u-0 A\n")(f)],
+        message="none of its 1 ids",
     )
 ]
 OTHER_DATA = [

@@ -89,6 +89,12 @@ COMPARED = [
         message="is not empty",
     ),
     Case(
+        "predict: a broken identity",
+        (*PREDICT[:-6], "--out", "{}/p", "--wandb", "off", "--progress", "false"),
+        lambda f: (f / "p" / "identity.json").write_text("{"),
+        message="identity.json cannot be read",
+    ),
+    Case(
         "predict: another configuration",
         (*PREDICT[:-6], "--out", "{}/p", "--wandb", "off", "--progress", "false", "--decoder", "ar"),
         message="another configuration",

@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,21 @@ def test_the_files_of_the_contract(model: Path, data: Path, tmp_path: Path) -> N
 def test_every_decoder(decoder: str, model: Path, data: Path, tmp_path: Path) -> None:
     assert run(model, data, tmp_path / decoder, "--decoder", decoder, "--limit", "3") == 0
     assert len(lines(tmp_path / decoder)) == 3
+
+
+def test_par_is_the_default_and_the_console_is_quiet(model: Path, data: Path, tmp_path: Path) -> None:
+    """In a process of its own, as users start it: standard error is empty, no tips and no warnings of other packages."""
+    env = {k: v for k, v in environment().items() if k != "PYTHONWARNINGS"}
+    out = ["--out", str(tmp_path / "p"), "--wandb", "off", "--progress", "false"]
+    asked = [sys.executable, "-m", "parlab", "predict", "--model", str(model), "--data", str(data), *out]
+    done = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads((tmp_path / "p" / "metrics.json").read_text())["decoder"]["name"] == "par"
+    assert len(done.stdout.splitlines()) == 2 and done.stdout.startswith("par | WER ")
+    heard = [sys.executable, "-m", "parlab", "transcribe", str(noise(tmp_path / "a.wav", 0.9, seed=3))]
+    done = subprocess.run([*heard, "--model", str(model)], env=env, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
 
 
 def test_batches_change_nothing(model: Path, data: Path, tmp_path: Path) -> None:

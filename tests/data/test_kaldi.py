@@ -88,11 +88,22 @@ def test_segments(tmp_path: Path) -> None:
         ({"wav_scp": "r a.wav\n", "segments": "u1 r 2 1\n"}, r"goes from 2\.0 to 1\.0 s"),
         ({"wav_scp": "r a.wav\n", "segments": "u1 r -2 1\n"}, r"goes from -2\.0 to 1\.0 s"),
         ({"wav_scp": ""}, "there are no utterances"),
+        (
+            {"wav_scp": "u1 a.wav\n", "text": "u-1 A\n"},
+            "none of its 1 ids is one of the 1 utterances, .*'u-1' and 'u1'",
+        ),
+        ({"wav_scp": "r a.wav\n", "text": "r A\n", "segments": "u1 r 0 1\n"}, "none of its 1 ids .*'r' and 'u1'"),
     ],
 )
 def test_what_is_refused(files: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         read_data(kaldi(tmp_path, **files))
+
+
+def test_a_few_references_or_none(tmp_path: Path) -> None:
+    some = read_data(kaldi(tmp_path / "some", wav_scp="u1 a.wav\nu2 b.wav\n", text="u0 A\nu2 B\n"))
+    assert [u.text for u in some] == [None, "B"]
+    assert [u.text for u in read_data(kaldi(tmp_path / "none", wav_scp="u1 a.wav\n", text=""))] == [None]
 
 
 def test_commands_are_not_run(tmp_path: Path) -> None:
