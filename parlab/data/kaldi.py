@@ -34,7 +34,7 @@ def read_kaldi(folder: Path) -> list[Utterance]:
             for name, audio in paths.items()
         ]
     else:
-        found = [utterance(name, paths[part], *times) for name, part, *times in _segments(folder, paths)]
+        found = [utterance(name, paths[part], start, length) for name, part, start, length in _segments(folder, paths)]
     if texts and found and not any(u.id in texts for u in found):
         raise UserError(
             f"{folder / 'text'}: none of its {len(texts)} ids is one of the {len(found)} utterances, the first are "

@@ -9,7 +9,8 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from parlab.cli import main
 from parlab.commands.report import write_report
+from parlab.commands.report.about import about
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.browser import utterances
 from parlab.commands.report.drafts import draft_of, read_drafts, token_errors
@@ -25,13 +27,14 @@ from parlab.commands.report.drawing import lines as lines_of
 from parlab.commands.report.page import filled
 from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
 from parlab.commands.report.verdict import decide
+from parlab.decode import DECODERS
 from parlab.metrics.significance import errors_and_lengths, paired_bootstrap
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed
 from parlab.predictions.prediction import Prediction, read_predictions
 from tests.fake_predictions import write_prediction
-from tests.helpers import lines, noise
+from tests.helpers import environment, lines, noise
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -210,6 +213,28 @@ def test_headers_and_thresholds(tmp_path: Path) -> None:
     header = browsed["predictions"][0]
     assert {"decoder", "options", "model", "data", "versions"} <= set(header)
     assert "threshold 0.5" in header["options"] and header["model"] == "a/model" and "torch" in header["versions"]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_only_options_that_are_not_the_default_are_shown(name: str) -> None:
+    """Those of a value of their own, whatever its type; the defaults are read from the source."""
+    options = json.loads(json.dumps(asdict(DECODERS[name]())))  # type: ignore[call-overload]
+
+    def shown(more: dict[str, Any]) -> str:
+        metrics = Metrics(Named(name, {**options, **more}))
+        return about([Prediction(Path("p"), metrics, [], "p")])[0]["options"]
+
+    assert shown({}) == "defaults"
+    assert shown({"unknown": 3}) == "unknown 3"
+    for option, value in options.items():
+        other = not value if isinstance(value, bool) else "other" if value is None or isinstance(value, str) else 77
+        assert shown({option: other}) == f"{option} {json.dumps(other) if other != 'other' else other}"
+
+
+def test_report_needs_no_torch() -> None:
+    """It takes seconds to import."""
+    code = "import sys, parlab.commands.report.command, parlab.commands.compare; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 
 def test_telling_utterances_come_first_and_the_page_is_bounded(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from parlab.commands.report.tables import varied_options
-from parlab.decode import DECODERS
+from parlab.options.sources import find_decoders, read_options
 from parlab.predictions.files import Json
 from parlab.predictions.prediction import Prediction
 
@@ -19,8 +18,8 @@ def about(predictions: Sequence[Prediction]) -> list[dict[str, str]]:
     rows = []
     for p in predictions:
         varied = varied_options([q for q in predictions if q.decoder == p.decoder], frozenset())
-        usual = _defaults(p.decoder)
-        shown = {k: v for k, v in p.options.items() if k in varied or k not in usual or v != usual[k]}
+        usual = _usual(p.decoder)
+        shown = {k: v for k, v in p.options.items() if k in varied or not usual(k, v)}
         speed = {name: getattr(p.speed, name) for name in ("device", "precision", "batch_size")}
         rows.append(
             {
@@ -37,15 +36,19 @@ def about(predictions: Sequence[Prediction]) -> list[dict[str, str]]:
     return rows
 
 
-def _defaults(decoder: str) -> dict[str, Json]:
-    """The default of each option, in JSON's types; empty for a decoder that is not known here."""
-    kind = DECODERS.get(decoder)
-    if kind is None:
-        return {}
-    try:
-        return dict(json.loads(json.dumps(dataclasses.asdict(kind()))))  # type: ignore[call-overload]
-    except TypeError:  # an option without a default
-        return {}
+def _usual(decoder: str) -> Callable[[str, Json], bool]:
+    """Whether a value is an option's default; never, for a decoder that is not known here.
+
+    The defaults are read from the source, as ``--help`` does: importing the decoders takes seconds, for torch.
+    """
+    source = find_decoders().get(decoder)
+    defaults = {o.name: o.default or "" for o in read_options(source, "") if not o.required} if source else {}
+
+    def usual(name: str, value: Json) -> bool:
+        text = str(value).lower() if isinstance(value, bool) else "" if value in (None, [], {}) else str(value)
+        return defaults.get(name) == text
+
+    return usual
 
 
 def _mapping(value: object) -> Mapping[str, Json]:
