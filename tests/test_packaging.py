@@ -82,3 +82,11 @@ def test_no_place_of_a_machine_in_tracked_files(pattern: str) -> None:
     if run.returncode > 1:
         pytest.skip("not a git checkout")
     assert run.stdout == ""
+
+
+def test_make_setup_shows_what_pip_does() -> None:
+    """The first command of a new user downloads for minutes; a quiet pip looks like one that hangs."""
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    calls = re.findall(r"^\t.* -m pip install .*$", recipe, re.MULTILINE)
+    assert len(calls) == 2
+    assert not any(re.search(r"\s(-q+|--quiet|--progress-bar[= ]off)\b", call) for call in calls)

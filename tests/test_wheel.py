@@ -91,3 +91,15 @@ def test_it_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
     run(*command, cwd=tmp_path, path=installed)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["utterances"] == 1 and metrics["decoder"]["name"] == "par"
+
+
+@pytest.mark.slow  # ten processes start
+def test_the_demo_after_pip_install(installed: Path, tmp_path: Path) -> None:
+    """From another folder, with the model and the configurations of the wheel: all of its steps, on little speech."""
+    options = ("--out", "demo", "--size", "0.07", "--minutes", "0.05", "--wandb", "off")
+    shown = run("-m", "parlab", "demo", *options, cwd=tmp_path, path=installed).stdout
+    assert "wrote demo/" in shown.splitlines()[-1]
+    models = {n: json.loads((tmp_path / "demo" / n / "metrics.json").read_text())["model"] for n in ("before", "par")}
+    assert Path(models["before"]).is_relative_to(installed)
+    assert (tmp_path / models["par"]).samefile(tmp_path / "demo" / "fit" / "model")
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 1000

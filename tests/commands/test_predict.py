@@ -87,6 +87,7 @@ def test_every_decoder(decoder: str, model: Path, data: Path, tmp_path: Path) ->
     assert len(lines(tmp_path / decoder)) == 3
 
 
+@pytest.mark.slow  # two processes start
 def test_par_is_the_default_and_the_console_is_quiet(model: Path, data: Path, tmp_path: Path) -> None:
     """In a process of its own, as users start it: standard error is empty, no tips and no warnings of other packages."""
     env = {k: v for k, v in environment().items() if k != "PYTHONWARNINGS"}
