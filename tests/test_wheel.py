@@ -93,6 +93,7 @@ def test_it_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
     assert metrics["utterances"] == 1 and metrics["decoder"]["name"] == "par"
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.slow  # ten processes start
 def test_the_demo_after_pip_install(installed: Path, tmp_path: Path) -> None:
     """From another folder, with the model and the configurations of the wheel: all of its steps, on little speech."""

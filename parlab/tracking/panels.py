@@ -68,13 +68,14 @@ class Section:
 
 def _runs(options: str) -> tuple[Panel, ...]:
     """A point per prediction; ``options`` is the prefix of the decoder's options in its configuration."""
-    # W&B cannot divide two summary values in a scatter plot; the share itself is in the report's tables.
     return (
         Points("WER against RTFx", "speed/rtfx", "wer/rate"),
         Points("WER against threshold", f"{options}threshold", "wer/rate"),
         Points("Masked tokens against threshold", f"{options}threshold", "par/masked_tokens"),
         Points(
-            "Search seconds against max_mask_parallel (-1: all)", f"{options}max_mask_parallel", "speed/search_seconds"
+            "Search seconds per second of audio against max_mask_parallel (-1: all)",
+            f"{options}max_mask_parallel",
+            "speed/search_seconds_per_audio_second",
         ),
         Points("Latency, median (s) against RTFx", "speed/rtfx", "speed/latency_p50"),
         Points("Latency, 90th percentile (s) against RTFx", "speed/rtfx", "speed/latency_p90"),

@@ -49,7 +49,10 @@ def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, float | st
 def _summary(metrics: Metrics) -> dict[str, float | str]:
     """The figures of a prediction, as keys of a run's summary."""
     entry = metrics.to_json()
-    return flatten({name: entry[name] for name in ("wer", "cer", "speed", "par", "counts") if name in entry})
+    figures = flatten({name: entry[name] for name in ("wer", "cer", "speed", "par", "counts") if name in entry})
+    share = metrics.speed.per_audio_second("search") if metrics.speed else None
+    # W&B divides nothing in a chart, and a sweep times fewer utterances than a prediction.
+    return figures if share is None else {**figures, "speed/search_seconds_per_audio_second": share}
 
 
 def marked_text(record: UtteranceRecord) -> str:

@@ -351,6 +351,8 @@ def test_offline_run_is_read_back(model: Path, data: Path, tmp_path: Path, wandb
     metrics = json.loads((out / "metrics.json").read_text())
     assert summary["wer/rate"] == pytest.approx(metrics["wer"]["rate"])
     assert summary["speed/rtfx"] == pytest.approx(metrics["speed"]["rtfx"])
+    share = metrics["speed"]["search_seconds"] / metrics["speed"]["audio_seconds"]
+    assert summary["speed/search_seconds_per_audio_second"] == pytest.approx(share)
     assert summary["par/masked_tokens"] == metrics["par"]["masked_tokens"]
     assert any("utterances" in key for key in summary)
     table = json.loads(next(out.glob("wandb/offline-run-*/files/media/table/utterances*.json")).read_text())

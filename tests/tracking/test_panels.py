@@ -129,7 +129,7 @@ def test_the_panels_of_the_issue_are_there() -> None:
     assert {(p.x, p.y) for p in panels if isinstance(p, Points)} >= {
         ("speed/rtfx", "wer/rate"),
         ("config:decoder.options.threshold", "wer/rate"),
-        ("config:decoder.options.max_mask_parallel", "speed/search_seconds"),
+        ("config:decoder.options.max_mask_parallel", "speed/search_seconds_per_audio_second"),
         ("config:threshold", "wer/rate"),
         ("speed/rtfx", "speed/latency_p90"),
     }
