@@ -11,6 +11,8 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
+from parlab.data.plan import prediction_batches
+from parlab.data.utterance import Utterance
 from parlab.decode import Decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
@@ -89,7 +91,7 @@ class ASR:
             decoder: a name of ``parlab.decode.DECODERS``, or a decoder object; by default ``par`` for a hybrid model or one with a draft head, ``greedy``
                 for one without a decoder, ``ar`` without CTC for one without a CTC head (Whisper) and where times or a
                 translation are asked for.
-            batch_size: utterances decoded together; it changes no result.
+            batch_size: utterances decoded together, fewer where one is long, as in ``predict``; it changes no result.
             errors: what becomes of recordings that fail: ``"raise"`` ends with a ``TranscriptionError`` that carries the
                 results of the others; ``"return"`` puts a ``Failure`` in the list.
             options: the decoder's options, as ``threshold=0.99``; and for S2T (OWSM, Whisper) models ``language`` (``"eng"``, Whisper
@@ -171,9 +173,9 @@ def _transcribe(
             waves[i] = read_waveform(item, recognizer.model)
         except UserError as error:
             found[i] = Failure(names[i], str(error))
-    order = sorted(waves, key=lambda i: -len(waves[i]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
+    lengths = [Utterance(str(i), Path(), duration=recognizer.seconds(wave)) for i, wave in waves.items()]
+    for planned in prediction_batches(lengths, batch_size):
+        batch = [int(utterance.id) for utterance in planned]
         for i, result in zip(batch, recognizer.recognize(decoder, [waves[i] for i in batch]), strict=True):
             if isinstance(result, Failure):
                 found[i] = replace(result, id=names[i])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import soundfile
 import torch
 
 import parlab
+from parlab.decode import Decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.folder import write_model
+from parlab.recognition.recognizer import Recognizer
 from parlab.recognition.waveforms import mono
 from parlab.text.tokenizer import Tokenizer
 from parlab.types import Failure
@@ -159,6 +161,21 @@ def test_one_bad_recording_loses_no_other(folder: Path, tmp_path: Path) -> None:
     assert "too short" in found[3].reason
     with pytest.raises(UserError, match="errors is 'skip'"):
         asr.transcribe(audio, errors="skip")
+
+
+def test_a_long_recording_is_not_padded_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 112 s among seven of 1.6 s: at most two are as wide as it, as ``predict`` does it."""
+    batches: list[list[float]] = []
+
+    def recognize(self: Recognizer, decoder: Decoder, waves: Sequence[torch.Tensor]) -> list[Failure]:
+        batches.append([round(len(wave) / 16000, 1) for wave in waves])
+        return [Failure("", f"{len(wave)} samples") for wave in waves]
+
+    monkeypatch.setattr(Recognizer, "recognize", recognize)
+    audio = [tone(seconds) for seconds in (*[1.6] * 3, 112.0, *[1.6] * 4)]
+    found = parlab.load(folder, device="cpu").transcribe(audio, decoder="greedy", errors="return")
+    assert batches == [[112.0, 1.6], [1.6] * 6]
+    assert [f.reason for f in found if isinstance(f, Failure)] == [f"{len(wave)} samples" for wave in audio]
 
 
 def test_audio_is_read_as_it_is_needed(folder: Path) -> None:
