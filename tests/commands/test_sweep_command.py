@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from parlab.decode import PAR
 from parlab.errors import UserError
 from parlab.predictions.metrics import Metrics, Named, Speed
 from parlab.predictions.prediction import read_predictions
-from tests.helpers import lines, manifest, noise
+from tests.helpers import environment, lines, manifest, noise
 
 
 def test_points_of_a_sweep() -> None:
@@ -62,6 +64,22 @@ def sweep(model: Path, data: Path, out: Path, *more: str) -> int:
         "1",
     ]
     return main([*base, *options, *more])
+
+
+@pytest.mark.slow  # a process starts
+def test_a_quiet_console(model: Path, data: Path, tmp_path: Path) -> None:
+    """In a process of its own, as users start it: the bars and the table, no tips and no warnings of other packages."""
+    env = {k: v for k, v in environment().items() if k != "PYTHONWARNINGS"}
+    asked = [sys.executable, "-m", "parlab", "sweep", "--model", str(model), "--data", str(data), "--wandb", "off"]
+    asked += ["--out", str(tmp_path / "s"), "--decoder.threshold", "0.9,0.99", "--limit", "2", "--repeats", "1"]
+    done = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    bars = ("encoding", "decoding points", "timing points")
+    assert all(line.startswith(bars) for line in done.stderr.splitlines() if line.strip()), done.stderr
+    known = (*bars, "\u250f", "\u2503", "\u2521", "\u2502", "\u2514")
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    assert all(line.startswith(known) or line in str(tmp_path / "s") for line in lines), done.stdout
+    assert "threshold=0.99" in done.stdout
 
 
 def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:
