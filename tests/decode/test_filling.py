@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from parlab.decode import PAR
+from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.heads.drafted import Drafted
 from parlab.model.hybrid import HybridModel
 from parlab.text.spelling import Spelling
-from parlab.text.tokenizer import Tokenizer
+from parlab.text.tokenizer import Tokenizer, build_tokenizer
 from parlab.types import Hypothesis
 from tests.models import S2T_SENTENCES, encoded, random_posteriors, s2t_model, s2t_tokenizer, tiny_model
 from tests.reference import filling as reference
@@ -55,15 +58,13 @@ def draft_of(seed: int, batch: int = 3, frames: int = 14) -> tuple[torch.Tensor,
     return states, lengths
 
 
-@pytest.mark.parametrize("pre", [0, 1])
 @pytest.mark.parametrize(("context", "rounds"), [("draft", 1), ("fills", 1), ("draft", 2), ("fills", 2), ("draft", 3)])
 @pytest.mark.parametrize(("weight", "mode"), [(0.0, "prefix"), (0.4, "prefix"), (0.4, "rescore")])
-def test_contexts_and_rounds_in_one_vocabulary(pre: int, context: str, rounds: int, weight: float, mode: str) -> None:
-    model = HYBRIDS[pre]
+def test_contexts_and_rounds_in_one_vocabulary(context: str, rounds: int, weight: float, mode: str) -> None:
     options = PAR(
         threshold=0.7, beam_size=3, margin=1, ctc_weight=weight, ctc_mode=mode, context=context, rounds=rounds
     )
-    for seed in range(2):
+    for seed, model in HYBRIDS.items():
         states, lengths = draft_of(seed)
         states, log_probs = states[:, :14], random_posteriors(seed, 3, 14, 21)
         together = options.decode(model, encoded(model, states, lengths, log_probs))
@@ -109,3 +110,34 @@ def test_the_options_matter() -> None:
             found[context, rounds] += [h.tokens for h in options.decode(model, given)]
     assert found["draft", 1] != found["fills", 1]
     assert found["draft", 1] != found["draft", 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"context": "fils"}, "context is 'fils', expected 'draft' or 'fills'; did you mean 'fills'\\?$"),
+        ({"context": "text"}, "context is 'text', expected 'draft' or 'fills'; correct it"),
+        ({"rounds": 0}, "rounds is 0, expected at least 1"),
+        ({"rounds": -2}, "rounds is -2, expected at least 1"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        PAR(**options)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.9])
+def test_ctc_needs_a_head_of_characters(
+    headed: tuple[HybridModel, Tokenizer], tmp_path: Path, threshold: float
+) -> None:
+    """Also where nothing is masked: the first utterance says so, not the first unsure one. The decoder alone needs none."""
+    model, tokenizer = headed
+    pieces = build_tokenizer(S2T_SENTENCES, "bpe", tmp_path, vocab_size=30)
+    states, lengths = draft_of(1, 2)
+    log_probs = random_posteriors(1, 2, 14, len(pieces.token_list))
+    drafted = Drafted(log_probs, lengths, STRIDE, Spelling(pieces, tokenizer))
+    given = Encoded(states, lengths * STRIDE, None, (tuple(model.prompt),) * 2, drafted)
+    with pytest.raises(UserError, match=r"the draft head writes pieces of words.*set --decoder\.ctc_weight 0"):
+        PAR(threshold=threshold, ctc_weight=0.1).decode(model, given)
+    found = PAR(threshold=threshold, ctc_weight=0.0, beam_size=2).decode(model, given)
+    assert any(h.segments for h in found) == (threshold > 0)

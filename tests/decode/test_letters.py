@@ -42,7 +42,7 @@ def scorer_for(alphabet: list[str], posteriors: torch.Tensor, spans: list[tuple[
     """A scorer of windows (owner, first frame, frames, left, right)."""
     target = types.SimpleNamespace(token_list=PIECES, token_type="bpe")  # of it only the list is read
     spelling = Spelling(Tokenizer(alphabet, "char"), target)  # type: ignore[arg-type]
-    letters = Letters.of(spelling.letters, spelling.space, posteriors.device)
+    letters = Letters(spelling.letter_table, spelling.space)
     owner, first, length, left, right = (torch.tensor(column) for column in zip(*spans, strict=True))
     return LetterScorer(Windows(posteriors, owner, first, length, left, right, 0), letters, 1.0)
 

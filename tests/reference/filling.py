@@ -119,20 +119,25 @@ class Utterance:
             live = [(score, (*tokens, v)) for score, tokens, v in best if v != spot.word[0]]
             if not live:
                 break
+        per_token = options.length_normalize
         # The n-best that ended are judged by the whole next word.
-        ended = sorted(ended, key=lambda e: -e[0])[: self.nbest]
+        ended = sorted(ended, key=lambda e: -e[0] / (len(e[1]) + 1 if per_token else 1))[: self.nbest]
         judged = [
             (score + (1 - w) * sum(self.log_probs([*before, *tokens, spot.word[0]], spot.word[1:])), tokens)
             for score, tokens in ended
         ]
+
+        def rank(hypothesis: tuple[float, Tokens]) -> float:
+            return hypothesis[0] / (len(hypothesis[1]) + len(spot.word) if per_token else 1)
+
         if weight == 0:
-            score, tokens = max(judged or live[:1], key=lambda e: e[0])
+            score, tokens = max(judged or live[:1], key=rank)
             return tokens, score
         if not in_search:
             judged = [((1 - weight) * score + weight * spot.total(tokens), tokens) for score, tokens in judged]
         own = (1 - weight) * sum(self.log_probs(before, [*spot.fill, *spot.word])) + weight * spot.total(spot.fill)
-        score, tokens = max(judged, key=lambda e: e[0], default=(-math.inf, ()))
-        return (spot.fill, own) if own >= score else (tokens, score)
+        score, tokens = max(judged, key=rank, default=(-math.inf, ()))
+        return (spot.fill, own) if rank((own, spot.fill)) >= rank((score, tokens)) else (tokens, score)
 
     def unsure(self, spot: Spot) -> bool:
         """Whether the decoder gives a token of the fill, or the stop token, less than the threshold."""
