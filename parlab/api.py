@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from parlab.decode import Decoder
-from parlab.decode.default import default_decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
 from parlab.options.decoders import make_decoder
@@ -87,7 +86,7 @@ class ASR:
             audio: one or several (a list, a generator) of: a path; an array or tensor (samples,) or (samples, channels) at
                 the model's rate; a pair of an array and its rate; an open file; a Hugging Face dictionary with ``array``
                 and ``sampling_rate``. Signed integers are scaled.
-            decoder: a name of ``parlab.decode.DECODERS``, or a decoder object; by default ``par`` for a hybrid model, ``greedy``
+            decoder: a name of ``parlab.decode.DECODERS``, or a decoder object; by default ``par`` for a hybrid model or one with a draft head, ``greedy``
                 for one without a decoder, ``ar`` without CTC for one without a CTC head (Whisper) and where times or a
                 translation are asked for.
             batch_size: utterances decoded together; it changes no result.
@@ -150,7 +149,7 @@ class ASR:
         """The recognizer with what is asked of an S2T model, and the decoder with its options."""
         prompt = PromptOptions(**{name: options.pop(name) for name in _PROMPT if name in options})
         if decoder is None:
-            own = default_decoder(self.model, prompt.task == "asr" and not prompt.timestamps)
+            own = self.recognizer.default_decoder(prompt.task == "asr" and not prompt.timestamps)
             decoder = own.name
             changed = {f.name: getattr(own, f.name) for f in fields(own) if getattr(own, f.name) != f.default}  # type: ignore[arg-type]
             options = changed | options

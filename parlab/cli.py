@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("parlab.commands.predict.rerun:main", "repeat a prediction and say whether the text is the same"),
     "bench": ("parlab.commands.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
     "slurm": ("parlab.commands.slurm:main", "print the job script that runs a command on a SLURM cluster"),
+    "doctor": ("parlab.commands.doctor:main", "versions, devices, optional packages, and a self-test of seconds"),
     "demo": ("parlab.commands.demo.command:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 

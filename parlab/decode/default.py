@@ -8,15 +8,16 @@ from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 
 
-def default_decoder(model: HybridModel, transcribes: bool = True) -> Decoder:
-    """PAR for a hybrid model; greedy CTC or AR for one that lacks the decoder or the CTC head.
+def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:
+    """PAR for a hybrid model and for one with a draft head; greedy CTC or AR for one that lacks the decoder or CTC.
 
     Args:
         transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.
+        drafts: whether a draft head stands in for the CTC head.
     """
     if model.decoder is None:
         return Greedy()
-    if model.ctc is None or not transcribes:
+    if (model.ctc is None and not drafts) or not transcribes:
         return AR(ctc_weight=0.0)
     try:
         _ = model.rows

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from parlab.decode import Decoder
+from parlab.decode import Decoder, default_decoder
 from parlab.metrics.speed import Stopwatch
 from parlab.model.encoded import Encoded
 from parlab.model.families.weights import hash_model
@@ -62,6 +62,10 @@ class Recognizer:
             UserError: the model cannot do what is asked.
         """
         return replace(self, prompting=Prompting.of(self.model, self.tokenizer, options))
+
+    def default_decoder(self, transcribes: bool = True) -> Decoder:
+        """The decoder where none is named; ``transcribes`` as for ``parlab.decode.default_decoder``."""
+        return default_decoder(self.model, transcribes, drafts=self.head is not None)
 
     def model_hash(self) -> str:
         """The hash of the model's weights, which a head was checked against when they were read; else computed."""

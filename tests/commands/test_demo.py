@@ -18,14 +18,18 @@ from rich.console import Console
 from parlab.cli import main
 from parlab.commands.demo import command as demo
 from parlab.commands.demo import corpus
-from parlab.commands.demo.shown import examples
+from parlab.commands.demo.choice import chosen
+from parlab.commands.demo.shown import Change, changes, examples
 from parlab.commands.demo.steps import Stopped, run_command
 from parlab.data.sources import read_data
 from parlab.errors import UserError
+from parlab.metrics.wer import ErrorCounts
 from parlab.model.families.espnet_build import build_model
 from parlab.model.folder import write_model
 from parlab.options import resources
 from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.metrics import Metrics, Named, ParCounts, read_metrics
+from parlab.predictions.prediction import Prediction
 from parlab.synth.corpus import speakers_of
 from parlab.text.tokenizer import Tokenizer
 
@@ -118,22 +122,54 @@ def test_a_signal_reaches_the_command_and_its_status_comes_back(signum: signal.S
         assert process.wait(20) == 0
 
 
-def test_examples_show_what_par_changed() -> None:
-    same = {"id": "a", "text": "A", "ref": "A", "segments": [{"start": 0, "end": 1, "draft": [1], "fill": [1]}]}
+def prediction(*entries: dict[str, Any]) -> Prediction:
+    """A prediction of these lines of ``hypotheses.jsonl``."""
+    return Prediction(Path("par"), Metrics(Named("par")), [UtteranceRecord.from_json(e) for e in entries], "par")
+
+
+def test_examples_show_what_par_changed_in_whole_words() -> None:
+    same = {"id": "a", "text": "A", "ref": "A", "token_text": ["▁A"]}
+    same["segments"] = [{"start": 0, "end": 1, "draft": [1], "fill": [1], "draft_text": ["▁A"], "fill_text": ["▁A"]}]
     changed = {
         "id": "b",
-        "text": "CALL B",
-        "ref": "CALL B",
-        "token_text": ["▁CALL", "▁B"],
-        "segments": [{"start": 1, "end": 2, "draft": [1], "fill": [2], "draft_text": ["▁D"], "fill_text": ["▁B"]}],
+        "text": "CALL ROBERT",
+        "ref": "CALL ROBERT",
+        "token_text": ["▁CALL", "▁RO", "B", "ERT"],
+        "segments": [{"start": 2, "end": 3, "draft": [1], "fill": [2], "draft_text": ["V"], "fill_text": ["B"]}],
     }
-    same["token_text"] = ["▁A"]
-    shown = "\n".join(str(line) for line in examples([UtteranceRecord.from_json(r) for r in (same, changed)]))
-    assert shown.count("reference") == 1
-    assert "D -> B" in shown
+    shown = "\n".join(str(line) for line in examples(prediction(same, changed)))
+    assert shown.count("reference  ") == 1
+    assert "draft      CALL ROVERT" in shown
+    assert "ROVERT -> ROBERT   (reference: ROBERT)" in shown
 
 
-@pytest.mark.slow  # six processes start
+def test_changes_name_the_words_of_the_reference_that_stand_there() -> None:
+    def found(draft: str, result: str, reference: str) -> list[Change]:
+        return changes(draft.split(), result.split(), reference.split())
+
+    assert found("A B C", "A B C", "A X C") == []
+    assert found("A B C", "A X C", "A Y C") == [Change("B", "X", "Y")]
+    assert found("A C", "A B C", "A B C") == [Change("", "B", "B")]
+    assert found("A B C", "A C", "A C") == [Change("B", "", "")]
+    assert found("A B C D", "A X Y D", "A X Z D") == [Change("B C", "X Y", "X Z")]
+    assert found("B", "X", "W X") == [Change("B", "X", "W X")]
+    assert found("B", "", "") == [Change("B", "", "")]
+
+
+def test_the_demo_chooses_by_wer_then_cer_then_masks() -> None:
+    def point(threshold: float, wer: int, cer: int, masked: int) -> Prediction:
+        options = {"threshold": threshold, "mask_unit": "word", "beam_size": 10}
+        counts = ParCounts(tokens=100, masked_tokens=masked)
+        rates = (ErrorCounts(wer, 0, 0, 100), ErrorCounts(cer, 0, 0, 100))
+        return Prediction(Path("p"), Metrics(Named("par", options), wer=rates[0], cer=rates[1], par=counts), [], "p")
+
+    points = [point(0.7, 3, 1, 1), point(0.8, 2, 5, 1), point(0.9, 2, 4, 9), point(0.99, 2, 4, 8)]
+    assert chosen(points) == {"threshold": 0.99, "mask_unit": "word"}
+    assert chosen(points[:3]) == {"threshold": 0.9, "mask_unit": "word"}
+    assert chosen(points[:2]) == {"threshold": 0.8, "mask_unit": "word"}
+
+
+@pytest.mark.slow  # seven processes start
 def test_the_whole_demo_on_a_tiny_model(
     tmp_path: Path, network: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,6 +185,11 @@ def test_the_whole_demo_on_a_tiny_model(
         assert metrics["utterances"] == 7
         assert metrics["failed"] == []
     assert metrics["par"]["masked_tokens"] > 0
+    options = metrics["decoder"]["options"]
+    points = [read_metrics(point) for point in sorted((out / "choice" / "points").iterdir())]
+    assert len(points) == 6 and (options["threshold"], options["mask_unit"]) in {
+        (p.decoder.options["threshold"], p.decoder.options["mask_unit"]) for p in points if p.wer
+    }
     assert (out / "fit" / "model" / "config.yaml").is_file()
     assert (out / "report.html").stat().st_size > 1000
     shown = capsys.readouterr().out

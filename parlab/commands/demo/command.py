@@ -1,7 +1,7 @@
 """``demo``: the whole path on synthetic speech, by the same commands that real data takes.
 
 Speech by eSpeak NG (test voices are not in the training), fine-tuning of the small model that the repository ships,
-then greedy CTC, AR and PAR on the same utterances, a table, and a report to read.
+PAR's options chosen on development voices, then greedy CTC, AR and PAR on the same utterances, a table, and a report to read.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from parlab.commands.demo.choice import GRID, chosen
 from parlab.commands.demo.corpus import make_data
 from parlab.commands.demo.shown import examples, table
 from parlab.commands.demo.steps import Stopped, run_command
 from parlab.errors import UserError
 from parlab.options.resources import shipped_model
-from parlab.predictions.prediction import read_prediction
+from parlab.predictions.prediction import read_prediction, read_predictions
 
 _MARK = ".parlab-demo"
-_PARTS = ("data", "fit", "before", "greedy", "ar", "par")
+_PARTS = ("data", "fit", "before", "choice", "greedy", "ar", "par")
 _DECODERS = ("greedy", "ar", "par")
 
 
@@ -82,9 +83,9 @@ def run_demo(options: DemoOptions, console: Console) -> None:
     def step(text: str) -> None:
         console.print(f"\n[bold]{text}[/bold] [dim]({time.monotonic() - start:.0f} s)[/dim]")
 
-    def predict(name: str, model: str | Path, decoder: str) -> None:
+    def predict(name: str, model: str | Path, *decoder: str) -> None:
         where = ("--model", model, "--data", manifests["test"], "--out", out / name)
-        run_command(console, "predict", *where, "--decoder", decoder, "--wandb", options.wandb)
+        run_command(console, "predict", *where, "--decoder", *decoder, "--wandb", options.wandb)
 
     step("1. Speech: eSpeak NG says sentences of a small grammar; the test voices are not in the training")
     manifests = make_data(out / "data", options.size, options.seed, console)
@@ -95,17 +96,29 @@ def run_demo(options: DemoOptions, console: Console) -> None:
     step("3. Fine-tuning")
     run_command(console, "fit", "--config", write_fit_config(options, model, manifests))
 
-    step("4. Decoding three ways")
+    step("4. PAR's options, chosen on the dev voices; the test voices have no part in it")
+    tuned = out / "fit" / "model"
+    where = ("--model", tuned, "--data", manifests["dev"], "--out", out / "choice")
+    grid = [word for name, values in GRID.items() for word in (f"--decoder.{name}", ",".join(values))]
+    run_command(
+        console, "sweep", *where, "--decoder", "par", *grid, "--timed_utterances", "0", "--wandb", options.wandb
+    )
+    best = chosen(read_predictions([out / "choice"]))
+
+    step("5. Decoding three ways")
     for name in _DECODERS:
-        predict(name, out / "fit" / "model", name)
+        given = (
+            [word for option in GRID for word in (f"--decoder.{option}", str(best[option]))] if name == "par" else []
+        )
+        predict(name, tuned, name, *given)
 
     found = {name: read_prediction(out / name) for name in ("before", *_DECODERS)}
     console.print()
     console.print(table(found))
-    for line in examples(found["par"].records):
+    for line in examples(found["par"]):
         console.print(line)
 
-    step("5. A report")
+    step("6. A report")
     run_command(console, "report", *(out / name for name in found), "--out", out / "report.html")
     console.print(f"\nwrote {out}/{{before,greedy,ar,par}}/ and {out}/report.html ({time.monotonic() - start:.0f} s)")
 

@@ -12,7 +12,7 @@ from parlab.synth.corpus import Amount, Recipe, write_corpus
 from parlab.synth.espeak import VARIANTS
 
 # part: (utterances, variants of eSpeak NG, speakers)
-PARTS = {"train": (640, 46, 92), "dev": (40, 8, 8), "test": (100, 15, 15)}
+PARTS = {"train": (640, 46, 92), "dev": (100, 8, 8), "test": (100, 15, 15)}
 
 
 def recipes(seed: int) -> dict[str, Recipe]:

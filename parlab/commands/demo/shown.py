@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
-from parlab.metrics.wer import ErrorCounts
+from parlab.metrics.wer import GAP, ErrorCounts, alignment
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction
 
@@ -37,21 +38,72 @@ def _percent(errors: ErrorCounts | None) -> str:
     return "-" if errors is None else f"{errors.rate:.1%}"
 
 
-def examples(records: Sequence[UtteranceRecord], count: int = 3) -> list[Text]:
-    """Utterances whose draft PAR has changed: reference, result, and each draft with its fill."""
-    changed = [r for r in records if any(s.draft != s.fill for s in r.segments)]
+@dataclass(frozen=True)
+class Change:
+    """Whole words: what the draft had, what PAR wrote instead, and what the reference has there; any may be nothing."""
+
+    draft: str
+    fill: str
+    reference: str
+
+
+def examples(prediction: Prediction, count: int = 3) -> list[Text]:
+    """The first utterances whose words PAR has changed: reference, draft and result, and each change in whole words."""
     lines: list[Text] = []
-    for record in changed[:count]:
+    shown = 0
+    for record in prediction.scored:
+        draft, result = (_text(record, tokens) for tokens in (draft_tokens(record), record.token_text))
+        found = changes(draft.split(), result.split(), prediction.reference(record).split())
+        if not found or shown == count:
+            continue
+        shown += 1
         lines.append(Text.assemble("\nreference  ", record.ref or ""))
-        lines.append(Text.assemble("PAR        ", (record.text, "bold")))
-        for segment in record.segments:
-            if segment.draft != segment.fill:
-                draft, fill = _readable(segment.draft_text), _readable(segment.fill_text)
-                lines.append(Text.assemble("           ", (draft, "red strike"), " -> ", (fill, "green")))
+        lines.append(Text.assemble("draft      ", draft))
+        lines.append(Text.assemble("PAR        ", (result, "bold")))
+        for change in found:
+            draft, fill, reference = (text or "(nothing)" for text in (change.draft, change.fill, change.reference))
+            right = "green" if change.fill == change.reference else "yellow"
+            arrow = Text.assemble("           ", (draft, "red strike"), " -> ", (fill, right))
+            lines.append(arrow + Text(f"   (reference: {reference})", "dim"))
     return lines
 
 
-def _readable(pieces: Sequence[str]) -> str:
-    """Token strings as text: the marks of sentencepiece and of character models are spaces."""
-    text = "".join(pieces).replace("\u2581", " ").replace("<space>", " ").strip()
-    return text or "(nothing)"
+def draft_tokens(record: UtteranceRecord) -> tuple[str, ...]:
+    """The tokens before the fills."""
+    tokens: list[str] = []
+    index = 0  # of the result's next token
+    for segment in record.segments:
+        kept = segment.start - len(tokens)
+        tokens += (*record.token_text[index : index + kept], *segment.draft_text)
+        index += kept + len(segment.fill)
+    return (*tokens, *record.token_text[index:])
+
+
+def changes(draft: Sequence[str], result: Sequence[str], reference: Sequence[str]) -> list[Change]:
+    """Runs of words that differ between draft and result, with the reference's words there."""
+    spoken: list[list[str]] = [[] for _ in range(2 * len(result) + 1)]  # before each word, at it, ..., after the last
+    index = 0
+    for said, word in alignment(result, reference):
+        place = 2 * index + (said != GAP)
+        spoken[place] += [word] if word != GAP else []
+        index += said != GAP
+    found: list[Change] = []
+    before: list[str] = []
+    after: list[str] = []
+    index = 0
+    for old, new in [*alignment(draft, result), ("", "")]:  # the last pair ends the last run
+        if old != new:
+            before += [old] if old != GAP else []
+            after += [new] if new != GAP else []
+        elif before or after:
+            there = [word for words in spoken[2 * (index - len(after)) : 2 * index + 1] for word in words]
+            found.append(Change(" ".join(before), " ".join(after), " ".join(there)))
+            before, after = [], []
+        index += new != GAP
+    return found
+
+
+def _text(record: UtteranceRecord, tokens: Sequence[str]) -> str:
+    """Tokens as words: the marks of sentencepiece and of character models are spaces."""
+    between = " " if " ".join(record.token_text) == record.text else ""
+    return " ".join(between.join(tokens).replace("\u2581", " ").replace("<space>", " ").split())

@@ -19,7 +19,7 @@ from parlab.data.checks import check_some_audio, with_known_durations
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
-from parlab.decode import Decoder, default_decoder
+from parlab.decode import Decoder
 from parlab.metrics.speed import peak_memory
 from parlab.model.families.weights import hash_model
 from parlab.options.devices import TrainerOptions, default_workers, make_trainer, weights_dtype
@@ -76,7 +76,7 @@ class Job:
         recognizer = Recognizer.read(options.model, CPU, head=options.head).asked(options.prompt)
         utterances = options.cutting.pieces(recordings, recognizer.model.longest_seconds)
         plain = options.task == "asr" and not options.timestamps
-        decoder = options.decoder or default_decoder(recognizer.model, plain)
+        decoder = options.decoder or recognizer.default_decoder(plain)
         decoder.prepare(recognizer.model, CPU)
         writer = PredictionWriter(Path(options.out))
         callbacks: list[Any] = [writer, *([HostProfile(Path(options.out), writer)] if options.profile else [])]

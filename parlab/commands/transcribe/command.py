@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from parlab.commands.transcribe.shown import marked
-from parlab.decode import Decoder, default_decoder
+from parlab.decode import Decoder
 from parlab.errors import UserError
 from parlab.options.checks import check_above_zero
 from parlab.options.decoders import decoder_from
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     name = options.model or shipped_model()
     recognizer = Recognizer.read(name, device_for(options.device), head=options.head)
     recognizer = recognizer.asked(PromptOptions(options.language, options.task))
-    decoder = decoder_from(parsed.decoder) or default_decoder(recognizer.model, options.task == "asr")
+    decoder = decoder_from(parsed.decoder) or recognizer.default_decoder(options.task == "asr")
     decoder.prepare(recognizer.model, recognizer.device)
     console = Console(soft_wrap=True, highlight=False)
     failed = 0
