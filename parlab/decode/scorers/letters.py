@@ -88,7 +88,9 @@ class LetterScorer(CandidateScorer[LetterState]):
     def _spell(self, state: LetterState, ids: Tensor) -> LetterState:
         """The state after characters ``ids`` (N, letters); a second blank in a row is none, nor is one at the very start."""
         ctc, spaced = state.ctc, state.spaced
-        for column in ids.unbind(1):
+        # A vocabulary may hold a token of many characters (dashes, say) that is in no row.
+        longest = int((ids != NO_LETTER).sum(1).max()) if len(ids) else 0
+        for column in ids[:, :longest].unbind(1):
             given = column != NO_LETTER
             blank = column == self.letters.space
             [moved] = (given & ~(blank & spaced)).nonzero(as_tuple=True)
