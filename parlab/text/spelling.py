@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from torch import Tensor
+
 from parlab.errors import UserError
+from parlab.text.padding import pad_tokens
 from parlab.text.tokenizer import SPACE, UNK, Tokenizer
 from parlab.text.words import word_edges
 
+NO_LETTER = -1
 _SYMBOL = re.compile(r"<[^<>\s]+>")
 
 
@@ -105,6 +109,11 @@ class Spelling:
         symbols and parts of characters.
         """
         return tuple(self._letters(token) for token in self.target.token_list)
+
+    @cached_property
+    def letter_table(self) -> Tensor:
+        """``letters`` as (V, longest) ids, ``NO_LETTER`` after a token's last."""
+        return pad_tokens(self.letters, padding=NO_LETTER)[0]
 
     def _letters(self, token: str) -> tuple[int, ...]:
         if token == SPACE or self.target.token_type == "word":

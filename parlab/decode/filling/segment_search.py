@@ -40,6 +40,19 @@ class FillOptions:
     allow_unk: bool
 
 
+def check_letters(options: FillOptions, drafting: Drafting) -> None:
+    """Refuse CTC scores of fills where the head does not write characters, whether or not anything is masked.
+
+    Raises:
+        UserError: so it is.
+    """
+    if drafting.spelling is not None and options.ctc_weight > 0 and not drafting.spelling.by_letters:
+        raise UserError(
+            "CTC scores a fill by its characters, but the draft head writes pieces of words, expected a head of characters; "
+            "set --decoder.ctc_weight 0"
+        )
+
+
 @dataclass(frozen=True)
 class Part:
     """Segments that are searched at once, on the host.
@@ -84,19 +97,10 @@ class SegmentSearch:
 
     @staticmethod
     def of(options: FillOptions, model: HybridModel, drafting: Drafting, language: Fusion | None) -> SegmentSearch:
-        """The search for a batch of drafts.
-
-        Raises:
-            UserError: CTC is wanted, and the head does not write characters.
-        """
+        """The search for a batch of drafts; ``check_letters`` has passed them."""
         letters, spelling = None, drafting.spelling
         if spelling is not None and options.ctc_weight > 0:
-            if not spelling.by_letters:
-                raise UserError(
-                    "CTC scores a fill by its characters, but the draft head writes pieces of words, expected a head of characters; "
-                    "set --decoder.ctc_weight 0"
-                )
-            letters = Letters.of(spelling.letters, spelling.space, drafting.log_probs.device)
+            letters = Letters(spelling.letter_table.to(drafting.log_probs.device), spelling.space)
         return SegmentSearch(options, model, drafting, letters, language)
 
     def fill(self, prefill: Prefill, text: Text, part: Part) -> Choice:

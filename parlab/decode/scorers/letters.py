@@ -7,7 +7,6 @@ what they add to the log-probability of the prefix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,8 @@ from torch import Tensor
 
 from parlab.decode.scorers import CandidateScorer, Rows
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, PrefixState, Windows
-from parlab.text.padding import pad_tokens
+from parlab.text.spelling import NO_LETTER
 
-_NONE = -1  # no letter
 _CHUNK = 2**20  # candidates x frames that are spelled at once
 
 
@@ -26,17 +24,12 @@ class Letters:
     """How tokens of the decoder are spelled.
 
     Attributes:
-        table: (V, C) characters of each token, ``-1`` after the last.
+        table: (V, C) characters of each token, ``NO_LETTER`` after the last (``Spelling.letter_table``).
         space: id of the blank between words; -1 where CTC writes none.
     """
 
     table: Tensor
     space: int
-
-    @staticmethod
-    def of(letters: Sequence[Sequence[int]], space: int, device: torch.device) -> Letters:
-        """The characters of each of V tokens, on a device."""
-        return Letters(pad_tokens(letters, device, padding=_NONE)[0], space)
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class LetterScorer(CandidateScorer[LetterState]):
     def total(self, state: LetterState) -> Tensor:
         """Log-probability (N,) that the window holds exactly the rows' words, and a blank before the word on the right."""
         open_ = self._closed[state.ctc.group] & ~state.spaced
-        ids = torch.where(open_, self.letters.space, _NONE).unsqueeze(1)
+        ids = torch.where(open_, self.letters.space, NO_LETTER).unsqueeze(1)
         return self.ctc.total(self._spell(state, ids).ctc)
 
     def advance(self, state: LetterState, rows: Rows) -> LetterState:
@@ -80,7 +73,7 @@ class LetterScorer(CandidateScorer[LetterState]):
 
     def score(self, state: LetterState, candidates: Tensor, stop: Tensor) -> Tensor:
         ending = candidates == stop.unsqueeze(1)
-        ids = self.letters.table[candidates].masked_fill(ending.unsqueeze(2), _NONE)  # (N, C, letters)
+        ids = self.letters.table[candidates].masked_fill(ending.unsqueeze(2), NO_LETTER)  # (N, C, letters)
         step = max(1, _CHUNK // max(1, candidates.size(1) * max(self.ctc.width, 1)))
         parts = [self._prefix(state, rows, ids[rows]) for rows in torch.arange(len(ids), device=ids.device).split(step)]
         psi = torch.cat(parts) if parts else torch.zeros_like(candidates, dtype=torch.float64)
@@ -95,8 +88,10 @@ class LetterScorer(CandidateScorer[LetterState]):
     def _spell(self, state: LetterState, ids: Tensor) -> LetterState:
         """The state after characters ``ids`` (N, letters); a second blank in a row is none, nor is one at the very start."""
         ctc, spaced = state.ctc, state.spaced
-        for column in ids.unbind(1):
-            given = column != _NONE
+        # A vocabulary may hold a token of many characters (dashes, say) that is in no row.
+        longest = int((ids != NO_LETTER).sum(1).max()) if len(ids) else 0
+        for column in ids[:, :longest].unbind(1):
+            given = column != NO_LETTER
             blank = column == self.letters.space
             [moved] = (given & ~(blank & spaced)).nonzero(as_tuple=True)
             if len(moved):

@@ -16,7 +16,7 @@ from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
-from parlab.decode.filling.segment_search import FillOptions, SegmentSearch
+from parlab.decode.filling.segment_search import FillOptions, SegmentSearch, check_letters
 from parlab.decode.fusion import fusion
 from parlab.decode.masking import UNITS
 from parlab.decode.segments import find_segments
@@ -107,11 +107,12 @@ class PAR(Decoder):
         check_transcription(model, encoded.prompts, self.name)
         # 1. CTC writes the draft; what it is not sure of is masked. From here on drafts and segments lie on the host.
         drafting = Drafting.of(model, encoded)
+        options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
+        check_letters(options, drafting)
         segments = find_segments(drafting.draft, drafting.masked(model, self.threshold, self.mask_unit))
         if len(segments) == 0:
             return unmasked(drafting.greedy)
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
-        options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         search = SegmentSearch.of(options, model, drafting, language)
         order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
@@ -144,4 +145,4 @@ def _check(options: PAR) -> None:
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:
-        raise UserError(f"the option {wrong}; correct it")
+        raise UserError(f"the option {wrong}{'' if wrong.endswith('?') else '; correct it'}")
