@@ -248,5 +248,9 @@ def test_confidence_of_the_prefix_beam_is_at_the_peak() -> None:
 def test_drafts_and_fills_share_a_formula_with_a_language_model() -> None:
     """Rescored fills are (1 - w) * (attention + language model) + w * CTC; their draft must pay no more."""
     scores = DraftScores(torch.tensor([-2.0]), torch.tensor([-5.0]), torch.tensor([-1.0]))
-    assert scores.joint(FillScoring(None, 0.5, False, False)).item() == pytest.approx(0.5 * (-2 - 1) + 0.5 * -5)
-    assert scores.joint(FillScoring(None, 0.5, True, False)).item() == pytest.approx(0.5 * -2 + 0.5 * -5 - 1)
+    assert scores.joint(FillScoring(None, 0.5, False, False, torch.ones(1, dtype=torch.long))).item() == pytest.approx(
+        0.5 * (-2 - 1) + 0.5 * -5
+    )
+    assert scores.joint(FillScoring(None, 0.5, True, False, torch.ones(1, dtype=torch.long))).item() == pytest.approx(
+        0.5 * -2 + 0.5 * -5 - 1
+    )
