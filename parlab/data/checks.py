@@ -69,6 +69,25 @@ def emittable(tokens: Sequence[int], frames: int) -> bool:
     return len(tokens) + sum(a == b for a, b in pairwise(tokens)) <= frames
 
 
+def usable(utterances: Sequence[Utterance], which: str, skip: bool) -> tuple[list[Utterance], list[Failure]]:
+    """Utterances with durations, and those that were left out because they are broken.
+
+    Args:
+        which: the utterances that are meant, as for ``refuse_many_broken``.
+        skip: leave broken ones out; else they are refused.
+
+    Raises:
+        UserError: a file is missing, unreadable where ``skip`` is not set, or most of them are broken.
+    """
+    failed: list[Failure] = []
+    kept = list(utterances)
+    if skip:
+        kept, failed = without_broken(utterances)
+        if failed:
+            refuse_many_broken(len(failed), len(utterances), which, failed[0].reason)
+    return with_durations(kept), failed
+
+
 _READERS = 8  # threads that read headers: they wait for the disk
 
 

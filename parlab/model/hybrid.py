@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from threading import RLock
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class HybridModel(nn.Module):
         one_thread: held while ESPnet's encoder runs, because its modules keep the attention, the position tables and
             (``PaddingGuard``) the mask of the batch that passes through; all else may run in several threads.
     """
+
+    prompt_frames: ClassVar[int] = 0  # encoder frames of the prompt, before those of the speech
 
     def __init__(
         self,

@@ -25,6 +25,8 @@ class S2TCTCModel(HybridModel):
     attends to the encoded previous text. The CTC output starts with language and task.
     """
 
+    prompt_frames = 2  # language and task
+
     def __init__(
         self,
         config: Mapping[str, Any],

@@ -110,8 +110,7 @@ class Recognizer:
     def named(self, hypothesis: Hypothesis, name: str) -> Hypothesis:
         """A hypothesis with its text, its id, and times in seconds where frames or time symbols tell them."""
         model = self.model
-        # The frames of OWSM-CTC start with those of the prompt.
-        before = 2 if model.s2t is not None and model.s2t.encoder_prompt else 0
+        before = model.prompt_frames
         step = model.frame_seconds
         spans = [(max(first - before, 0), max(last - before, 0)) for first, last in hypothesis.token_frames]
         timed = model.s2t.timed(hypothesis.tokens) if model.s2t is not None and not before else []

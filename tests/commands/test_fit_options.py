@@ -14,8 +14,8 @@ import torch
 from lightning.pytorch.callbacks import Timer
 
 from parlab.cli import main
+from parlab.commands.fit.callbacks import TrainingBar, time_left
 from parlab.commands.fit.command import fit
-from parlab.commands.fit.progress import TrainingBar, time_left
 from tests.helpers import environment
 
 

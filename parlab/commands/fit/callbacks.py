@@ -1,16 +1,17 @@
-"""Callbacks of a training: averaging and export of the weights, a clean stop, EMA, a line per epoch."""
+"""Callbacks of a training: averaging and export of the weights, a clean stop, EMA, a line per epoch, the progress bar."""
 
 from __future__ import annotations
 
 import shutil
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar, Timer
 
 from parlab.commands.fit.checkpoints import average_checkpoints, best_checkpoints
 from parlab.model.families.weights import load_weights
@@ -20,8 +21,31 @@ from parlab.model.lora import without_lora
 _DRAFTS = ("dev/ece", "dev/masked_0.9", "dev/masked_error_0.9", "dev/kept_error_0.9", "dev/par_wer")
 
 
-class ExportModel(Callback):
-    """At the end of a training, also of an interrupted one, write ``model/`` into the run folder.
+class ExportAtEnd(Callback):
+    """Write what was trained at the end of a training, also of an interrupted one."""
+
+    def export(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write it into the run folder (rank 0 only)."""
+        raise NotImplementedError
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.export(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            self.export(trainer, pl_module)
+
+
+def move_into(made: Path, folder: Path, last: str) -> None:
+    """Move the files of a folder into another, ``last`` after all others: a kill leaves each old or new, and none in part."""
+    folder.mkdir(exist_ok=True)
+    for file in sorted(made.iterdir(), key=lambda path: path.name == last):
+        file.replace(folder / file.name)
+    shutil.rmtree(made)
+
+
+class ExportModel(ExportAtEnd):
+    """At the end of a training write ``model/`` into the run folder.
 
     Args:
         average: average the weights of so many of the best checkpoints (those that ``ModelCheckpoint`` kept); 0
@@ -32,13 +56,6 @@ class ExportModel(Callback):
     def __init__(self, average: int = 5, half: bool = False):
         self.average, self.half = average, half
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.export(trainer, pl_module)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt):
-            self.export(trainer, pl_module)
-
     def export(self, trainer: Trainer, pl_module: Any) -> None:
         """Write ``model/`` (rank 0 only)."""
         if not trainer.is_global_zero or pl_module.net is None or getattr(trainer, "fast_dev_run", False):
@@ -48,12 +65,8 @@ class ExportModel(Callback):
         if best:
             load_weights(net, average_checkpoints(best), best[0])
         folder = Path(trainer.default_root_dir) / "model"
-        # Written beside it and moved file by file, the weights first: a kill leaves the old files or the new ones.
         made = write_model(net, pl_module.tokenizer, folder.with_name("model.partial"), self.half)
-        folder.mkdir(exist_ok=True)
-        for file in sorted(made.iterdir(), key=lambda path: path.name == "config.yaml"):
-            file.replace(folder / file.name)
-        shutil.rmtree(made)
+        move_into(made, folder, last="config.yaml")
         names = ", ".join(path.stem for path in best)
         print(f"wrote {folder} ({f'average of {names}' if best else 'the last weights'})", flush=True)
 
@@ -141,3 +154,35 @@ class EpochLine(Callback):
         values = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         minutes = (time.monotonic() - self._start) / 60
         print(f"epoch {trainer.current_epoch}  step {trainer.global_step}  {values}  ({minutes:.1f} min)", flush=True)
+
+
+def time_left(trainer: Any) -> str | None:
+    """What is left of ``max_time``, as ``0:24:59``; None without such a limit."""
+    left = [c.time_remaining() for c in trainer.callbacks if isinstance(c, Timer)]
+    seconds = [value for value in left if value is not None]
+    return str(timedelta(seconds=max(0, round(min(seconds))))) if seconds else None
+
+
+class TrainingBar(RichProgressBar):
+    """Lightning's bar; where the time is limited it shows the time left, and not a number of epochs nobody waits for."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        left = time_left(self.trainer)
+        if left is None and (self.trainer.max_epochs or -1) > 0:
+            return super()._get_train_description(current_epoch)
+        text = f"Epoch {current_epoch}" + (f", {left} left" if left else "")
+        return f"{text:{len(self.validation_description)}}"
+
+    # 5 parameters of Lightning's hook
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.progress is not None and self.train_progress_bar_id is not None and time_left(trainer):
+            description = self._get_train_description(trainer.current_epoch)
+            self.progress.update(self.train_progress_bar_id, description=description)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        found = super().get_metrics(trainer, pl_module)
+        found.pop("v_num", None)  # the number of a folder below logs/
+        return found

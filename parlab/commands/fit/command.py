@@ -16,10 +16,9 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from parlab.commands.fit.callbacks import CleanStop, EpochLine
+from parlab.commands.fit.callbacks import CleanStop, EpochLine, TrainingBar
 from parlab.commands.fit.checkpoints import FILENAME, BestCheckpoints, WholeCheckpoints
 from parlab.commands.fit.head.kinds import Kind, kind_of
-from parlab.commands.fit.progress import TrainingBar
 from parlab.commands.fit.record import SaveRunConfig, finish_wandb
 from parlab.commands.fit.resume import Limits, Start, clear, decide, write_finished
 from parlab.commands.fit.trainer_options import check_trainer, explained

@@ -29,18 +29,22 @@ _TOKENIZER_OPTIONS = ("token_type", "vocab_size", "symbols", "path")
 _PER_TOKEN = ("decoder.embed.0.", "decoder.output_layer.", "ctc.ctc_lo.", "encoder.conditioning_layer.")
 
 
-class TrainingData(Protocol):
-    """The data module, asked for training texts and audio only where they are needed.
+class TrainingTexts(Protocol):
+    """A data module, asked for training texts only where they are needed."""
+
+    def training_texts(self) -> list[str]:
+        """References of the training data."""
+        ...
+
+
+class TrainingData(TrainingTexts, Protocol):
+    """The data module, asked for training audio only where it is needed.
 
     Attributes:
         broken: ``skip`` or ``raise``, for files that cannot be loaded.
     """
 
     broken: str
-
-    def training_texts(self) -> list[str]:
-        """References of the training data."""
-        ...
 
     def train_utterances(self) -> tuple[list[Utterance], list[float]]:
         """Training utterances and the weight of each."""
@@ -138,7 +142,7 @@ def take_over(model: HybridModel, old: HybridModel) -> list[str]:
     return [name for name in own if name not in kept]
 
 
-def make_tokenizer(options: dict[str, Any], data: TrainingData, folder: Path, ranks: Ranks) -> Tokenizer:
+def make_tokenizer(options: dict[str, Any], data: TrainingTexts, folder: Path, ranks: Ranks) -> Tokenizer:
     """Read the tokenizer that ``path`` names, or make one from the training texts on rank 0 and read it on all.
 
     Raises:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from parlab.commands.fit.batches import EpochSampler, check_s2t_augmentation, frame_counter
-from parlab.data.checks import check_training_data, emittable, refuse_many_broken, with_durations, without_broken
+from parlab.data.checks import check_training_data, emittable, usable
 from parlab.data.examples import Item, TrainingSet
 from parlab.data.plan import prediction_batches
 from parlab.data.s2t_targets import plain, s2t_targets
@@ -128,15 +128,9 @@ class ASRData(LightningDataModule):
         self.dev_utterances()
 
     def _prepared(self, source: str | Sequence[str], shortest: float, longest: float) -> list[Utterance]:
-        found = read_data(source, self.limit)
-        if self.broken == "skip":
-            total = len(found)
-            found, failed = without_broken(found)
-            if failed:
-                refuse_many_broken(len(failed), total, f"utterances of {source}", failed[0].reason)
-            self.failed += failed
-            self.left_out["broken"] += len(failed)
-        found = with_durations(found)
+        found, failed = usable(read_data(source, self.limit), f"utterances of {source}", self.broken == "skip")
+        self.failed += failed
+        self.left_out["broken"] += len(failed)
         found = [u if u.text is None else replace(u, text=self.text(u.text)) for u in found]
         kept = check_training_data(found, None, shortest, longest)
         self.left_out[f"shorter than {shortest} s"] += sum((u.duration or 0.0) < shortest for u in found)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +12,8 @@ from torch import Tensor, nn
 
 from parlab.commands.fit.broken import BrokenFiles
 from parlab.commands.fit.construct import NetworkOptions, describe, make_network, trial_folder
-from parlab.commands.fit.optim import Optimization, OptimizedModule, freeze, make_optimizer, seed_batch, thaw
-from parlab.commands.fit.resume import DEVICES_KEY, check_devices
+from parlab.commands.fit.optim import Optimization, freeze, thaw
+from parlab.commands.fit.optimized import OptimizedModule
 from parlab.commands.fit.validation import DevScores, by_name
 from parlab.data.examples import Batch
 from parlab.decode import Greedy
@@ -60,8 +58,6 @@ class ASRModule(OptimizedModule):
         self.lora = lora
         self.net: HybridModel | None = None  # made in setup, when the training texts are at hand
         self.tokenizer: Tokenizer | None = None
-        self._window = (0.0, 0.0)  # seconds spent in training, seconds of audio, since the last log
-        self._mark = 0.0
         self._dev = DevScores()
         self._dev_broken = BrokenFiles()
         self._start: tuple[HybridModel, Tokenizer] | None = None
@@ -102,19 +98,9 @@ class ASRModule(OptimizedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.net is not None and self.tokenizer is not None
         checkpoint[CHECKPOINT_KEY] = checkpoint_entry(self.net, self.tokenizer)
-        checkpoint["parlab_nonfinite"] = self.nonfinite
-        checkpoint[DEVICES_KEY] = self.trainer.world_size
-
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
-        if self.trainer.training:
-            check_devices(checkpoint, self.trainer.world_size)
+        super().on_save_checkpoint(checkpoint)
 
     # ---- training -------------------------------------------------------------------------------
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        assert self.net is not None
-        return make_optimizer(self.net, self.optim)
 
     def on_train_epoch_start(self) -> None:
         # The running statistics of a frozen batch norm must stand still too.
@@ -123,10 +109,6 @@ class ASRModule(OptimizedModule):
                 p.requires_grad for p in module.parameters()
             ):
                 module.eval()
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self._mark = time.monotonic()
-        seed_batch(self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         assert self.net is not None
@@ -144,21 +126,16 @@ class ASRModule(OptimizedModule):
         elif loaded > 0.0:
             self._good_batches += 1
         if losses is None or all_finite < 1.0:
-            # Every rank must take part in the backward pass, with every parameter.
-            return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
+            return self.no_loss()
         self._log_training(losses, batch, rate)
         return losses.total
 
     def _log_training(self, losses: Losses, batch: Batch, rate: float) -> None:
         self.log_dict({f"train/{k}": v.detach() for k, v in by_name(losses).items()}, batch_size=len(batch.ids))
-        self.log("train/lr", rate)
-        if self._window[0] > 0:  # audio per second of training, loading left out
-            self.log("train/audio_seconds_per_second", self._window[1] / self._window[0] * self.trainer.world_size)
-        self.log("loss", losses.total.detach(), prog_bar=True, logger=False)
+        self.log_step(losses.total, rate)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        seconds, audio = self._window if batch_idx % 50 else (0.0, 0.0)
-        self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
+        super().on_train_batch_end(outputs, batch, batch_idx)
         self.broken.add(batch)
         if self.trainer.is_last_batch:
             self.broken.check(self._sum(self.broken.counts), "training utterances")

@@ -54,6 +54,14 @@ class Progress:
     steps: list[int]
 
 
+@dataclass(frozen=True)
+class Written:
+    """What is written at a time: the B texts, and where each segment starts in its text."""
+
+    texts: list[list[int]]
+    starts: list[int]
+
+
 class Rounds:
     """The filling of a batch.
 
@@ -83,11 +91,13 @@ class Rounds:
             before = [fill.tokens for fill in self.progress.fills]
             prefill = None
             if index > 0:
-                prefill = self._pass(chosen)
-                chosen = self._unsure(prefill, self._fitting(chosen))
+                now = self._written()
+                prefill = self._pass(chosen, now)
+                chosen = self._unsure(prefill, self._fitting(chosen, now), now)
             for wave in self._waves(chosen):
-                if fitting := self._fitting(wave):
-                    self._fill(fitting, self._pass(fitting) if prefill is None else prefill)
+                now = self._written()
+                if fitting := self._fitting(wave, now):
+                    self._fill(fitting, self._pass(fitting, now) if prefill is None else prefill, now)
                     prefill = None
             # A fill depends on the fills of its own utterance only: one whose fills all stayed is done.
             changed = {self.owners[i] for i in chosen if self.progress.fills[i].tokens != before[i]}
@@ -98,8 +108,8 @@ class Rounds:
 
     # ---- texts as they are now ----------------------------------------------------------------------
 
-    def _texts(self) -> tuple[list[list[int]], list[int]]:
-        """The B texts with the fills in place of the segments, and where each segment starts in its text."""
+    def _written(self) -> Written:
+        """The texts with the fills in place of the segments."""
         texts: list[list[int]] = [[] for _ in self.drafting.greedy]
         kept = [0] * len(texts)
         starts = []
@@ -111,11 +121,11 @@ class Rounds:
             kept[owner] = self.ends[i]
         for owner, draft in enumerate(self.drafting.greedy):
             texts[owner] += draft.tokens[kept[owner] :]
-        return texts, starts
+        return Written(texts, starts)
 
-    def _pass(self, chosen: Sequence[int]) -> Prefill:
+    def _pass(self, chosen: Sequence[int], now: Written) -> Prefill:
         """One teacher-forced pass over the texts of the chosen segments' utterances."""
-        texts, _ = self._texts()
+        texts = now.texts
         owners = list(dict.fromkeys(self.owners[i] for i in chosen))
         for owner in owners:
             self.progress.passes[owner] += 1
@@ -125,27 +135,25 @@ class Rounds:
             texts = [text[:n] for text, n in zip(texts, room, strict=True)]
         return Prefill.of(self.search.model.rows, self.encoded, texts, owners)
 
-    def _part(self, chosen: Sequence[int]) -> tuple[Text, Part]:
+    def _part(self, chosen: Sequence[int], now: Written) -> tuple[Text, Part]:
         """The texts, and the chosen segments in them."""
-        texts, starts = self._texts()
         index = torch.tensor(list(chosen), dtype=torch.long)
-        start = torch.tensor([starts[i] for i in chosen], dtype=torch.long)
+        start = torch.tensor([now.starts[i] for i in chosen], dtype=torch.long)
         length = torch.tensor([len(self.progress.fills[i].tokens) for i in chosen], dtype=torch.long)
         segments = replace(self.segments.select(index), start=start, end=start + length)
         drafted = (self.segments.end - self.segments.start)[index]
-        return Text.of(texts), Part(segments, drafted, self.after[index], self.left[index], self.right[index])
+        return Text.of(now.texts), Part(segments, drafted, self.after[index], self.left[index], self.right[index])
 
-    def _fitting(self, chosen: Sequence[int]) -> list[int]:
+    def _fitting(self, chosen: Sequence[int], now: Written) -> list[int]:
         """The chosen segments that the decoder has positions for, with the tokens after them; the others stay as they are."""
         positions = self.search.model.rows.spec.max_positions
         if positions is None:
             return list(chosen)
-        _, starts = self._texts()
         after = self.after.tolist()
 
         def fits(i: int) -> bool:
             own = max(len(self.progress.fills[i].tokens), 1)
-            return len(self.encoded.prompts[self.owners[i]]) + starts[i] + own + after[i] <= positions
+            return len(self.encoded.prompts[self.owners[i]]) + now.starts[i] + own + after[i] <= positions
 
         return [i for i in chosen if fits(i)]
 
@@ -165,18 +173,18 @@ class Rounds:
             waves[number].append(i)
         return waves
 
-    def _unsure(self, prefill: Prefill, chosen: Sequence[int]) -> list[int]:
+    def _unsure(self, prefill: Prefill, chosen: Sequence[int], now: Written) -> list[int]:
         """The segments of which the decoder, after all fills, gives a token or the stop token less than the threshold."""
-        text, part = self._part(chosen)
+        text, part = self._part(chosen, now)
         ones = torch.ones_like(part.after)
         scores, segment = token_scores(prefill, text, part.segments, ones, self.search.model.special.eos)
         least = scores.new_zeros(len(part)).scatter_reduce_(0, segment, scores, "amin")
         [sure] = to_host(least.exp() >= self.options.threshold)
         return [i for i, kept in zip(chosen, sure.tolist(), strict=True) if not kept]
 
-    def _fill(self, wave: Sequence[int], prefill: Prefill) -> None:
+    def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
-        text, part = self._part(wave)
+        text, part = self._part(wave, now)
         size = len(part) if self.options.parallel < 0 else self.options.parallel
         choices = [self.search.fill(prefill, text, part.chunk(i, i + size)) for i in range(0, len(part), size)]
         longest: dict[int, int] = {}

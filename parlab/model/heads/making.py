@@ -26,7 +26,7 @@ def make_head(options: HeadOptions, model: HybridModel, vocabulary: int) -> Draf
     layers = options.reads(len(blocks))
     check_layers(model, layers)
     if not options.clones:
-        return DraftHead(options, _width(model), vocabulary)
+        return DraftHead(options, states_width(model), vocabulary)
     specs = [_cloneable(encoder_block(block)) for block in blocks[len(blocks) - options.clones :]]
     sizes = CloneSizes(specs[0].attention.heads, specs[0].wide.out_features)
     head = DraftHead(options, specs[0].wide.in_features, vocabulary, sizes)
@@ -49,7 +49,7 @@ def _cloneable(spec: BlockSpec | None) -> BlockSpec:
     return spec
 
 
-def _width(model: HybridModel) -> int:
-    """Width of the encoder's output."""
+def states_width(model: HybridModel) -> int:
+    """Width of the encoder's states."""
     encoder: Any = model.encoder
     return int(encoder.output_size() if hasattr(encoder, "output_size") else encoder.config.d_model)

@@ -154,7 +154,7 @@ def _own(model: HybridModel, speech: Speech, states: Tensor, frames: Tensor) -> 
     if model.window_seconds is None:
         return Reading(states, frames)
     step = round(model.frame_seconds * model.sample_rate)
-    before = 2 if model.s2t is not None and model.s2t.encoder_prompt else 0  # OWSM-CTC's prompt
+    before = model.prompt_frames
     own = torch.minimum((speech.lengths + step - 1) // step + before, frames).clamp(min=1)
     longest = min(states.size(1), max(1, -(-speech.waves.size(1) // step) + before))
     return Reading(states[:, :longest], own)

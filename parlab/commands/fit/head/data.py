@@ -14,13 +14,14 @@ from parlab.commands.fit.head.batches import StateSet, spell
 from parlab.commands.fit.head.encoding import Encoding, versions
 from parlab.commands.fit.head.labels import Labels, characters, spelled
 from parlab.commands.fit.head.states import StateStore, state_key
-from parlab.data.checks import emittable, refuse_many_broken, with_durations, without_broken
+from parlab.data.checks import emittable, refuse_many_broken, usable
 from parlab.data.examples import Item
 from parlab.data.plan import prediction_batches
 from parlab.data.sampling import Augmentation, Order, TrainingSampler
 from parlab.data.sources import read_data
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
+from parlab.model.heads.making import states_width
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.normalizer import normalizer
 from parlab.text.tokenizer import Tokenizer
@@ -124,26 +125,21 @@ class HeadData(LightningDataModule):
         source = self.sources[which]
         if not source:
             raise UserError(f"there is no data.{which}, expected audio; name a manifest or a Kaldi folder")
-        found = read_data(source, self.limit)
-        if self.broken == "skip":
-            total = len(found)
-            found, failed = without_broken(found)
-            if failed:
-                refuse_many_broken(len(failed), total, f"utterances of {source}", failed[0].reason)
-            self.failed += failed
-        return with_durations(found)
+        found, failed = usable(read_data(source, self.limit), f"utterances of {source}", self.broken == "skip")
+        self.failed += failed
+        return found
 
     def train_utterances(self) -> list[Utterance]:
         """Utterances that the head learns from, their labels as texts."""
         return self._train
 
-    def texts(self) -> list[str]:
+    def training_texts(self) -> list[str]:
         """All labels."""
         return [u.text or "" for u in self._train]
 
     def vocabulary(self) -> Tokenizer:
         """The characters of the labels."""
-        return characters(self.texts(), self.min_count)
+        return characters(self.training_texts(), self.min_count)
 
     # ---- states ---------------------------------------------------------------------------------
 
@@ -157,12 +153,16 @@ class HeadData(LightningDataModule):
             UserError: more than half of the audio is broken.
         """
         window = recognizer.model.window_seconds
-        if window is not None and (long := [u for u in [*self._train, *self._dev] if (u.duration or 0.0) > window]):
-            self.left_out[f"longer than the model's window of {window:g} s"] += len(long)
-            self._train = [u for u in self._train if u not in long]
-            self._dev = [u for u in self._dev if u not in long]
+        if window is not None:
+            before = len(self._train) + len(self._dev)
+            self._train, self._dev = (
+                [u for u in found if (u.duration or 0.0) <= window] for found in (self._train, self._dev)
+            )
+            self.left_out[f"longer than the model's window of {window:g} s"] += (
+                before - len(self._train) - len(self._dev)
+            )
         wanted = versions(self._train, self.speeds, window) + versions(self._dev, (1.0,), window)
-        width = max(len(layers), 1) * _state_width(recognizer)
+        width = max(len(layers), 1) * states_width(recognizer.model)
         store = StateStore(folder, width).read_index()
         shown = ranks.is_global_zero
         rank, world = getattr(ranks, "global_rank", 0), getattr(ranks, "world_size", 1)
@@ -224,9 +224,3 @@ class HeadData(LightningDataModule):
         batches = prediction_batches(self._dev, min(self.dev_batch_size, len(self._dev) // world), 600.0, rank, world)
         batched = [[Item((index[u.id],), 1.0, 1.0, u.duration or 0.0) for u in batch] for batch in batches]
         return DataLoader(data, sampler=batched, batch_size=None, num_workers=0)  # type: ignore[arg-type]
-
-
-def _state_width(recognizer: Recognizer) -> int:
-    """Width of the encoder's states."""
-    encoder: Any = recognizer.model.encoder
-    return int(encoder.output_size() if hasattr(encoder, "output_size") else encoder.config.d_model)

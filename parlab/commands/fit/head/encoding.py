@@ -60,12 +60,11 @@ class Encoding:
     batch_size: int
     shown: bool
 
-    def fill(self, wanted: Sequence[Version]) -> list[Failure]:
+    def fill(self, todo: Sequence[Version]) -> list[Failure]:
         """Encode what the store lacks; return what could not be loaded."""
         failed: list[Failure] = []
         start = news = time.monotonic()
         done = 0
-        todo = [version for version in wanted if version.key not in self.store]
         for speed in dict.fromkeys(version.speed for version in todo):
             utterances = [version.utterance for version in todo if version.speed == speed]
             for batch in prediction_batches(utterances, self.batch_size, _BATCH_SECONDS):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
+from parlab.commands.fit.callbacks import ExportAtEnd, move_into
 from parlab.commands.fit.checkpoints import average_checkpoints, best_checkpoints
-from parlab.model.heads.folder import write_head
+from parlab.model.heads.folder import CONFIG, write_head
 from parlab.model.heads.network import DraftHead
 
 
-class ExportHead(Callback):
+class ExportHead(ExportAtEnd):
     """Write ``head/`` into the run folder: the best head so far, and at the end the average of the best ones.
 
     Args:
@@ -39,13 +39,6 @@ class ExportHead(Callback):
             self.best = wer
             self._write(trainer, pl_module, None, f"step {trainer.global_step}, dev WER {wer:.2%}")
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.export(trainer, pl_module)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, KeyboardInterrupt):
-            self.export(trainer, pl_module)
-
     def export(self, trainer: Trainer, pl_module: Any) -> None:
         """Write ``head/`` from the best checkpoints (rank 0 only)."""
         if pl_module.net is None:
@@ -62,17 +55,13 @@ class ExportHead(Callback):
             print(f"wrote {folder} ({about})", flush=True)
 
     def _write(self, trainer: Trainer, pl_module: Any, net: DraftHead | None, about: str) -> Path | None:
-        """Written beside it and moved file by file, the weights first: a kill leaves the old files or the new ones."""
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return None
         folder = Path(trainer.default_root_dir) / "head"
         text = card(pl_module, trainer, about)
         partial = folder.with_name("head.partial")
         made = write_head(net or pl_module.net, pl_module.tokenizer, pl_module.recognizer.model, partial, text)
-        folder.mkdir(exist_ok=True)
-        for file in sorted(made.iterdir(), key=lambda path: path.name == "head.yaml"):
-            file.replace(folder / file.name)
-        shutil.rmtree(made)
+        move_into(made, folder, last=CONFIG)
         return folder
 
 

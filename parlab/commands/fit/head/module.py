@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -17,8 +16,8 @@ from parlab.commands.fit.broken import BrokenFiles
 from parlab.commands.fit.construct import make_tokenizer, trial_folder
 from parlab.commands.fit.head.batches import HeadBatch, StateMasks
 from parlab.commands.fit.head.scores import DraftScores, draft_words
-from parlab.commands.fit.optim import Optimization, OptimizedModule, freeze, make_optimizer, seed_batch
-from parlab.commands.fit.resume import DEVICES_KEY, check_devices
+from parlab.commands.fit.optim import Optimization, freeze
+from parlab.commands.fit.optimized import OptimizedModule
 from parlab.decode.draft import greedy_draft
 from parlab.errors import UserError
 from parlab.model.checkpoint import CHECKPOINT_KEY
@@ -62,7 +61,6 @@ class HeadModule(OptimizedModule):
         self.recognizer: Recognizer | None = None  # no module of this one: checkpoints hold the head alone
         self.broken = BrokenFiles()
         self.scores = DraftScores(str)
-        self._mark, self._window = 0.0, (0.0, 0.0)
 
     # ---- making the head ------------------------------------------------------------------------
 
@@ -88,7 +86,7 @@ class HeadModule(OptimizedModule):
         if str(options.get("token_type", "char")) == "char":
             self.tokenizer = data.vocabulary()
         else:
-            self.tokenizer = make_tokenizer(options, _Texts(data), folder / "tokenizer", ranks)
+            self.tokenizer = make_tokenizer(options, data, folder / "tokenizer", ranks)
         Spelling(self.tokenizer, self.recognizer.tokenizer).check("the vocabulary of the labels")
         model = self.recognizer.model
         name = f"{hash_model(model)[:12]}-{'-'.join(map(str, self.layers)) or 'out'}"
@@ -122,8 +120,7 @@ class HeadModule(OptimizedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         assert self.tokenizer is not None
         checkpoint[CHECKPOINT_KEY] = {"head": asdict(self.head), "tokens": list(self.tokenizer.token_list)}
-        checkpoint["parlab_nonfinite"] = self.nonfinite
-        checkpoint[DEVICES_KEY] = self.trainer.world_size
+        super().on_save_checkpoint(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         entry = checkpoint.get(CHECKPOINT_KEY)
@@ -135,19 +132,9 @@ class HeadModule(OptimizedModule):
                 "the checkpoint has another vocabulary than the labels give, expected the same; the labels have changed: start over "
                 "with --fresh true"
             )
-        self.nonfinite = int(checkpoint.get("parlab_nonfinite", 0))
-        if self.trainer.training:
-            check_devices(checkpoint, self.trainer.world_size)
+        super().on_load_checkpoint(checkpoint)
 
     # ---- training -------------------------------------------------------------------------------
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        assert self.net is not None
-        return make_optimizer(self.net, self.optim)
-
-    def on_train_batch_start(self, batch: HeadBatch, batch_idx: int) -> None:
-        self._mark = time.monotonic()
-        seed_batch(self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: HeadBatch, index: int) -> Tensor:
         assert self.net is not None
@@ -157,18 +144,11 @@ class HeadModule(OptimizedModule):
         finite = self._over_ranks(torch.isfinite(loss.detach()).float(), "mean")
         if float(finite) < 1.0:
             self._count_nonfinite()
-            return torch.stack([p.sum() for p in self.net.parameters() if p.requires_grad]).sum() * 0.0
+            return self.no_loss()
         self._good_batches += 1
         self.log("train/loss", loss.detach(), batch_size=len(batch.utterances))
-        self.log("train/lr", rate)
-        if self._window[0] > 0:  # audio per second of training, loading left out
-            self.log("train/audio_seconds_per_second", self._window[1] / self._window[0] * self.trainer.world_size)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False)
+        self.log_step(loss, rate)
         return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: HeadBatch, batch_idx: int) -> None:
-        seconds, audio = self._window if batch_idx % 50 else (0.0, 0.0)
-        self._window = (seconds + time.monotonic() - self._mark, audio + batch.seconds)
 
     # ---- validation -----------------------------------------------------------------------------
 
@@ -203,20 +183,3 @@ def _losses(output: tuple[Tensor, Tensor], batch: HeadBatch) -> Tensor:
     return ctc_loss(
         log_probs.transpose(0, 1), targets, frames, batch.target_lengths, reduction="none", zero_infinity=True
     )
-
-
-class _Texts:
-    """The labels as ``make_tokenizer`` asks for them."""
-
-    broken = "skip"
-
-    def __init__(self, data: Any):
-        self.data = data
-
-    def training_texts(self) -> list[str]:
-        """All labels."""
-        return self.data.texts()
-
-    def train_utterances(self) -> Any:
-        """Nobody asks."""
-        raise NotImplementedError
