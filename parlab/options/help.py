@@ -37,6 +37,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "bench": (("--", "parlab.commands.bench.options:BenchOptions"),),
     "slurm": (("--", "parlab.commands.slurm:Job"),),
     "demo": (("--", "parlab.commands.demo.command:main"),),
+    "doctor": (("--", "parlab.commands.doctor:DoctorOptions"),),
 }
 _WITHOUT_CONFIG = ("demo",)
 _WITH_DECODER = ("transcribe", "predict", "sweep")
