@@ -109,6 +109,9 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, 16 tokens": PAR(beam_size=4, max_seq_len=16),
         "par, 100 tokens": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0),
         "par, 100 tokens, some at a time": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0, max_mask_parallel=4),
+        "greedy, entropy": Greedy("gibbs:blanks=true"),
+        "par, decoder's measure": PAR(beam_size=4, measure="product", policy="budget:share=0.3"),
+        "par, gaps": PAR(beam_size=4, measure="tsallis:temperature=1.5", policy="context+gaps"),
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
     }
     for name, decoder in decoders.items():
