@@ -8,13 +8,12 @@ import pytest
 import torch
 
 from parlab.decode import AR, PAR, Greedy
+from parlab.decode.search.mode import search_mode
 from parlab.model.folder import read_model, write_model
-from parlab.model.heads.folder import write_head
-from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 from tests.models import S2T_SENTENCES, s2t_model, s2t_tokenizer
-from tests.whisper import write_whisper
+from tests.whisper import write_letter_head, write_whisper
 
 CPU = torch.device("cpu")
 LETTERS = Tokenizer(["<blank>", "<space>", *sorted(set("".join(S2T_SENTENCES)) - {" "})], "char")
@@ -29,12 +28,8 @@ def asr(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         tokenizer = s2t_tokenizer(folder)
         write_model(s2t_model(tokenizer), tokenizer, folder / "m")
     model, _ = read_model(folder / "m")
-    torch.manual_seed(0)
-    head = DraftHead(HeadOptions(width=16, heads=2, kernel=3, blocks=1), 32, len(LETTERS.token_list)).eval()
-    with torch.no_grad():
-        head.output.weight.mul_(12.0 if request.param == "whisper" else 3.0)
-        head.output.bias[1] += 4.0 if request.param == "whisper" else 1.0  # blanks between words
-    write_head(head, LETTERS, model, folder / "h", "A head")
+    sharpness, spaces = (12.0, 4.0) if request.param == "whisper" else (3.0, 1.0)
+    write_letter_head(folder / "h", model, LETTERS, sharpness, spaces)
     return Recognizer.read(folder / "m", CPU, head=folder / "h")
 
 
@@ -59,6 +54,24 @@ def test_neighbours_change_nothing(asr: Recognizer, context: str, weight: float,
             assert hypothesis.counts == together[i].counts
     alone = [asr.decode(options, batch.select([i]))[0] for i in range(3)]
     assert [h.tokens for h in alone] == [h.tokens for h in together]
+
+
+@pytest.mark.parametrize("options", [{}, {"beam_size": 4}, {"beam_size": 4, "nbest": 3}, {"maxlenratio": -5}])
+@pytest.mark.parametrize("decoder", [AR(ctc_weight=0.0, beam_size=1), PAR(0.6, 3, ctc_weight=0.0, context="fills")])
+def test_fixed_shapes_change_nothing(asr: Recognizer, decoder: AR | PAR, options: dict[str, int]) -> None:
+    """Also under Whisper's rules and with its beam, which stays full while hypotheses end."""
+    known = {field.name for field in dataclasses.fields(decoder)}
+    decoder = dataclasses.replace(decoder, **{k: v for k, v in options.items() if k in known})
+    batch = asr.encode(waves())
+    with torch.inference_mode():
+        wanted = asr.decode(decoder, batch)
+        with search_mode(fixed=True):
+            found = asr.decode(decoder, batch)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.tokens == other.tokens
+        assert one.score == pytest.approx(other.score, abs=1e-3)
+        assert one.counts == other.counts
+        assert [h.tokens for h in one.nbest] == [h.tokens for h in other.nbest]
 
 
 def test_nothing_masked_is_the_heads_draft(asr: Recognizer) -> None:

@@ -130,8 +130,8 @@ class SegmentSearch:
     def _judged(self, ended: Ended, decoder: AttentionScorer, text: Text, part: Part, bound: Tensor | None) -> Ended:
         """The hypotheses with the whole next word scored, not its first token only."""
         words = text.following(part.segments, part.after, self.model.special.eos)
-        words, lengths = to_device(decoder.hidden.device, words, part.after)
-        return with_next_word(ended, decoder, words, lengths, bound)
+        [words] = to_device(decoder.hidden.device, words)
+        return with_next_word(ended, decoder, words, part.after, bound)
 
     def _limits(self, prefill: Prefill, part: Part) -> Tensor:
         """Tokens (S,) of a fill at most, the stop token included."""
