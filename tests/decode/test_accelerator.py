@@ -72,9 +72,10 @@ def test_encoding_of_owsm_ctc_waits_for_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["speculative", "s2t, speculative"])
 def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
+    """And once in 8 of the plain steps that follow where few draft tokens are accepted, of which there are few here."""
     passes = results()[name]["passes"]
     assert passes > 3
-    assert syncs(name) <= passes + 2
+    assert syncs(name) <= passes + 4
 
 
 IN_CHUNKS = "par, 100 tokens, some at a time"

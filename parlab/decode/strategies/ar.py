@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.fusion import fusion
 from parlab.decode.lengths import length_limit
@@ -91,8 +91,10 @@ class AR(Decoder):
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """One group of rows per utterance, from its prompt to ``<eos>``; the score is that of ESPnet."""
-        times = timestamp_rules(model, encoded.prompts, encoded.device)
         [frames] = to_host(encoded.frames)
+        if not bool(frames.all()):
+            return self._with_empty(model, encoded, frames)
+        times = timestamp_rules(model, encoded.prompts, encoded.device)
         scorers = self._scorers(model, encoded, frames, times)
         ended = beam_search(scorers, self._groups(model, encoded, frames), self._beam(model, encoded, times))
         found = ended.best(self.nbest).hypotheses(bonus=self.penalty)
@@ -103,6 +105,12 @@ class AR(Decoder):
             for i, hypothesis in zip(empty, less.decode(model, encoded.select(empty)), strict=True):
                 found[i] = hypothesis
         return [replace(h, score=0.0) if h.score == float("-inf") else h for h in found]
+
+    def _with_empty(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> list[Hypothesis]:
+        """The results of a batch some of whose utterances have no frame (``frames`` (B,) on the host)."""
+        spoken = frames.nonzero().squeeze(1).tolist()
+        found = dict(zip(spoken, self.decode(model, encoded.select(spoken)) if spoken else (), strict=True))
+        return [found.get(i, NOTHING_SAID) for i in range(len(frames))]
 
     def _scorers(
         self, model: HybridModel, encoded: Encoded, frames: Tensor, times: TimestampRules | None
