@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from parlab.decode import AR, PAR, Greedy
+from parlab.decode import AR, PAR, Greedy, Speculative
 from parlab.decode.search.mode import search_mode
+from parlab.decode.verification import Proposal, TextRules, greedy_continuations
 from parlab.model.folder import read_model, write_model
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
@@ -72,6 +73,34 @@ def test_fixed_shapes_change_nothing(asr: Recognizer, decoder: AR | PAR, options
         assert one.score == pytest.approx(other.score, abs=1e-3)
         assert one.counts == other.counts
         assert [h.tokens for h in one.nbest] == [h.tokens for h in other.nbest]
+
+
+@pytest.mark.parametrize("limit", [0.0, -6])
+def test_speculative_verifies_the_heads_draft(asr: Recognizer, limit: float) -> None:
+    """The tokens are the decoder's own, under the model's own rules, whatever the head drafts."""
+    batch = asr.encode(waves())
+    wanted = asr.decode(AR(ctc_weight=0.0, beam_size=1, maxlenratio=limit), batch)
+    found = asr.decode(Speculative(maxlenratio=limit), batch)
+    assert [h.tokens for h in found] == [h.tokens for h in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-3)
+    alone = [asr.decode(Speculative(maxlenratio=limit), batch.select([i]))[0] for i in (2, 0, 1)]
+    assert [h.tokens for h in alone] == [found[i].tokens for i in (2, 0, 1)]
+
+
+def test_speculative_takes_a_right_draft(asr: Recognizer) -> None:
+    """A draft that is the decoder's own text is accepted in one pass."""
+    batch = asr.encode(waves()[:1])
+    [wanted] = asr.decode(AR(ctc_weight=0.0, beam_size=1, maxlenratio=-6), batch)
+    rules = TextRules.of(asr.model)
+    given = wanted.tokens[:5]
+    assert len(given) > 2
+    proposal = Proposal(batch.prompts[0], (), given)
+    cross = asr.model.rows.cross_cache(batch.states, batch.frames)
+    with torch.inference_mode():
+        [found] = greedy_continuations(asr.model.rows, cross, [proposal], rules)
+    assert tuple(found.tokens[: len(given)]) == given
+    assert found.best[: len(given)] == pytest.approx(found.own[: len(given)])
 
 
 def test_nothing_masked_is_the_heads_draft(asr: Recognizer) -> None:

@@ -17,7 +17,8 @@ from parlab.decode.ended import NEVER
 from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.decode.scorers.attention import AttentionScorer, AttentionState, FixedAttention
 from parlab.decode.search.plan import Plan
-from parlab.text.s2t import S2TSymbols, WhisperRules
+from parlab.model.hybrid import HybridModel
+from parlab.text.s2t import S2TSymbols
 from parlab.transfer import numbers_on
 
 
@@ -44,7 +45,7 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         suppressed, begin_suppressed: (n,) ids that are never written, or not first.
         timed: (G,) whether a group writes times; ``any_timed``: whether one does.
         stop: the token that ends a hypothesis.
-        begins: (G,) groups that begin a text; None: all of them.
+        begins: (G,) whether a group begins a text.
         copies: rows that a group starts with.
     """
 
@@ -55,18 +56,8 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
     timed: Tensor
     any_timed: bool
     stop: int
-    begins: Tensor | None = None
+    begins: Tensor
     copies: int = 1
-
-    @staticmethod
-    def of(
-        decoder: AttentionScorer, symbols: S2TSymbols, rules: WhisperRules, prompts: Sequence[Sequence[int]], stop: int
-    ) -> WhisperScorer:
-        """The scorer of a group per prompt, with the suppressed tokens of ``rules``."""
-        device = decoder.owner.device
-        timed = [symbols.notimestamps not in prompt for prompt in prompts]
-        never, first, among = numbers_on(device, rules.suppressed, rules.begin_suppressed, timed)
-        return WhisperScorer(decoder, symbols, never, first, among.bool(), any(timed), stop)
 
     @property
     def weight(self) -> float:  # type: ignore[override]
@@ -81,9 +72,7 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
     def score(self, state: WhisperState) -> tuple[Tensor, Tensor]:
         logits, normalizer = self.decoder.score(state.decoder)
         logits = logits.index_fill(1, self.suppressed, NEVER)
-        first = state.count == 0
-        if self.begins is not None:
-            first = first & self.begins[state.group]
+        first = (state.count == 0) & self.begins[state.group]
         not_first = logits[:, self.begin_suppressed].masked_fill(first.unsqueeze(1), NEVER)
         logits = logits.index_copy_(1, self.begin_suppressed, not_first)
         if self.any_timed:
@@ -104,9 +93,8 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
 
     def fixed(self, plan: Plan) -> WhisperScorer:
         assert isinstance(self.decoder, AttentionScorer), "a scorer of fixed shapes is made once"
-        begins = None if self.begins is None else self.begins[plan.source]
-        decoder, timed = self.decoder.fixed(plan), self.timed[plan.source]
-        return replace(self, decoder=decoder, timed=timed, begins=begins, copies=plan.beam)
+        timed, begins = self.timed[plan.source], self.begins[plan.source]
+        return replace(self, decoder=self.decoder.fixed(plan), timed=timed, begins=begins, copies=plan.beam)
 
     def with_room(self, state: WhisperState, size: int) -> WhisperState:
         assert isinstance(self.decoder, FixedAttention)
@@ -136,3 +124,23 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         comes = sum_of_times > ruled[:, :first].amax(1)
         ruled = ruled.masked_fill(comes.unsqueeze(1) & ~times, NEVER)
         return torch.where(self.timed[state.group].unsqueeze(1), ruled, logits)
+
+
+def ruled(
+    attention: AttentionScorer, model: HybridModel, timed: Sequence[bool], begins: Sequence[bool], suppress: bool = True
+) -> AttentionScorer | WhisperScorer:
+    """The decoder's scorer, under the model's own rules where it has some.
+
+    Args:
+        attention: of G groups.
+        timed: which of them write times.
+        begins: which of them begin a text.
+        suppress: whether the tokens that the model is not to write are forbidden.
+    """
+    symbols = model.s2t
+    if symbols is None or symbols.rules is None:
+        return attention
+    never = (symbols.rules.suppressed, symbols.rules.begin_suppressed) if suppress else ((), ())
+    suppressed, not_first, times, first = numbers_on(attention.owner.device, *never, timed, begins)
+    stop = model.special.eos
+    return WhisperScorer(attention, symbols, suppressed, not_first, times.bool(), any(timed), stop, begins=first.bool())
