@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from parlab.commands.compare.comparison import Comparison
 from parlab.commands.compare.pairs import Difference, Significance
 from parlab.commands.compare.systems import System
-from parlab.metrics.significance import PairedBootstrap
+from parlab.metrics.paired import PairedDifference
 from parlab.metrics.tables import markdown_row, visible
 from parlab.metrics.wer import GAP
 from parlab.predictions.rates import RateChange
@@ -56,6 +56,8 @@ def print_comparison(comparison: Comparison, show: int) -> None:
         cells = [s.name, s.decoder.name, *rates, _rtfx(s), _search_rtf(s), f"{s.masked_share:.1%}"]
         table.add_row(*(Text(visible(str(cell))) for cell in cells))
     console.print(table)
+    for warning in comparison.warnings:
+        console.print(Text(f"warning: {warning}"))
     for pair in comparison.pairs:
         console.print(Text("\n") + Text(visible(pair.other), "bold") + Text(f" against {visible(pair.baseline)}"))
         if pair.significance:
@@ -73,18 +75,20 @@ def _print_significance(console: Console, found: Significance) -> None:
     for name, change in (("WER", found.wer), ("CER", found.cer)):
         _print_change(console, name, change)
     m = found.mapsswe
-    console.print(f"  MAPSSWE: {m.segments} segments, z = {m.z:.2f}, p = {m.p_value:.4f}")
+    nist = f"z = {m.z:.2f}, NIST's p = {m.p_normal:.4f}"
+    console.print(f"  MAPSSWE: {m.segments} segments, p = {m.p_value:.4f} ({nist})")
     console.print(f"  verdict: [bold]{found.verdict}[/bold]")
-    if found.verdict_by_speaker not in (None, found.verdict):
-        console.print(f"  verdict, speakers drawn: [bold]{found.verdict_by_speaker}[/bold]")
+    if found.verdict_by_speaker is not None:
+        console.print(f"  with speakers as the unit: [bold]{found.verdict_by_speaker}[/bold]")
 
 
 def _print_change(console: Console, name: str, change: RateChange) -> None:
-    def line(units: str, found: PairedBootstrap) -> None:
-        interval = f"\\[{found.low:+.2%}, {found.high:+.2%}], p = {found.p_value:.4f}"
-        console.print(f"  {name}, bootstrap over {units}: {found.difference:+.2%} {interval}")
+    def line(units: str, found: PairedDifference) -> None:
+        bounds = f"{found.low:+.2%}, {found.high:+.2%}" if found.bounded else "too few for an interval"
+        interval = f"\\[{bounds}], p = {found.p_value:.4f}"
+        console.print(f"  {name}, paired over {units}: {found.difference:+.2%} {interval}")
 
-    line("utterances", change.by_utterance)
+    line(f"{change.by_utterance.units} utterances", change.by_utterance)
     if change.by_speaker:
         line(f"{change.speakers} speakers", change.by_speaker)
 
