@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from parlab.commands.compare.comparison import Comparison
+from parlab.commands.compare.groups import Group
 from parlab.commands.compare.pairs import Difference, Significance
 from parlab.commands.compare.systems import System
 from parlab.metrics.paired import PairedDifference
@@ -69,6 +71,41 @@ def print_comparison(comparison: Comparison, show: int) -> None:
         console.print(f"  {len(pair.differences)} utterances differ")
         for difference in pair.differences[:show]:
             _print_difference(console, difference)
+
+
+def print_groups(groups: Sequence[Group], names: Sequence[str], by: str, as_markdown: bool) -> None:
+    """Print the WER of each system in each group, and the share of utterances with an error."""
+    title = f"WER in % by {by}, in brackets utterances with an error in %"
+    heads = [by, "utterances", "words", *names]
+    rows = [
+        [
+            g.name,
+            str(g.utterances),
+            str(g.words),
+            *(
+                f"{100 * c.rate:.1f} ({100 * wrong / max(g.utterances, 1):.1f})"
+                for c, wrong in zip(g.wer, g.wrong, strict=True)
+            ),
+        ]
+        for g in groups
+    ]
+    if as_markdown:
+        print(
+            "\n".join(
+                ["", f"{title}:", "", markdown_row(heads), markdown_row(["---"] * len(heads)), *map(markdown_row, rows)]
+            )
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    for i, head in enumerate(heads):
+        table.add_column(Text(visible(head)), justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    Console(highlight=False).print(table)
 
 
 def _print_significance(console: Console, found: Significance) -> None:
