@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from parlab.decode import AR, PAR, Greedy, Speculative
+from parlab.decode import AR, PAR, CTCBeam, Greedy, Rescore, Speculative
+from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
 from parlab.decode.search.mode import search_mode
-from parlab.decode.verification import Proposal, TextRules, greedy_continuations
+from parlab.decode.verification import Proposal, TextRules, greedy_continuations, sequence_scores
 from parlab.model.folder import read_model, write_model
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
@@ -73,6 +74,30 @@ def test_fixed_shapes_change_nothing(asr: Recognizer, decoder: AR | PAR, options
         assert one.score == pytest.approx(other.score, abs=1e-3)
         assert one.counts == other.counts
         assert [h.tokens for h in one.nbest] == [h.tokens for h in other.nbest]
+
+
+def test_prefix_beam_and_rescoring(asr: Recognizer) -> None:
+    """The head's n-best, spelled alike once, in the decoder's tokens; the decoder's score of each is that of one pass."""
+    batch = asr.encode(waves())
+    found = asr.decode(CTCBeam(beam_size=6, nbest=6), batch)
+    assert asr.head is not None and batch.drafted is not None
+    for i, hypothesis in enumerate(found):
+        texts = [h.tokens for h in hypothesis.nbest]
+        assert len(set(texts)) == len(texts) and hypothesis.tokens == texts[0]
+        log_probs = batch.drafted.log_probs[i : i + 1, : int(batch.drafted.frames[i])]
+        count = torch.tensor([log_probs.size(1)])
+        [alone] = prefix_hypotheses(prefix_beam(log_probs, count, 0, PrefixBeam(6, 20)), log_probs, count, 6)
+        words = [asr.head.spelling.words(h.tokens) for h in alone.nbest]
+        spelled = [tuple(t for word in line for t in word.tokens) for line in words]
+        assert texts == list(dict.fromkeys(spelled))
+    rescored = asr.decode(Rescore(beam_size=6, nbest=6, ctc_weight=0.0, attention_weight=1.0), batch)
+    cross = asr.model.rows.cross_cache(batch.states, batch.frames)
+    for i, hypothesis in enumerate(rescored):
+        listed = [[h.tokens for h in other.nbest] for other in found]
+        scores = sequence_scores(asr.model.rows, cross, batch.prompts, listed, asr.model.special.eos)[i].detach()
+        order = scores[: len(listed[i])].argsort(descending=True).tolist()
+        assert [h.tokens for h in hypothesis.nbest] == [listed[i][k] for k in order]
+        assert hypothesis.score == pytest.approx(float(scores.max()), abs=1e-3)
 
 
 @pytest.mark.parametrize("limit", [0.0, -6])
