@@ -23,6 +23,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "predictions on the same data: intervals, significance, verdict",
     ),
     "report": ("parlab.commands.report:main", "one self-contained HTML page from predictions or a sweep"),
+    "export": (
+        "parlab.commands.export:main",
+        "the texts of a prediction as trn, ctm, stm, Kaldi text, leaderboard manifest",
+    ),
     "rerun": ("parlab.commands.predict.rerun:main", "repeat a prediction and say whether the text is the same"),
     "bench": ("parlab.commands.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
     "slurm": ("parlab.commands.slurm:main", "print the job script that runs a command on a SLURM cluster"),

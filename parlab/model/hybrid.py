@@ -17,6 +17,7 @@ from parlab.model.families import espnet_decoder
 from parlab.model.families.espnet_graphs import EncoderGraphs
 from parlab.model.invariance import encoder_frames, groups_of_equal_length, make_batch_invariant, subsamples
 from parlab.model.losses import Losses, joint_loss
+from parlab.model.packed import Fingerprint
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
@@ -35,13 +36,14 @@ class HybridModel(nn.Module):
 
     Attributes:
         prompt: default prompt of the decoder, ``(sos,)`` for ASR models.
-        kind: ``"asr"``, ``"s2t"`` (OWSM) or ``"s2t_ctc"`` (OWSM-CTC).
+        kind: ``"asr"``, ``"s2t"`` (OWSM), ``"s2t_ctc"`` (OWSM-CTC) or a foreign family's name in small letters.
         s2t: symbols and window of an S2T model; None for ASR models.
         one_thread: held while ESPnet's encoder runs, because its modules keep the attention, the position tables and
             (``PaddingGuard``) the mask of the batch that passes through; all else may run in several threads.
     """
 
     prompt_frames: ClassVar[int] = 0  # encoder frames of the prompt, before those of the speech
+    family = "ESPnet"  # the toolkit whose model it is
 
     def __init__(
         self,
@@ -70,7 +72,7 @@ class HybridModel(nn.Module):
         self.decoder = parts.get("decoder")
         self.ctc: Any = parts.get("ctc")
         self.lora_scale: float | None = None  # where adapters were put in
-        self._rows: tuple[Any, RowDecoder] | None = None
+        self._rows: tuple[Fingerprint, RowDecoder] | None = None
         self.one_thread = RLock()
         self.compiled: Callable[[Tensor, Tensor], Any] | None = None
         self._word_edges: Tensor | None = None
@@ -99,8 +101,7 @@ class HybridModel(nn.Module):
         frames = 1
         while subsamples(self.encoder) and encoder_frames(self.encoder, frames) < 1:
             frames += 1
-        # ESPnet refuses features shorter than 7 to 15 frames depending on the layer; two frames are no utterance.
-        return max(n_fft // 2 + 1, (frames + 1) * hop)
+        return max(n_fft // 2 + 1, (frames + 1) * hop)  # ESPnet refuses fewer; two frames are no utterance
 
     @property
     def rows(self) -> RowDecoder:
@@ -115,11 +116,9 @@ class HybridModel(nn.Module):
                 "decode it with greedy or ctc_beam"
             )
         parameters = list(self.decoder.parameters())
-        changes = sum(0 if p.is_inference() else p._version for p in parameters)
-        key = (changes, parameters[0].data_ptr(), parameters[0].dtype)
         made = self._rows  # another thread may replace it meanwhile
-        if made is None or made[0] != key:
-            made = self._rows = (key, RowDecoder(self.decoder_spec()))
+        if made is None or not made[0].matches(parameters):
+            made = self._rows = (Fingerprint(parameters), RowDecoder(self.decoder_spec()))
         return made[1]
 
     def decoder_spec(self) -> DecoderSpec:

@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "tune": (("--", "parlab.commands.tune.options:TuneOptions"),),
     "compare": (("--", "parlab.commands.compare.command:make_parser"),),
     "report": (("--", "parlab.commands.report.command:make_parser"),),
+    "export": (("--", "parlab.commands.export:ExportOptions"),),
     "rerun": (("--", "parlab.commands.predict.rerun:main"),),
     "bench": (("--", "parlab.commands.bench.options:BenchOptions"),),
     "slurm": (("--", "parlab.commands.slurm:Job"),),
@@ -47,7 +48,7 @@ _LIGHTNING = {
     "validate": "trainer (--trainer.devices 2, ...)",
     "predict": "trainer (--trainer.devices 2, --trainer.accelerator gpu, ...)",
 }
-_POSITIONAL = {"transcribe": ("files",)}
+_POSITIONAL = {"transcribe": ("files",), "export": ("folder",)}
 _CONFIG = Option("--config", "file", None, False, "read options from a YAML file; it may include others")
 _DECODER = Option("--decoder", "decoder", None, False, "greedy, ar, par, ...; par where the model allows it")
 _SEED = Option("--seed_everything", "int", "1", False, "seed of every random generator")

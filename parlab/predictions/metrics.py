@@ -15,6 +15,9 @@ from parlab.predictions.hypotheses import read_fields
 from parlab.types import Failure
 
 NAME = "metrics.json"
+# Products of batches of other shapes round differently, by 1e-6 in float32, which changes no token but in a tie. With the 8 to 11
+# bits of the other types hypotheses change places.
+_INVARIANT = frozenset({"32-true", "64-true"})
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Metrics:
         utterances: lines of ``hypotheses.jsonl``, None where the file does not say; ``scored`` of them have a reference.
         config: the resolved configuration; ``options`` are those of ``predict``, as ``rerun`` reads them.
         search_memory_bytes: peak memory of the search alone (sweeps).
+        batch_invariant: whether an utterance has the same result in every batch, by the precision; None where that is not known.
     """
 
     decoder: Named
@@ -162,10 +166,12 @@ class Metrics:
     config: Mapping[str, Json] = field(default_factory=dict)
     options: Mapping[str, Json] | None = None
     search_memory_bytes: int | None = None
+    batch_invariant: bool | None = None
 
     def with_speed(self, speed: Speed) -> Metrics:
-        """These metrics with figures of speed."""
-        return replace(self, speed=speed)
+        """These metrics with figures of speed; their precision says whether results may depend on the batch."""
+        invariant = None if speed.precision is None else speed.precision in _INVARIANT
+        return replace(self, speed=speed, batch_invariant=invariant)
 
     def to_json(self) -> dict[str, Json]:
         """The file's content; what is not known is left out."""

@@ -29,7 +29,8 @@ def error_rates(
     known = [r for r in records if r.ref is not None]
     if not known:
         return None, None
-    found = corpus_errors([normalizer(r.ref or "") for r in known], [normalizer(r.text) for r in known])
+    references, texts = [normalizer(r.ref or "") for r in known], [normalizer(r.text) for r in known]
+    found = corpus_errors(references, texts, normalizer.merge_compounds)
     return found["wer"], found["cer"]
 
 

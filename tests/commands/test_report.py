@@ -28,7 +28,7 @@ from parlab.commands.report.page import filled
 from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
 from parlab.commands.report.verdict import decide
 from parlab.decode import DECODERS
-from parlab.metrics.significance import errors_and_lengths, paired_bootstrap
+from parlab.metrics.significance import compare_errors, errors_and_lengths
 from parlab.metrics.token_errors import token_errors
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
@@ -186,7 +186,7 @@ def test_the_verdict_says_which_is_best_and_what_it_costs(tmp_path: Path) -> Non
         ["greedy", "par", "ar"],
     )
     assert found.sentences[0].startswith("ar is best: it has the lowest WER of 3 predictions on 800 utterances. WER ")
-    change = paired_bootstrap(*(errors_and_lengths(p.word_counts)[0] for p in (many[0], many[2])),
+    change = compare_errors(*(errors_and_lengths(p.word_counts)[0] for p in (many[0], many[2])),
                               errors_and_lengths(many[0].word_counts)[1])  # fmt: skip
     interval = (
         f"{100 * change.difference:+.2f} points (95 % interval {100 * change.low:+.2f} to {100 * change.high:+.2f})"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from parlab.commands.compare.comparison import Comparison
+from parlab.commands.compare.groups import Group
 from parlab.commands.compare.pairs import Difference, Significance
 from parlab.commands.compare.systems import System
-from parlab.metrics.significance import PairedBootstrap
+from parlab.metrics.paired import PairedDifference
 from parlab.metrics.tables import markdown_row, visible
 from parlab.metrics.wer import GAP
 from parlab.predictions.rates import RateChange
@@ -56,6 +58,8 @@ def print_comparison(comparison: Comparison, show: int) -> None:
         cells = [s.name, s.decoder.name, *rates, _rtfx(s), _search_rtf(s), f"{s.masked_share:.1%}"]
         table.add_row(*(Text(visible(str(cell))) for cell in cells))
     console.print(table)
+    for warning in comparison.warnings:
+        console.print(Text(f"warning: {warning}"))
     for pair in comparison.pairs:
         console.print(Text("\n") + Text(visible(pair.other), "bold") + Text(f" against {visible(pair.baseline)}"))
         if pair.significance:
@@ -69,22 +73,59 @@ def print_comparison(comparison: Comparison, show: int) -> None:
             _print_difference(console, difference)
 
 
+def print_groups(groups: Sequence[Group], names: Sequence[str], by: str, as_markdown: bool) -> None:
+    """Print the WER of each system in each group, and the share of utterances with an error."""
+    title = f"WER in % by {by}, in brackets utterances with an error in %"
+    heads = [by, "utterances", "words", *names]
+    rows = [
+        [
+            g.name,
+            str(g.utterances),
+            str(g.words),
+            *(
+                f"{100 * c.rate:.1f} ({100 * wrong / max(g.utterances, 1):.1f})"
+                for c, wrong in zip(g.wer, g.wrong, strict=True)
+            ),
+        ]
+        for g in groups
+    ]
+    if as_markdown:
+        print(
+            "\n".join(
+                ["", f"{title}:", "", markdown_row(heads), markdown_row(["---"] * len(heads)), *map(markdown_row, rows)]
+            )
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    for i, head in enumerate(heads):
+        table.add_column(Text(visible(head)), justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
 def _print_significance(console: Console, found: Significance) -> None:
     for name, change in (("WER", found.wer), ("CER", found.cer)):
         _print_change(console, name, change)
     m = found.mapsswe
-    console.print(f"  MAPSSWE: {m.segments} segments, z = {m.z:.2f}, p = {m.p_value:.4f}")
+    nist = f"z = {m.z:.2f}, NIST's p = {m.p_normal:.4f}"
+    console.print(f"  MAPSSWE: {m.segments} segments, p = {m.p_value:.4f} ({nist})")
     console.print(f"  verdict: [bold]{found.verdict}[/bold]")
-    if found.verdict_by_speaker not in (None, found.verdict):
-        console.print(f"  verdict, speakers drawn: [bold]{found.verdict_by_speaker}[/bold]")
+    if found.verdict_by_speaker is not None:
+        console.print(f"  with speakers as the unit: [bold]{found.verdict_by_speaker}[/bold]")
 
 
 def _print_change(console: Console, name: str, change: RateChange) -> None:
-    def line(units: str, found: PairedBootstrap) -> None:
-        interval = f"\\[{found.low:+.2%}, {found.high:+.2%}], p = {found.p_value:.4f}"
-        console.print(f"  {name}, bootstrap over {units}: {found.difference:+.2%} {interval}")
+    def line(units: str, found: PairedDifference) -> None:
+        bounds = f"{found.low:+.2%}, {found.high:+.2%}" if found.bounded else "too few for an interval"
+        interval = f"\\[{bounds}], p = {found.p_value:.4f}"
+        console.print(f"  {name}, paired over {units}: {found.difference:+.2%} {interval}")
 
-    line("utterances", change.by_utterance)
+    line(f"{change.by_utterance.units} utterances", change.by_utterance)
     if change.by_speaker:
         line(f"{change.speakers} speakers", change.by_speaker)
 

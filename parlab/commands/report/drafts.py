@@ -97,11 +97,11 @@ def _normal(name: str, word: str) -> str:
 
 def draft_errors(p: Prediction, drafts: Drafts) -> int:
     """Word errors of all drafts of scored utterances."""
-    errors = 0
+    errors, merge = 0, normalizer(p.metrics.normalizer.name).merge_compounds
     for r, reference, count in zip(p.scored, p.references, p.word_counts, strict=True):
         if r.id in drafts and not r.segments:
             errors += count.errors  # the draft is the result
         elif r.id in drafts:
             words = " ".join(word for word, _ in words_of(drafts[r.id].text, p.words_are_tokens))
-            errors += known_word_errors(reference, p.normalized(words)).errors
+            errors += known_word_errors(reference, p.normalized(words), merge).errors
     return errors

@@ -45,9 +45,8 @@ def main(argv: Sequence[str]) -> int:
     judged = judge_all(laboratory)
     show("Measures, the best first", measure_rows(judged))
     bases = reference_trials(laboratory)
-    start = PAR(beam_size=max(options.beams))
-    search = Search(laboratory, judged, start, _report)
-    trials = search.run(options.ctc_weights, options.beams)
+    search = Search(laboratory, judged, _start(recognizer), _report)
+    trials = search.run(_weights(options, recognizer), options.beams)
     # 2. The setting, and its promise.
     chosen, promise = budget.best(trials, bases), None
     if held_out:
@@ -99,6 +98,19 @@ def _recognizer(options: TuneOptions) -> Recognizer:
             f"{options.model} cannot be decoded with par, expected a hybrid model, or one with a draft head (--head)"
         )
     return recognizer
+
+
+def _start(recognizer: Recognizer) -> PAR:
+    """What every setting has: the model's default."""
+    default = recognizer.default_decoder()
+    assert isinstance(default, PAR)
+    return default
+
+
+def _weights(options: TuneOptions, recognizer: Recognizer) -> tuple[float, ...]:
+    """The weights of CTC that are tried; a head of pieces cannot score fills."""
+    spelling = None if recognizer.head is None else recognizer.head.spelling
+    return options.ctc_weights if spelling is None or spelling.same or spelling.by_letters else (0.0,)
 
 
 def reference_trials(laboratory: Laboratory) -> dict[str, Trial]:

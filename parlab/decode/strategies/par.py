@@ -38,8 +38,9 @@ class PAR(Decoder):
         mask_unit: ``"token"``, or ``"word"``: every word with a token below the threshold is masked as a whole. The draft of
             a head with a vocabulary of its own is always masked by words.
         beam_size: live hypotheses per segment.
-        max_seq_len: tokens of a fill at most; ``"auto"``: the segment's own length plus ``margin``.
-        margin: tokens that a fill may be longer than its segment when ``max_seq_len`` is ``"auto"``.
+        max_seq_len: steps of a segment's search at most. The stop token takes one: a fill that ends has fewer tokens, one
+            that is forced to stop (``ctc_weight`` 0) as many. ``"auto"``: the segment's own length plus ``margin`` plus 1.
+        margin: tokens that a fill which ends may be longer than its segment when ``max_seq_len`` is ``"auto"``.
         max_mask_parallel: segments searched at a time, -1 for all; bounds memory, never changes the result.
         ctc_weight: weight of the CTC score of a fill over its segment's own window of frames, 0 to 1. Above 0 the
             draft itself is always among the candidates; 0 is the decoder alone (the reference).
