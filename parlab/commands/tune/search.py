@@ -43,11 +43,11 @@ class Search:
             shares = [replace(best, measure=j.measure, threshold=j.threshold(s)) for s in (0.1, 0.2)]
             rates[j.measure] = sum(self._try(decoder).wer for decoder in shares)
         measure = min(chosen, key=lambda j: rates[j.measure])
-        # 3. The threshold, 4. the policy at two thresholds, 5. the beam at all of them.
+        # 3. The threshold, 4. the policy with a tenth and a fifth masked, 5. the beam at all thresholds.
         thresholds = [replace(best, measure=measure.measure, threshold=measure.threshold(s)) for s in SHARES]
         best = self._best(thresholds)
-        policies = [replace(d, policy=p) for d in dict.fromkeys((thresholds[1], best)) for p in POLICIES]
-        policy = self._best([best, *policies]).policy
+        policies = [replace(d, policy=p) for d in thresholds[1:3] for p in POLICIES]
+        policy = self._best([*thresholds[1:3], *policies]).policy
         ends = [
             replace(d, policy=p, beam_size=b)
             for p in dict.fromkeys((policy, "threshold"))
