@@ -109,19 +109,21 @@ def respelled(draft: Draft, drafted: Drafted) -> list[Hypothesis]:
 
 def spelled(draft: Draft, drafted: Drafted) -> list[tuple[Hypothesis, list[SpelledWord]]]:
     """The hypotheses of ``respelled``, each with the words that it consists of."""
-    columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
-    found = []
-    for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True):
-        ids: list[int] = []
-        sure: list[float] = []
-        spans: list[tuple[int, int]] = []
-        words = drafted.spelling.words(tokens[:n])
-        for word in words:
-            start, end = drafted.spelling.core(word, tokens)
-            ids += word.tokens
-            sure += [min(confidence[start:end])] * len(word.tokens)
-            span = (first[word.start] * drafted.stride, (last[word.end - 1] + 1) * drafted.stride - 1)
-            spans += [span] * len(word.tokens)
-        counts = {"tokens": len(ids), "draft_tokens": n}
-        found.append((Hypothesis(tuple(ids), score, tuple(sure), tuple(spans), counts=counts), words))
-    return found
+    return [respell(hypothesis, drafted) for hypothesis in draft_hypotheses(draft)]
+
+
+def respell(written: Hypothesis, drafted: Drafted) -> tuple[Hypothesis, list[SpelledWord]]:
+    """A hypothesis in the head's tokens, with the head's frames, as ``respelled`` gives it; and the words that it consists of."""
+    ids: list[int] = []
+    sure: list[float] = []
+    spans: list[tuple[int, int]] = []
+    tokens, confidence, frames = written.tokens, written.token_confidence, written.token_frames
+    words = drafted.spelling.words(tokens)
+    for word in words:
+        start, end = drafted.spelling.core(word, tokens)
+        ids += word.tokens
+        sure += [min(confidence[start:end])] * len(word.tokens)
+        span = (frames[word.start][0] * drafted.stride, (frames[word.end - 1][1] + 1) * drafted.stride - 1)
+        spans += [span] * len(word.tokens)
+    counts = {"tokens": len(ids), "draft_tokens": len(tokens)}
+    return Hypothesis(tuple(ids), written.score, tuple(sure), tuple(spans), counts=counts), words

@@ -1,27 +1,31 @@
 """Models by their paths: the one way in and out, whatever toolkit a model comes from.
 
-A toolkit has its files in ``families/``: one that imports it, one that builds its models, one for its folders. A new
-toolkit's models are recognised in ``read_model`` by the files of their folder.
+A toolkit has its files in ``families/``; its folders are recognised by their files (``families/layouts.py``). What no foreign
+family recognises is ESPnet's.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from parlab.errors import UserError
 from parlab.model.checkpoint import read_checkpoint
-from parlab.model.families import espnet_folder, whisper_folder
+from parlab.model.families import espnet_folder
+from parlab.model.families.layouts import LAYOUTS, layout_of
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
     """Read a model and its tokenizer, in evaluation mode, on the CPU.
 
     Args:
-        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, a Whisper model in the
-            Hugging Face layout, or a hub id.
+        name: an ESPnet-format folder, a zoo or exp folder, a run folder, a Lightning checkpoint, a folder of another family
+            (``docs/models.md``), or a hub id.
 
     Raises:
         UserError: nothing usable is there, or config, token list and weights do not fit together.
@@ -31,13 +35,20 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
         path = snapshot(str(name), local=path.parent.is_dir())
     if not path.exists():
         raise UserError(
-            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file, a Whisper folder or a hub id; check "
-            "the path"
+            f"no model at {name}: expected an ESPnet-format folder, a run folder, a .ckpt file, another family's folder or a "
+            "hub id; check the path"
         )
     if path.is_file() and path.suffix == ".ckpt":
         return read_checkpoint(path)
-    if whisper_folder.is_hugging_face(path):
-        return whisper_folder.read_folder(path)
+    if layout := layout_of(path):
+        logger.info("%s: a %s model", path, layout.family)
+        return layout.read(path)
+    if path.is_dir() and not espnet_folder.is_espnet(path):
+        known = " or ".join(layout.looked_for for layout in LAYOUTS)
+        raise UserError(
+            f"{path} has no config.yaml of ESPnet's (nor has a folder below it), and not {known} either, expected the files of one "
+            "family; name the model's own folder"
+        )
     return espnet_folder.read_folder(path)
 
 
@@ -49,6 +60,8 @@ def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path,
     Raises:
         UserError: the model comes from another toolkit.
     """
-    if model.kind == "whisper":
-        raise UserError("a Whisper model is not written in ESPnet's format, expected an ESPnet model; copy its folder")
+    if model.family != "ESPnet":
+        raise UserError(
+            f"a {model.family} model is not written in ESPnet's format, expected an ESPnet model; copy its folder"
+        )
     return espnet_folder.write_folder(model, tokenizer, directory, half)

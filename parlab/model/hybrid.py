@@ -36,13 +36,14 @@ class HybridModel(nn.Module):
 
     Attributes:
         prompt: default prompt of the decoder, ``(sos,)`` for ASR models.
-        kind: ``"asr"``, ``"s2t"`` (OWSM) or ``"s2t_ctc"`` (OWSM-CTC).
+        kind: ``"asr"``, ``"s2t"`` (OWSM), ``"s2t_ctc"`` (OWSM-CTC) or a foreign family's name in small letters.
         s2t: symbols and window of an S2T model; None for ASR models.
         one_thread: held while ESPnet's encoder runs, because its modules keep the attention, the position tables and
             (``PaddingGuard``) the mask of the batch that passes through; all else may run in several threads.
     """
 
     prompt_frames: ClassVar[int] = 0  # encoder frames of the prompt, before those of the speech
+    family = "ESPnet"  # the toolkit whose model it is
 
     def __init__(
         self,
@@ -100,8 +101,7 @@ class HybridModel(nn.Module):
         frames = 1
         while subsamples(self.encoder) and encoder_frames(self.encoder, frames) < 1:
             frames += 1
-        # ESPnet refuses features shorter than 7 to 15 frames depending on the layer; two frames are no utterance.
-        return max(n_fft // 2 + 1, (frames + 1) * hop)
+        return max(n_fft // 2 + 1, (frames + 1) * hop)  # ESPnet refuses fewer; two frames are no utterance
 
     @property
     def rows(self) -> RowDecoder:

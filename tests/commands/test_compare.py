@@ -6,6 +6,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from parlab.errors import UserError
 from parlab.metrics.paired import PairedDifference
 from parlab.predictions.prediction import read_prediction
 from parlab.predictions.rates import verdict, warnings_of_size
-from tests.helpers import lines
+from tests.helpers import environment, lines
 
 
 def test_comparison_says_what_the_files_say(folders: list[Path]) -> None:
@@ -34,6 +36,17 @@ def test_comparison_says_what_the_files_say(folders: list[Path]) -> None:
     assert {d["id"] for d in pair["differences"]} == {
         a["id"] for a, b in zip(lines(folders[0]), lines(folders[1]), strict=True) if a["text"] != b["text"]
     }
+
+
+@pytest.mark.slow  # processes start
+@pytest.mark.parametrize(("command", "option"), [("compare", "--json"), ("report", "--out")])
+def test_a_quiet_console(command: str, option: str, folders: list[Path], tmp_path: Path) -> None:
+    """In a process of its own, as users start it: standard error holds no tips and no warnings of other packages."""
+    env = {k: v for k, v in environment().items() if k != "PYTHONWARNINGS"}
+    asked = [sys.executable, "-m", "parlab", command, *map(str, folders), option, str(tmp_path / command)]
+    done = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import torch
 from parlab.data.audio import load_audio
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError, nearest
+from parlab.model.families.blocks.model import BlockModel, no_training
 from parlab.model.families.espnet_build import build_model
 from parlab.model.families.espnet_whisper import take_over_encoder
 from parlab.model.families.whisper_model import NO_TRAINING
@@ -99,6 +100,8 @@ def make_network(
         UserError: the configuration names no encoder, or does not fit; ``init`` cannot be trained here.
     """
     old, tokenizer = start or (read_model(options.init) if options.init else (None, None))
+    if isinstance(old, BlockModel):
+        raise UserError(no_training(old.family))
     from_whisper = old is not None and old.kind == "whisper"
     if from_whisper and options.network.get("encoder") != "whisper":
         raise UserError(NO_TRAINING)

@@ -15,15 +15,13 @@ from parlab.decode.fusion import fusion
 from parlab.decode.lengths import length_limit
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer
-from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.length import LengthBonus
 from parlab.decode.scorers.timestamps import TimestampRules
-from parlab.decode.scorers.whisper import WhisperScorer
+from parlab.decode.scorers.whisper import ruled
 from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
-from parlab.text.s2t import WhisperRules
 from parlab.transfer import numbers_on, to_host
 from parlab.types import Hypothesis
 
@@ -119,14 +117,15 @@ class AR(Decoder):
         prefill = Prefill.of(model.rows, encoded)
         owner = torch.arange(len(encoded))
         attention = prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)
-        scorers: list[AnyScorer] = [self._ruled(attention, model, encoded)]
+        timed, begins = _timed(model, encoded.prompts), [True] * len(encoded)
+        scorers: list[AnyScorer] = [ruled(attention, model, timed, begins, suppress=not self.allow_special)]
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         if language is not None:
             scorers.append(language.scorer([(model.special.sos,)] * len(encoded)))
         if times is not None:
             scorers.append(times)
         if self.ctc_weight > 0:
-            if times is not None and any(_timed(model, encoded.prompts)):
+            if times is not None and any(timed):
                 raise UserError(
                     "CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0"
                 )
@@ -136,14 +135,6 @@ class AR(Decoder):
         if self.penalty != 0:
             scorers.append(LengthBonus(self.penalty))
         return scorers
-
-    def _ruled(self, attention: AttentionScorer, model: HybridModel, encoded: Encoded) -> AnyScorer:
-        """The decoder's scorer, under the model's own rules where it has some (Whisper)."""
-        symbols = model.s2t
-        if symbols is None or symbols.rules is None:
-            return attention
-        rules = WhisperRules((), (), None) if self.allow_special else symbols.rules
-        return WhisperScorer.of(attention, symbols, rules, encoded.prompts, model.special.eos)
 
     def _groups(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> Groups:
         """One group per utterance, with its limits of length; ``frames`` (B,) lie on the host."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.fusion import fusion
-from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_hypotheses
+from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.decode.verification import sequence_scores
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -55,12 +55,9 @@ class Rescore(Decoder):
         if encoded.states.size(1) == 0:
             return [NOTHING_SAID] * len(encoded)
         decoder, special = model.rows, model.special
-        # 1. CTC's n-best.
+        # 1. CTC's n-best, of the model's own head or of a draft head.
         beam = PrefixBeam(self.beam_size, self.token_beam)
-        prefixes = prefix_beam(encoded.posteriors, encoded.frames, special.blank, beam)
-        lists = [
-            h.nbest or (h,) for h in prefix_hypotheses(prefixes, encoded.posteriors, encoded.frames, self.beam_size)
-        ]
+        lists = [h.nbest or (h,) for h in ctc_nbest(model, encoded, beam, self.beam_size)]
         # 2. One decoder pass over all candidates of all utterances.
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         candidates = [[h.tokens for h in listed] for listed in lists]

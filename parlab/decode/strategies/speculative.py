@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.draft import greedy_draft
+from parlab.decode.filling.drafting import Drafting
 from parlab.decode.lengths import length_limit
 from parlab.decode.prefill import Prefill
-from parlab.decode.verification import Continuations, greedy_continuations
+from parlab.decode.scorers.whisper import ruled
+from parlab.decode.verification import Continuations, Proposal, TextRules, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -59,15 +61,14 @@ class Speculative(Decoder):
         check_transcription(model, encoded.prompts, self.name)
         if encoded.states.size(1) == 0:
             return [NOTHING_SAID] * len(encoded)
-        decoder, special = model.rows, model.special
-        # 1. The drafts of CTC.
-        draft = greedy_draft(encoded.posteriors, encoded.frames, special.blank)
-        limit = length_limit(self.maxlenratio, encoded.frames, at_zero=encoded.frames).clamp(min=1)
-        columns = to_host(draft.tokens, draft.lengths, limit, encoded.frames)
-        tokens, lengths, limits, frames = (x.tolist() for x in columns)
-        drafts = [row[:n] for row, n in zip(tokens, lengths, strict=True)]
+        decoder, rules = model.rows, TextRules.of(model)
+        # 1. The drafts of CTC, or of a draft head.
+        draft = Drafting.of(model, encoded).draft
+        drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
+        [frames] = to_host(encoded.frames)
+        limits = self._limits(model, encoded, frames)
         rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
-        for row, count in zip(rows, frames, strict=True):
+        for row, count in zip(rows, frames.tolist(), strict=True):
             row.done = count == 0
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         # 2. Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.
@@ -76,16 +77,22 @@ class Speculative(Decoder):
             found = greedy_continuations(
                 decoder,
                 cross if len(live) == len(rows) else cross.select(live),
-                [[*row.prompt, *row.tokens, *row.draft] for row in chosen],
-                [len(row.prompt) + len(row.tokens) for row in chosen],
-                special,
+                [Proposal(row.prompt, row.tokens, row.draft) for row in chosen],
+                rules,
             )
             for row, continuation in zip(chosen, found, strict=True):
-                row.verify(continuation, self, special.eos)
+                row.verify(continuation, self, rules.stop)
         # 3. Utterances whose drafts the decoder does not accept go on token by token.
         weak = [i for i, row in enumerate(rows) if not row.done]
         rest = dict(zip(weak, _plain_steps(model, encoded, rows, weak) if weak else (), strict=True))
         return [row.hypothesis(rest.get(i)) for i, row in enumerate(rows)]
+
+    def _limits(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> list[int]:
+        """Most tokens of each utterance; ``frames`` (B,) lie on the host."""
+        longest = length_limit(self.maxlenratio, frames, at_zero=frames)
+        if (positions := model.rows.spec.max_positions) is not None:
+            longest = torch.minimum(longest, positions - torch.tensor([len(prompt) for prompt in encoded.prompts]))
+        return list(longest.clamp(min=1).tolist())
 
 
 def _plain_steps(model: HybridModel, encoded: Encoded, rows: list[_Row], weak: list[int]) -> list[Hypothesis]:
@@ -95,8 +102,12 @@ def _plain_steps(model: HybridModel, encoded: Encoded, rows: list[_Row], weak: l
     lengths = torch.tensor([len(tokens) for tokens in written])
     limits = torch.tensor([rows[i].limit for i in weak]) - lengths
     groups = Groups(torch.full_like(limits, model.special.eos), limits).on_device(encoded.device)
-    scorer = prefill.scorer(torch.arange(len(weak)), prefill.prompt_lengths + lengths, 1.0)
-    options = BeamOptions(beam_size=1, nbest=1, banned=model.special.never, force_all=True)
+    attention = prefill.scorer(torch.arange(len(weak)), prefill.prompt_lengths + lengths, 1.0)
+    none = [False] * len(weak)  # no utterance writes times, and something is written already
+    scorer = ruled(attention, model, timed=none, begins=none)
+    own_rules = model.s2t is not None and model.s2t.rules is not None
+    banned = () if own_rules else model.special.never
+    options = BeamOptions(beam_size=1, nbest=1, banned=banned, force_all=True)
     return beam_search([scorer], groups, options).hypotheses()
 
 

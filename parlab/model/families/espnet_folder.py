@@ -47,6 +47,11 @@ def read_folder(path: Path) -> tuple[HybridModel, Tokenizer]:
     return model.eval(), make_tokenizer(config, files.config.parent, files.root)
 
 
+def is_espnet(path: Path) -> bool:
+    """Whether a folder, or one below it, has a configuration of ESPnet's."""
+    return (path / "meta.yaml").is_file() or any(path.glob("**/config.yaml"))
+
+
 def find_files(path: Path) -> ModelFiles:
     """Find config and weights from a folder (or a file inside it)."""
     folder = path.parent if path.is_file() else path

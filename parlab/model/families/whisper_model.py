@@ -62,6 +62,8 @@ class WhisperFrontend(nn.Module):
 class WhisperModel(HybridModel):
     """Whisper with its modules under transformers' names, without the ``model.`` before them."""
 
+    family = "Whisper"
+
     def __init__(
         self,
         config: Mapping[str, Any],
