@@ -42,7 +42,7 @@ format: setup
 
 # The site in site/: no warning is allowed, and nothing is fetched.
 docs: setup
-	DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 # Wheel and sdist in dist/, as they would be published.
 dist: setup

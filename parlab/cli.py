@@ -31,6 +31,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("parlab.commands.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
     "slurm": ("parlab.commands.slurm:main", "print the job script that runs a command on a SLURM cluster"),
     "doctor": ("parlab.commands.doctor:main", "versions, devices, optional packages, and a self-test of seconds"),
+    "completion": (
+        "parlab.commands.completion:main",
+        "print the script that completes commands and options in bash and zsh",
+    ),
     "demo": ("parlab.commands.demo.command:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 

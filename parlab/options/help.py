@@ -39,6 +39,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "bench": (("--", "parlab.commands.bench.options:BenchOptions"),),
     "slurm": (("--", "parlab.commands.slurm:Job"),),
     "demo": (("--", "parlab.commands.demo.command:main"),),
+    "completion": (("--", "parlab.commands.completion:CompletionOptions"),),
     "doctor": (("--", "parlab.commands.doctor:DoctorOptions"),),
 }
 _WITHOUT_CONFIG = ("demo",)
@@ -77,8 +78,8 @@ def all_asked(argv: Sequence[str]) -> bool:
     return any(argument in {"-h", "--help"} and argv[i + 1 : i + 2] == ["all"] for i, argument in enumerate(argv))
 
 
-def command_help(command: str, about: str) -> str:
-    """The options of a command, its own before Lightning's."""
+def command_options(command: str) -> list[Option]:
+    """The arguments and options of a command, Lightning's left out."""
     parts = PARTS[command]
     prefixes = {prefix for prefix, _ in parts}
     options: list[Option] = [] if command in _WITHOUT_CONFIG else [_CONFIG]
@@ -88,6 +89,12 @@ def command_help(command: str, about: str) -> str:
         options += [option for option in found if f"{option.name}." not in prefixes and option.name != "--trainer"]
     if command in _WITH_DECODER and not any(option.name == "--decoder" for option in options):
         options.append(_DECODER)
+    return options
+
+
+def command_help(command: str, about: str) -> str:
+    """The options of a command, its own before Lightning's."""
+    options = command_options(command)
     arguments = [option for option in options if not option.name.startswith("-")]
     options = [option for option in options if option not in arguments]
     options.sort(key=lambda option: not option.required)
