@@ -2,9 +2,11 @@
 
 from parlab.decode.base import Decoder
 from parlab.decode.default import default_decoder
-from parlab.decode.strategies import AR, PAR, CTCBeam, Gated, Greedy, Rescore, Speculative
+from parlab.decode.strategies import AR, PAR, CTCBeam, Gated, Greedy, Refine, Rescore, Speculative
 
-DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative, Gated)}
+DECODERS: dict[str, type[Decoder]] = {
+    cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative, Gated, Refine)
+}
 
 __all__ = [
     "AR",
@@ -14,6 +16,7 @@ __all__ = [
     "Decoder",
     "Gated",
     "Greedy",
+    "Refine",
     "Rescore",
     "Speculative",
     "default_decoder",

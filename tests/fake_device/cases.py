@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from parlab.decode import AR, PAR, CTCBeam, Decoder, Gated, Greedy, Rescore, Speculative
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Gated, Greedy, Refine, Rescore, Speculative
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import read_head
@@ -102,6 +102,7 @@ def cases(folder: Path) -> Iterator[Case]:
         "rescore, lm": Rescore(beam_size=4, lm=lms["transformer"]),
         "speculative": Speculative(maxlenratio=-20),
         "gated": Gated(gate=0.3, beam_size=4, maxlenratio=-12),
+        "refine": Refine(measure="margin"),
         "ar": AR(beam_size=4),
         "ar, 8 tokens": AR(beam_size=4, maxlenratio=-8),
         "ar, 24 tokens": AR(beam_size=4, maxlenratio=-24),
