@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "transcribe": ("parlab.commands.transcribe:main", "print the text of audio files"),
     "predict": ("parlab.commands.predict.command:main", "decode data; write hypotheses and metrics"),
     "sweep": ("parlab.commands.sweep.command:main", "many settings of a decoder: accuracy, and speed measured in full"),
+    "tune": ("parlab.commands.tune.command:main", "options of PAR that keep a budget, and what they promise"),
     "compare": (
         "parlab.commands.compare.command:main",
         "predictions on the same data: intervals, significance, verdict",

@@ -2,8 +2,19 @@
 
 from parlab.decode.base import Decoder
 from parlab.decode.default import default_decoder
-from parlab.decode.strategies import AR, PAR, CTCBeam, Greedy, Rescore, Speculative
+from parlab.decode.strategies import AR, PAR, CTCBeam, Gated, Greedy, Rescore, Speculative
 
-DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative)}
+DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative, Gated)}
 
-__all__ = ["AR", "DECODERS", "PAR", "CTCBeam", "Decoder", "Greedy", "Rescore", "Speculative", "default_decoder"]
+__all__ = [
+    "AR",
+    "DECODERS",
+    "PAR",
+    "CTCBeam",
+    "Decoder",
+    "Gated",
+    "Greedy",
+    "Rescore",
+    "Speculative",
+    "default_decoder",
+]

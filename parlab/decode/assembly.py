@@ -14,9 +14,13 @@ from parlab.types import Hypothesis, Segment
 Span = tuple[int, int]
 
 
-def unmasked(drafts: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """Drafts of which every token is trusted; the score, that of the fills, is 0."""
-    return [_filled(draft, [], [], (0, 0)) for draft in drafts]
+def unmasked(drafts: Sequence[Hypothesis], passes: int = 0) -> list[Hypothesis]:
+    """Drafts of which every token is trusted; the score, that of the fills, is 0.
+
+    Args:
+        passes: decoder passes over them.
+    """
+    return [_filled(draft, [], [], (passes, 0)) for draft in drafts]
 
 
 def assemble(

@@ -31,6 +31,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "transcribe": (("--", "parlab.commands.transcribe.command:TranscribeOptions"),),
     "predict": (("--", "parlab.commands.predict.options:PredictOptions"),),
     "sweep": (("--", "parlab.commands.sweep.options:SweepOptions"),),
+    "tune": (("--", "parlab.commands.tune.options:TuneOptions"),),
     "compare": (("--", "parlab.commands.compare.command:make_parser"),),
     "report": (("--", "parlab.commands.report.command:make_parser"),),
     "export": (("--", "parlab.commands.export:ExportOptions"),),

@@ -21,7 +21,7 @@ from parlab.commands.report import write_report
 from parlab.commands.report.about import about
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.browser import utterances
-from parlab.commands.report.drafts import draft_of, read_drafts, token_errors
+from parlab.commands.report.drafts import draft_of, read_drafts
 from parlab.commands.report.drawing import annotate_apart, label, new_axes
 from parlab.commands.report.drawing import lines as lines_of
 from parlab.commands.report.page import filled
@@ -29,6 +29,7 @@ from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
 from parlab.commands.report.verdict import decide
 from parlab.decode import DECODERS
 from parlab.metrics.significance import compare_errors, errors_and_lengths
+from parlab.metrics.token_errors import token_errors
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from parlab.decode import AR, PAR, CTCBeam, Greedy, Rescore, Speculative
+from parlab.decode.filling.drafting import Drafting
 from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
 from parlab.decode.search.mode import search_mode
 from parlab.decode.verification import Proposal, TextRules, greedy_continuations, sequence_scores
@@ -56,6 +57,31 @@ def test_neighbours_change_nothing(asr: Recognizer, context: str, weight: float,
             assert hypothesis.counts == together[i].counts
     alone = [asr.decode(options, batch.select([i]))[0] for i in range(3)]
     assert [h.tokens for h in alone] == [h.tokens for h in together]
+
+
+@pytest.mark.parametrize("measure", ["gibbs:blanks=true", "decoder"])
+def test_neighbours_change_nothing_with_other_measures_and_policies(asr: Recognizer, measure: str) -> None:
+    """Masks are of whole words, gaps lie between words, and an utterance's result is its own."""
+    policy = "budget:share=0.5+gaps:below=0.9"
+    options = PAR(threshold=0.9, beam_size=3, ctc_weight=0.4, measure=measure, policy=policy)
+    batch = asr.encode(waves())
+    together = asr.decode(options, batch)
+    assert any(s.start < s.end for h in together for s in h.segments)
+    drafting = Drafting.of(asr.model, batch)
+    for i, hypothesis in enumerate(together):
+        edges = {0, len(drafting.greedy[i].tokens), *drafting.word_begins()[i].nonzero().flatten().tolist()}
+        assert {n for s in hypothesis.segments for n in (s.start, s.end)} <= edges
+        assert asr.decode(options, batch.select([i]))[0].tokens == hypothesis.tokens
+
+
+def test_a_words_confidence_is_the_least_of_its_letters(asr: Recognizer) -> None:
+    """A temperature of nearly 1 takes the long way to the same confidences."""
+    batch = asr.encode(waves())
+    near = asr.decode(Greedy("posterior:temperature=1.000001"), batch)
+    for own, other in zip(asr.decode(Greedy(), batch), near, strict=True):
+        assert other.tokens == own.tokens
+        assert other.token_confidence == pytest.approx(own.token_confidence, abs=1e-4)
+        assert other.token_frames == own.token_frames
 
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 4}, {"beam_size": 4, "nbest": 3}, {"maxlenratio": -5}])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Gated, Greedy, Rescore, Speculative
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import read_head
@@ -101,6 +101,7 @@ def cases(folder: Path) -> Iterator[Case]:
         "rescore": Rescore(beam_size=4),
         "rescore, lm": Rescore(beam_size=4, lm=lms["transformer"]),
         "speculative": Speculative(maxlenratio=-20),
+        "gated": Gated(gate=0.3, beam_size=4, maxlenratio=-12),
         "ar": AR(beam_size=4),
         "ar, 8 tokens": AR(beam_size=4, maxlenratio=-8),
         "ar, 24 tokens": AR(beam_size=4, maxlenratio=-24),
@@ -118,6 +119,9 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, 16 tokens": PAR(beam_size=4, max_seq_len=16),
         "par, 100 tokens": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0),
         "par, 100 tokens, some at a time": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0, max_mask_parallel=4),
+        "greedy, entropy": Greedy("gibbs:blanks=true"),
+        "par, decoder's measure": PAR(beam_size=4, measure="product", policy="budget:share=0.3"),
+        "par, gaps": PAR(beam_size=4, measure="tsallis:temperature=1.5", policy="context+gaps"),
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
     }
     for name, decoder in decoders.items():

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from parlab.recognition.recognizer import Recognizer
-from tests.families import wenet_models
+from tests.families import firered_models, speechbrain_models, wenet_models
 from tests.families.same import CPU, check_greedy, check_numbers
 
 # Family: what writes a model's folder, the names of its models, its test.
 FAMILIES: dict[str, tuple[Callable[[Path, str], dict[str, Any]], Iterable[str]]] = {
     "WeNet": (wenet_models.write_wenet, wenet_models.CONFIGS),
+    "SpeechBrain": (speechbrain_models.write_speechbrain, speechbrain_models.ARGUMENTS),
+    "FireRed": (firered_models.write_firered, firered_models.SEEDS),
 }
 
 

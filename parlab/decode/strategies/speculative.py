@@ -16,11 +16,9 @@ import torch
 from torch import Tensor
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
-from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.lengths import length_limit
-from parlab.decode.prefill import Prefill
-from parlab.decode.scorers.whisper import ruled
+from parlab.decode.search.resume import resume
 from parlab.decode.verification import Continuations, Proposal, TextRules, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
@@ -84,7 +82,9 @@ class Speculative(Decoder):
                 row.verify(continuation, self, rules.stop)
         # 3. Utterances whose drafts the decoder does not accept go on token by token.
         weak = [i for i, row in enumerate(rows) if not row.done]
-        rest = dict(zip(weak, _plain_steps(model, encoded, rows, weak) if weak else (), strict=True))
+        own = [rows[i] for i in weak]
+        tokens, limits = [row.tokens for row in own], [row.limit for row in own]
+        rest = dict(zip(weak, resume(model, encoded.select(weak), tokens, limits, 1) if weak else (), strict=True))
         return [row.hypothesis(rest.get(i)) for i, row in enumerate(rows)]
 
     def _limits(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> list[int]:
@@ -93,22 +93,6 @@ class Speculative(Decoder):
         if (positions := model.rows.spec.max_positions) is not None:
             longest = torch.minimum(longest, positions - torch.tensor([len(prompt) for prompt in encoded.prompts]))
         return list(longest.clamp(min=1).tolist())
-
-
-def _plain_steps(model: HybridModel, encoded: Encoded, rows: list[_Row], weak: list[int]) -> list[Hypothesis]:
-    """The decoder's own tokens after those that the utterances ``weak`` have."""
-    written = [rows[i].tokens for i in weak]
-    prefill = Prefill.of(model.rows, encoded.select(weak), written)
-    lengths = torch.tensor([len(tokens) for tokens in written])
-    limits = torch.tensor([rows[i].limit for i in weak]) - lengths
-    groups = Groups(torch.full_like(limits, model.special.eos), limits).on_device(encoded.device)
-    attention = prefill.scorer(torch.arange(len(weak)), prefill.prompt_lengths + lengths, 1.0)
-    none = [False] * len(weak)  # no utterance writes times, and something is written already
-    scorer = ruled(attention, model, timed=none, begins=none)
-    own_rules = model.s2t is not None and model.s2t.rules is not None
-    banned = () if own_rules else model.special.never
-    options = BeamOptions(beam_size=1, nbest=1, banned=banned, force_all=True)
-    return beam_search([scorer], groups, options).hypotheses()
 
 
 @dataclass
@@ -172,8 +156,9 @@ class _Row:
         confidence = tuple(math.exp(s) for s in self.scores)
         if rest is not None:
             tokens, score, confidence = tokens + rest.tokens, score + rest.score, confidence + rest.token_confidence
-            counts["decoder_passes"] += rest.counts["decoder_passes"]
-            counts["decoder_steps"] = rest.counts["decoder_steps"]
+            # a search whose scores are no numbers counts nothing
+            counts["decoder_passes"] += rest.counts.get("decoder_passes", 0.0)
+            counts["decoder_steps"] = rest.counts.get("decoder_steps", 0.0)
         return Hypothesis(tokens, score, confidence, counts={"tokens": len(tokens), **counts})
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -113,13 +115,16 @@ class GlobalCMVN(nn.Module):
 
 
 def read_cmvn(path: Path, bands: int) -> GlobalCMVN:
-    """Sums of a training's features, as JSON (``mean_stat``, ``var_stat``, ``frame_num``) or as Kaldi's text.
+    """Sums of a training's features, as JSON (``mean_stat``, ``var_stat``, ``frame_num``) or as Kaldi's matrix, text or binary.
 
     Raises:
-        UserError: it is neither, or has another number of bands.
+        UserError: it is none of these, or has another number of bands.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
+        if (start := data.find(b"\0B", 0, 256)) >= 0:
+            return statistics(*_binary(data[start + 2 :]), bands)
+        text = data.decode("utf-8")
         if text.lstrip().startswith("{"):
             entries = json.loads(text)
             sums, squares, count = entries["mean_stat"], entries["var_stat"], entries["frame_num"]
@@ -130,11 +135,21 @@ def read_cmvn(path: Path, bands: int) -> GlobalCMVN:
                 raise ValueError("no brackets")
             sums, count, squares = numbers[:size], numbers[size], numbers[size + 1 : -1]
         return statistics([float(x) for x in sums], [float(x) for x in squares], float(count), bands)
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, RecursionError, struct.error) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
         raise UserError(
-            f"{path} holds no statistics of {bands} bands ({reason}), expected WeNet's JSON or Kaldi's text; copy it again"
+            f"{path} holds no statistics of {bands} bands ({reason}), expected WeNet's JSON or Kaldi's matrix; copy it again"
         ) from error
+
+
+def _binary(data: bytes) -> tuple[list[float], list[float], float]:
+    """Sums, sums of squares and count of Kaldi's binary matrix (2, bands + 1): a type, its sizes, its rows."""
+    kind, rows, columns = struct.unpack("<3sxixi", data[:13])
+    types = {b"FM ": "<f4", b"DM ": "<f8"}
+    if kind not in types or rows != 2 or columns < 2:
+        raise ValueError(f"a matrix {kind!r} of {rows} rows")
+    numbers = np.frombuffer(data, types[kind], rows * columns, 13).reshape(rows, columns).astype(np.float64)
+    return numbers[0, :-1].tolist(), numbers[1, :-1].tolist(), float(numbers[0, -1])
 
 
 def statistics(sums: list[float], squares: list[float], count: float, bands: int) -> GlobalCMVN:

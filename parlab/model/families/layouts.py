@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parlab.model.families import whisper_folder
+from parlab.model.families.firered import folder as firered
+from parlab.model.families.speechbrain import folder as speechbrain
 from parlab.model.families.wenet import folder as wenet
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
@@ -32,6 +34,8 @@ class Layout:
 LAYOUTS: list[Layout] = [
     Layout("Whisper", "Whisper's config.json", whisper_folder.is_hugging_face, whisper_folder.read_folder),
     Layout("WeNet", wenet.LOOKED_FOR, wenet.recognises, wenet.read_folder),
+    Layout("SpeechBrain", speechbrain.LOOKED_FOR, speechbrain.recognises, speechbrain.read_folder),
+    Layout("FireRed", firered.LOOKED_FOR, firered.recognises, firered.read_folder),
 ]
 
 

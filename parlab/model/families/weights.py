@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickletools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 
 
-def read_pickle(path: Path, what: str, remedy: str) -> Any:
+def read_pickle(path: Path, what: str, remedy: str, allowed: Sequence[type] = ()) -> Any:
     """What ``torch.save`` wrote, read with ``weights_only=True``.
 
     Args:
         what: the name of such files in errors, as "weights".
         remedy: the end of an error about a broken file.
+        allowed: classes beside torch's, which hold values and do nothing when they are made.
 
     Raises:
         UserError: the file is empty or broken, or holds a pickle that runs code.
@@ -29,7 +30,8 @@ def read_pickle(path: Path, what: str, remedy: str) -> Any:
     try:
         if path.stat().st_size == 0:
             raise UserError(f"the {what} {path} is empty (0 bytes), expected what torch saved; {remedy}")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(allowed)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except Exception as error:  # a truncated zip, a pickle with code, no permission: all are unusable files

@@ -110,7 +110,8 @@ def texts_of_segments(words: Mapping[str, Sequence[Word]], segments: Mapping[str
 
 
 def ctm(records: Sequence[UtteranceRecord], normalized: Callable[[str], str]) -> str:
-    """The content of a ``ctm`` file: every utterance a recording, its words normalised one by one.
+    """The content of a ``ctm`` file: every utterance a recording, its words normalised one by one, with their confidences
+    where these are known.
 
     Raises:
         UserError: the decoder knows no times.
@@ -125,9 +126,10 @@ def ctm(records: Sequence[UtteranceRecord], normalized: Callable[[str], str]) ->
             )
         for word in words:
             parts = normalized(word.text).split()
+            sure = "" if word.confidence is None else f" {word.confidence:.4f}"
             share = (word.end - word.start) / max(len(parts), 1)
             for i, part in enumerate(parts):
-                lines.append(f"{record.id} 1 {word.start + i * share:.3f} {share:.3f} {part}\n")
+                lines.append(f"{record.id} 1 {word.start + i * share:.3f} {share:.3f} {part}{sure}\n")
     return "".join(lines)
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from parlab.model.decoder_spec import AttentionSpec
 from parlab.model.families.espnet_attention import diagonals
 
-PLAIN, BY_KEY, BY_DISTANCE = "plain", "key", "distance"
+PLAIN, BY_KEY, BY_DISTANCE, BY_SPAN = "plain", "key", "distance", "span"
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class AttentionOptions:
     Attributes:
         width: D.
         heads: H.
-        positions: ``plain`` (none), ``distance`` (Dai et al. 2019, section 3.3) or ``key`` (WeNet: the same without the shift, so that a
-            score depends on the key's own position).
+        positions: ``plain`` (none), ``distance`` (Dai et al. 2019, section 3.3), ``span`` (SpeechBrain: distances without their sign) or
+            ``key`` (WeNet: without the shift, so that a score depends on the key's own position).
         biases: of query, key, value and output.
         scale: of the scores; None is 1 / sqrt(D / H).
         norms: norms of width D before query, key and value, each its own (FireRed).

@@ -49,6 +49,7 @@ class DecoderOptions:
         activation: of the feed-forward layers.
         eps: of the norms of the layers; ``final_eps`` of the last norm, where it has another.
         pre_norm: norms stand before their blocks, else after them.
+        final_norm: there is one after the last layer.
         tied: the output has the embedding's weights.
         output_bias: the output has a bias.
         max_positions: tokens that a row may have, or None.
@@ -104,8 +105,8 @@ class Decoder(nn.Module):
         self.options = options
         self.embed = nn.Embedding(options.vocabulary, width)
         self.decoders = nn.ModuleList(_Layer(options) for _ in range(options.layers))
-        final = options.pre_norm and options.final_norm
-        self.after_norm = nn.LayerNorm(width, eps=options.final_eps or options.eps) if final else None
+        eps = options.final_eps or options.eps
+        self.after_norm = nn.LayerNorm(width, eps=eps) if options.final_norm else None
         self.output_layer = None if options.tied else nn.Linear(width, options.vocabulary, bias=options.output_bias)
 
     def spec(self) -> DecoderSpec:

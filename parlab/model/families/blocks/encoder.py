@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import glu, pad
 
-from parlab.model.families.blocks.attention import BY_DISTANCE, BY_KEY, Attention, AttentionOptions
+from parlab.model.families.blocks.attention import BY_DISTANCE, BY_KEY, BY_SPAN, Attention, AttentionOptions
 from parlab.model.families.blocks.decoder import FeedForward, activation
-from parlab.model.families.blocks.positions import distance_table, forward_table
+from parlab.model.families.blocks.positions import distance_table, forward_table, span_table
 from parlab.model.features import padding_mask
 
 
@@ -172,8 +172,7 @@ class Encoder(nn.Module):
         self.options = options
         kind = TransformerBlock if options.convolution is None else ConformerBlock
         self.encoders = nn.ModuleList(kind(options) for _ in range(options.blocks))
-        final = options.final_norm and options.pre_norm
-        self.after_norm = nn.LayerNorm(options.attention.width, eps=options.final_eps) if final else None
+        self.after_norm = nn.LayerNorm(options.attention.width, eps=options.final_eps) if options.final_norm else None
 
     def output_size(self) -> int:
         return self.options.attention.width
@@ -197,5 +196,5 @@ class Encoder(nn.Module):
     def _positions(self, x: Tensor) -> Tensor | None:
         """What the attention reads of positions."""
         kind = self.options.attention.positions
-        tables = {BY_KEY: forward_table, BY_DISTANCE: distance_table}
+        tables = {BY_KEY: forward_table, BY_DISTANCE: distance_table, BY_SPAN: span_table}
         return tables[kind](x.size(1), x) if kind in tables else None

@@ -23,3 +23,8 @@ def forward_table(size: int, like: Tensor) -> Tensor:
 def distance_table(size: int, like: Tensor) -> Tensor:
     """Distances from ``size`` - 1 down to 1 - ``size``: (2 size - 1, D) for ``like`` (..., D)."""
     return sinusoids(torch.arange(size - 1, -size, -1, device=like.device), like.size(-1)).to(like.dtype)
+
+
+def span_table(size: int, like: Tensor) -> Tensor:
+    """Distances as ``distance_table``, without their sign: (2 size - 1, D)."""
+    return sinusoids(torch.arange(size - 1, -size, -1, device=like.device).abs(), like.size(-1)).to(like.dtype)

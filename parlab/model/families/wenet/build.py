@@ -65,7 +65,7 @@ def build_encoder(config: Mapping[str, Any], bands: int) -> Encoder:
         eps=float(conf.get("norm_eps", 1e-5)),
         final_eps=float(conf.get("norm_eps", 1e-5)),
         pre_norm=bool(conf.get("normalize_before", True)),
-        final_norm=bool(conf.get("final_norm", True)),
+        final_norm=bool(conf.get("final_norm", True) and conf.get("normalize_before", True)),
     )
     if conformer and not options.pre_norm:
         raise _unknown("encoder_conf", "normalize_before", False, (True,))
@@ -103,6 +103,7 @@ def build_decoder(config: Mapping[str, Any], width: int, vocabulary: int, layers
         layers=_width(conf, layers, 6),
         eps=float(conf.get("norm_eps", 1e-5)),
         pre_norm=bool(conf.get("normalize_before", True)),
+        final_norm=bool(conf.get("normalize_before", True)),
     )
     return Decoder(options)
 
