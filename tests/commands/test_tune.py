@@ -24,6 +24,7 @@ from parlab.errors import UserError
 from parlab.metrics.confidence import ConfidenceQuality
 from parlab.metrics.promise import least_units
 from parlab.options.decoders import make_decoder
+from parlab.text.tokenizer import Tokenizer
 
 
 def trial(errors: list[int], work: float, decoder: Decoder | None = None, **changes: Any) -> Trial:
@@ -167,6 +168,21 @@ def test_a_promise_and_the_looks_at_a_test_set(
     looks = [json.loads(line) for line in (out / "test_looks.jsonl").read_text().splitlines()]
     assert [look["look"] for look in looks] == [1, 2]
     assert json.loads((out / "tune.json").read_text())["test"]["look"] == 2
+
+
+def test_a_draft_head(data: Path, tmp_path: Path) -> None:
+    """The model's own default is where the search starts: a head's words are filled by the decoder alone, from left to right."""
+    from parlab.model.folder import read_model
+    from tests.whisper import write_letter_head, write_whisper
+
+    write_whisper(tmp_path / "m", seed=5)
+    letters = Tokenizer(["<blank>", "<space>", *"abcdefghimnopqrstuwy"], "char")
+    write_letter_head(tmp_path / "h", read_model(tmp_path / "m")[0], letters, 12.0, 4.0)
+    more = ("--head", str(tmp_path / "h"), "--limit", "3", "--normalizer", "basic", "--budget", "wer<=100000")
+    assert tune(tmp_path / "m", data, tmp_path / "t", *more) == 0
+    found = json.loads((tmp_path / "t" / "tune.json").read_text())
+    assert all(trial["options"]["context"] == "fills" for trial in found["trials"])
+    assert {"decoder", "posterior"} <= {m["measure"] for m in found["measures"]}
 
 
 def test_a_budget_that_nothing_keeps(

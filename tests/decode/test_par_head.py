@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from parlab.decode import AR, PAR, CTCBeam, Greedy, Rescore, Speculative
+from parlab.decode import AR, PAR, CTCBeam, Gated, Greedy, Refine, Rescore, Speculative
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
 from parlab.decode.search.mode import search_mode
@@ -72,6 +72,20 @@ def test_neighbours_change_nothing_with_other_measures_and_policies(asr: Recogni
         edges = {0, len(drafting.greedy[i].tokens), *drafting.word_begins()[i].nonzero().flatten().tolist()}
         assert {n for s in hypothesis.segments for n in (s.start, s.end)} <= edges
         assert asr.decode(options, batch.select([i]))[0].tokens == hypothesis.tokens
+
+
+def test_baselines_decode_with_a_head(asr: Recognizer) -> None:
+    """A gate that is shut and accepts the decoder's own tokens only is greedy attention; refinement keeps the words that are sure."""
+    batch = asr.encode(waves())
+    shut = asr.decode(Gated(gate=2.0, margin=0.0, beam_size=1, maxlenratio=-12), batch)
+    wanted = asr.decode(Speculative(maxlenratio=-12), batch)
+    assert [h.tokens for h in shut] == [h.tokens for h in wanted]
+    refined = asr.decode(Refine(threshold=0.6), batch)
+    for i, (draft, found) in enumerate(zip(asr.decode(Greedy(), batch), refined, strict=True)):
+        masked = {u for s in found.segments for u in range(s.start, s.end)}
+        assert masked == {u for u, c in enumerate(draft.token_confidence) if c < 0.6}
+        assert all(a == b for u, (a, b) in enumerate(zip(found.tokens, draft.tokens, strict=True)) if u not in masked)
+        assert asr.decode(Refine(threshold=0.6), batch.select([i]))[0].tokens == found.tokens
 
 
 def test_a_words_confidence_is_the_least_of_its_letters(asr: Recognizer) -> None:

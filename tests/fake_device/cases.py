@@ -101,7 +101,7 @@ def cases(folder: Path) -> Iterator[Case]:
         "rescore": Rescore(beam_size=4),
         "rescore, lm": Rescore(beam_size=4, lm=lms["transformer"]),
         "speculative": Speculative(maxlenratio=-20),
-        "gated": Gated(gate=0.3, beam_size=4, maxlenratio=-12),
+        "gated": Gated(gate=2.0, beam_size=4, maxlenratio=-12),
         "refine": Refine(measure="margin"),
         "ar": AR(beam_size=4),
         "ar, 8 tokens": AR(beam_size=4, maxlenratio=-8),
