@@ -6,6 +6,7 @@ import base64
 import csv
 import hashlib
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from parlab.cli import main
@@ -21,19 +23,20 @@ from parlab.commands.report import write_report
 from parlab.commands.report.about import about
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.browser import utterances
-from parlab.commands.report.drafts import draft_of, read_drafts
+from parlab.commands.report.drafts import draft_of, read_drafts, wrong_tokens
 from parlab.commands.report.drawing import annotate_apart, label, new_axes
 from parlab.commands.report.drawing import lines as lines_of
 from parlab.commands.report.page import filled
 from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
 from parlab.commands.report.verdict import decide
 from parlab.decode import DECODERS
+from parlab.metrics.confidence import ConfidenceQuality
 from parlab.metrics.significance import compare_errors, errors_and_lengths
 from parlab.metrics.token_errors import token_errors
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed
-from parlab.predictions.prediction import Prediction, read_predictions
+from parlab.predictions.prediction import Prediction, read_prediction, read_predictions
 from tests.fake_predictions import write_prediction
 from tests.helpers import environment, lines, noise
 
@@ -112,6 +115,30 @@ def test_report_is_one_file_with_tables_beside_it(folders: list[Path], tmp_path:
     for name in ("wer_rtfx", "phases", "latency", "reliability", "caught"):
         assert (tmp_path / "report_files" / f"{name}.png").stat().st_size > 5000
         assert (tmp_path / "report_files" / f"{name}.csv").is_file()
+
+
+def test_measures_side_by_side(folders: list[Path], model: Path, data: Path, tmp_path: Path) -> None:
+    """Greedy predictions of several measures: calibration, areas and caught errors of each."""
+    out = tmp_path / "gibbs"
+    arguments = ["--model", str(model), "--data", str(data), "--out", str(out), "--wandb", "off", "--progress", "false"]
+    assert main(["predict", *arguments, "--decoder", "greedy", "--decoder.measure", "gibbs"]) == 0
+    write_report([folders[0], out], tmp_path / "report.html")
+    for name in ("reliability", "caught"):
+        with (tmp_path / "report_files" / f"{name}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert {row["name"] for row in rows} == {"greedy", "gibbs"}
+    with (tmp_path / "report_files" / "reliability.csv").open() as file:
+        quality = {row["name"]: row for row in csv.DictReader(file)}
+    prediction = read_prediction(out)
+    wrong = [w for r in prediction.scored for w in wrong_tokens(prediction, r, r.token_text)]
+    sure = [c for r in prediction.scored for c in r.token_confidence]
+    want = ConfidenceQuality.of(np.array(sure), np.array(wrong))
+    assert float(quality["gibbs"]["ece"]) == pytest.approx(want.ece)
+    assert math.isnan(want.nce) == (quality["gibbs"]["nce"] == "")
+    if not math.isnan(want.nce):
+        for name in ("nce", "auc_roc", "auc_pr"):
+            assert float(quality["gibbs"][name]) == pytest.approx(getattr(want, name))
+    assert quality["gibbs"]["ece"] != quality["greedy"]["ece"]
 
 
 HOSTILE = "@@DATA@@</script><script>document.title='run'</script><!--<script><img src=x onerror=document.title='run'>\u2028 $x$ [/b]"

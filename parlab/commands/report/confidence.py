@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from parlab.commands.report.drafts import Drafts, measure_of, wrong_tokens
 from parlab.commands.report.tables import number_option
+from parlab.metrics.confidence import ConfidenceQuality
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction
 
@@ -21,7 +22,8 @@ SAMPLE = 10_000  # utterances of a prediction whose tokens are looked at
 class ConfidenceBin:
     """Tokens of similar confidence: its mean, the share of tokens in right words, and their number.
 
-    ``ece`` is the expected calibration error of the whole prediction: the mean distance of the two, weighted by tokens.
+    ``ece`` is the expected calibration error of the whole prediction: the mean distance of the two, weighted by tokens; ``nce``,
+    ``auc_roc`` and ``auc_pr`` (``parlab/metrics/confidence.py``) are None where all tokens are right, or all wrong.
     """
 
     name: str
@@ -30,6 +32,9 @@ class ConfidenceBin:
     accuracy: float
     tokens: int
     ece: float
+    nce: float | None = None
+    auc_roc: float | None = None
+    auc_pr: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,10 +84,13 @@ def reliability(predictions: Sequence[Prediction], bins: int = 10) -> list[Confi
         confidence, right = confidence[known], ~np.array(wrong, dtype=bool)[known]
         index = np.minimum((confidence * bins).astype(int), bins - 1)
         tokens, sure, correct = (np.bincount(index, weights, minlength=bins) for weights in (None, confidence, right))
-        ece = float(np.abs(sure - correct).sum() / max(tokens.sum(), 1))
+        quality = ConfidenceQuality.of(confidence, ~right)
+        areas = [None if np.isnan(x) else x for x in (quality.nce, quality.auc_roc, quality.auc_pr)]
         for n, c, accuracy in zip(tokens, sure, correct, strict=True):
             if n:
-                rows.append(ConfidenceBin(p.name, p.decoder, float(c / n), float(accuracy / n), int(n), ece))
+                rows.append(
+                    ConfidenceBin(p.name, p.decoder, float(c / n), float(accuracy / n), int(n), quality.ece, *areas)
+                )
     return rows
 
 

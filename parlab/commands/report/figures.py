@@ -84,7 +84,8 @@ def draw_pictures(
         "reliability": _picture(
             confidence.reliability(different_results(predictions)),
             _reliability,
-            "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it)."
+            "Does a confidence of 0.9 mean nine right in ten? On the diagonal it does (ECE: the mean distance from it; "
+            "NCE: 1 is perfect, 0 no better than the mean; AUC: how often a right token is surer than a wrong one)."
             + sample,
         ),
         "caught": _picture(
@@ -214,7 +215,9 @@ def _reliability(bins: Sequence[ConfidenceBin]) -> Figure:
     for (color, marker), name, group in lines(bins, lambda b: b.name, lambda b: b.ece):
         shown = [b for b in group if b.tokens >= _FEW_TOKENS]
         xs, ys = [b.confidence for b in shown], [b.accuracy for b in shown]
-        text = f"{label(name)} (ECE {group[0].ece:.3f})"
+        q = group[0]
+        known = "" if q.nce is None else f", NCE {q.nce:.2f}, AUC {q.auc_roc:.2f}"
+        text = f"{label(name)} (ECE {q.ece:.3f}{known})"
         axes.plot(xs, ys, marker=marker, color=color, label=text, lw=1.4, ms=4)
     axes.legend(frameon=False, fontsize=8)
     return figure
