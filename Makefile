@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | clean.  Python 3.11 and make are all that is needed.
+# make setup | demo | test | lint | docs | dist | clean.  Python 3.11 and make are all that is needed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.parlab-$(shell cat pyproject.toml constraints.txt | cksum | cu
 ESPNET := espnet==202511
 TESTS ?=
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format docs dist clean
 .DEFAULT_GOAL := help
 .PHONY: help
 help:
@@ -20,7 +20,7 @@ $(STAMP):
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or run make PYTHON=/path/to/python" >&2; exit 2; }
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"error: Python {v.major}.{v.minor} found, expected 3.11; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,lora,whisper,workspace]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,docs,lora,release,whisper,workspace]'
 	$(BIN)/python -m pip install --no-deps $(ESPNET)
 	@rm -f $(VENV)/.parlab-*
 	@touch $@
@@ -40,6 +40,16 @@ format: setup
 	$(BIN)/python -m ruff check --fix .
 	$(BIN)/python -m ruff format .
 
+# The site in site/: no warning is allowed, and nothing is fetched.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Wheel and sdist in dist/, as they would be published.
+dist: setup
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find parlab tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ from parlab.decode import Decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
 from parlab.options.decoders import make_decoder
-from parlab.options.devices import device_for
+from parlab.options.devices import device_for, warn_of_slow_bfloat16
 from parlab.recognition.long_audio import LongAudio, cut_recording, shifted
 from parlab.recognition.prompting import PromptOptions
 from parlab.recognition.recognizer import Recognizer
@@ -204,4 +204,5 @@ def load(
     wanted = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise UserError(f"the dtype is {dtype!r}, expected 'float32', 'bfloat16', 'float16' or None; correct it")
+    warn_of_slow_bfloat16(chosen, wanted)
     return ASR(Recognizer.read(path, chosen, wanted, head))

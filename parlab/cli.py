@@ -17,15 +17,24 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "transcribe": ("parlab.commands.transcribe:main", "print the text of audio files"),
     "predict": ("parlab.commands.predict.command:main", "decode data; write hypotheses and metrics"),
     "sweep": ("parlab.commands.sweep.command:main", "many settings of a decoder: accuracy, and speed measured in full"),
+    "tune": ("parlab.commands.tune.command:main", "options of PAR that keep a budget, and what they promise"),
     "compare": (
         "parlab.commands.compare.command:main",
         "predictions on the same data: intervals, significance, verdict",
     ),
     "report": ("parlab.commands.report:main", "one self-contained HTML page from predictions or a sweep"),
+    "export": (
+        "parlab.commands.export:main",
+        "the texts of a prediction as trn, ctm, stm, Kaldi text, leaderboard manifest",
+    ),
     "rerun": ("parlab.commands.predict.rerun:main", "repeat a prediction and say whether the text is the same"),
     "bench": ("parlab.commands.bench:main", "our decoders and ESPnet's, timed side by side in one run"),
     "slurm": ("parlab.commands.slurm:main", "print the job script that runs a command on a SLURM cluster"),
     "doctor": ("parlab.commands.doctor:main", "versions, devices, optional packages, and a self-test of seconds"),
+    "completion": (
+        "parlab.commands.completion:main",
+        "print the script that completes commands and options in bash and zsh",
+    ),
     "demo": ("parlab.commands.demo.command:main", "the whole path on synthetic speech: data, fit, predict, report"),
 }
 

@@ -55,12 +55,27 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word of a result.
+
+    ``start`` and ``end`` are seconds, None where the decoder knows no alignment; ``confidence`` is the least probability of
+    its tokens, None where none is known; ``filled`` is true where PAR wrote a token of it that was not in the draft.
+    """
+
+    text: str
+    start: float | None = None
+    end: float | None = None
+    confidence: float | None = None
+    filled: bool = False
+
+
+@dataclass(frozen=True)
 class Hypothesis:
     """The decoded tokens of one utterance.
 
     ``token_confidence`` has one probability per token; ``token_frames`` one ``(first, last)``
     pair of encoder frames per token, or is empty when the decoder knows no alignment; ``token_times`` are the same in
-    seconds, ``(start, end)``. ``times`` holds what an S2T decoder timed itself: ``(start, end, text)``.
+    seconds, ``(start, end)``. ``words`` are the text's words with times and confidences. ``times`` holds what an S2T decoder timed itself: ``(start, end, text)``.
     ``counts`` holds what the decoder counted: ``masked_tokens``, ``segments``, ``decoder_steps``,
     ``forced_stops``, ``decoder_passes``, ``accepted_tokens``, ... (only those that apply).
     ``nbest`` holds all results, best first, this one included, when more than one was asked for.
@@ -77,6 +92,7 @@ class Hypothesis:
     id: str = ""
     token_times: tuple[tuple[float, float], ...] = ()
     times: tuple[tuple[float, float, str], ...] = ()
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True)

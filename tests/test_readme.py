@@ -58,7 +58,7 @@ def test_the_commands_of_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     lines = [line.split("  #")[0] for line in block("Use", "bash").replace("\\\n", " ").splitlines()]
     commands = [shlex.split(line)[2:] for line in lines if line.strip()]
     names = [module if module != "parlab" else rest[0] for module, *rest in commands]
-    assert names == ["transcribe", "parlab.synth", "fit", "predict", "predict", "sweep", "compare", "report"]
+    assert names == ["transcribe", "parlab.synth", "fit", "predict", "predict", "sweep", "compare", "report", "export"]
     for module, *arguments in commands:
         if module == "parlab.synth":  # 20 utterances instead of 0.35 hours
             hours = arguments.index("--hours")

@@ -98,8 +98,9 @@ def test_it_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
 def test_the_demo_after_pip_install(installed: Path, tmp_path: Path) -> None:
     """From another folder, with the model and the configurations of the wheel: all of its steps, on little speech."""
     options = ("--out", "demo", "--size", "0.07", "--minutes", "0.05", "--wandb", "off")
-    shown = run("-m", "parlab", "demo", *options, cwd=tmp_path, path=installed).stdout
-    assert "wrote demo/" in shown.splitlines()[-1]
+    done = run("-m", "parlab", "demo", *options, cwd=tmp_path, path=installed)
+    assert done.stderr == ""  # no tips and no warnings of other packages
+    assert "wrote demo/" in done.stdout.splitlines()[-1]
     models = {n: json.loads((tmp_path / "demo" / n / "metrics.json").read_text())["model"] for n in ("before", "par")}
     assert Path(models["before"]).is_relative_to(installed)
     assert (tmp_path / models["par"]).samefile(tmp_path / "demo" / "fit" / "model")

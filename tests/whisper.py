@@ -8,6 +8,11 @@ from typing import Any
 
 import torch
 
+from parlab.model.heads.folder import write_head
+from parlab.model.heads.network import DraftHead, HeadOptions
+from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer
+
 LANGUAGES = ("en", "de", "fr")
 WINDOW = 1.0  # seconds, for the 30 of the real ones
 WORDS = "the cat sat on mat and looked at moon a dog ran over hill to find another".split()
@@ -153,3 +158,19 @@ def generated(
         )
     tokens = found[0, len(prompt) :].tolist()
     return tokens[: tokens.index(options.eos_token_id)] if options.eos_token_id in tokens else tokens
+
+
+def write_letter_head(folder: Path, model: HybridModel, letters: Tokenizer, sharpness: float, spaces: float) -> None:
+    """Write a random draft head for a model whose states are 32 wide.
+
+    Args:
+        letters: its vocabulary, the blank between words second.
+        sharpness: factor of its output weights.
+        spaces: how much more often than chance it writes a blank between words, as a log-odds.
+    """
+    torch.manual_seed(0)
+    head = DraftHead(HeadOptions(width=16, heads=2, kernel=3, blocks=1), 32, len(letters.token_list)).eval()
+    with torch.no_grad():
+        head.output.weight.mul_(sharpness)
+        head.output.bias[1] += spaces
+    write_head(head, letters, model, folder, "A head")

@@ -2,8 +2,22 @@
 
 from parlab.decode.base import Decoder
 from parlab.decode.default import default_decoder
-from parlab.decode.strategies import AR, PAR, CTCBeam, Greedy, Rescore, Speculative
+from parlab.decode.strategies import AR, PAR, CTCBeam, Gated, Greedy, Refine, Rescore, Speculative
 
-DECODERS: dict[str, type[Decoder]] = {cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative)}
+DECODERS: dict[str, type[Decoder]] = {
+    cls.name: cls for cls in (Greedy, CTCBeam, Rescore, AR, PAR, Speculative, Gated, Refine)
+}
 
-__all__ = ["AR", "DECODERS", "PAR", "CTCBeam", "Decoder", "Greedy", "Rescore", "Speculative", "default_decoder"]
+__all__ = [
+    "AR",
+    "DECODERS",
+    "PAR",
+    "CTCBeam",
+    "Decoder",
+    "Gated",
+    "Greedy",
+    "Refine",
+    "Rescore",
+    "Speculative",
+    "default_decoder",
+]

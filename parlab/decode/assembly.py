@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -13,9 +14,13 @@ from parlab.types import Hypothesis, Segment
 Span = tuple[int, int]
 
 
-def unmasked(drafts: Sequence[Hypothesis]) -> list[Hypothesis]:
-    """Drafts of which every token is trusted; the score, that of the fills, is 0."""
-    return [_filled(draft, [], [], (0, 0)) for draft in drafts]
+def unmasked(drafts: Sequence[Hypothesis], passes: int = 0) -> list[Hypothesis]:
+    """Drafts of which every token is trusted; the score, that of the fills, is 0.
+
+    Args:
+        passes: decoder passes over them.
+    """
+    return [_filled(draft, [], [], (passes, 0)) for draft in drafts]
 
 
 def assemble(
@@ -42,7 +47,8 @@ def _filled(
 ) -> Hypothesis:
     """One utterance with its fills.
 
-    A token of a fill has no run of frames of its own: it gets an even share of the segment's window.
+    A token of a fill has no run of frames of its own: it gets an even share of the segment's window. Where there are more
+    tokens than frames, tokens share a frame.
     """
     tokens: list[int] = []
     confidence: list[float] = []
@@ -53,7 +59,8 @@ def _filled(
         confidence += [*draft.token_confidence[kept : segment.start], *fill.confidence]
         frames += draft.token_frames[kept : segment.start]
         count, width = len(segment.fill), last - first + 1
-        frames += [(first + i * width // count, max(first + (i + 1) * width // count - 1, first)) for i in range(count)]
+        starts = [first + i * width // max(count, 1) for i in range(count + 1)]
+        frames += [(start, max(end - 1, start)) for start, end in pairwise(starts)]
         kept = segment.end
     return Hypothesis(
         tokens=(*tokens, *draft.tokens[kept:]),

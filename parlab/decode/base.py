@@ -14,6 +14,8 @@ from parlab.model.hybrid import HybridModel
 from parlab.text.s2t import TRANSCRIPTION
 from parlab.types import Hypothesis
 
+NOTHING_SAID = Hypothesis((), 0.0, counts={"tokens": 0})  # of an utterance without an encoder frame
+
 
 class Decoder(ABC):
     """A frozen dataclass whose fields are its options; it keeps no state between calls."""

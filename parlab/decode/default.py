@@ -11,6 +11,8 @@ from parlab.model.hybrid import HybridModel
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:
     """PAR for a hybrid model and for one with a draft head; greedy CTC or AR for one that lacks the decoder or CTC.
 
+    A draft head is weaker than the decoder that it drafts for: the decoder alone fills what it masks, from left to right.
+
     Args:
         transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.
         drafts: whether a draft head stands in for the CTC head.
@@ -23,4 +25,4 @@ def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool =
         _ = model.rows
     except UserError:  # a rarer decoder, which cannot be stepped in rows
         return Greedy()
-    return PAR()
+    return PAR(ctc_weight=0.0, context="fills") if drafts else PAR()

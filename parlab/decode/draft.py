@@ -39,6 +39,47 @@ class Draft:
         return Draft(*to_host(*(getattr(self, field.name) for field in fields(self))))
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The runs of equal labels of B best paths; those that are not blank are draft tokens.
+
+    Attributes:
+        best: (B, T) log-posterior of each frame's label.
+        ids: (B, T) the labels; blank past an utterance's end.
+        index: (B, T) number of the token that a frame belongs to; ``width`` where its label is blank.
+        count: (B,) tokens of each utterance.
+        width: the most tokens of an utterance.
+    """
+
+    best: Tensor
+    ids: Tensor
+    index: Tensor
+    count: Tensor
+    width: int
+
+    def with_blanks(self, frames: Tensor) -> Tensor:
+        """``index`` with blank frames counted to the token before them, or to the first one; ``width`` past the end (B,)."""
+        frame = torch.arange(self.ids.size(1), device=self.ids.device)
+        latest = self.index.masked_fill(self.index == self.width, 0).cummax(1).values if self.width else self.index
+        outside = (frame >= frames.unsqueeze(1)) | (self.count == 0).unsqueeze(1)
+        return latest.masked_fill(outside, self.width)
+
+
+def find_runs(log_probs: Tensor, frames: Tensor, blank: int) -> Runs:
+    """The runs of the best paths of ``log_probs`` (B, T, V) of ``frames`` (B,). One host sync, for the width."""
+    # 1. The best path; frames past an utterance's end are blank.
+    best, ids = log_probs.max(dim=-1)
+    inside = torch.arange(log_probs.size(1), device=log_probs.device) < frames.unsqueeze(1)
+    ids = ids.masked_fill(~inside, blank)
+    # 2. Runs of equal frames are numbered along the utterance; those that are not blank are tokens.
+    changed = torch.ones_like(inside)
+    changed[:, 1:] = ids[:, 1:] != ids[:, :-1]
+    starts = changed & (ids != blank)
+    count = starts.sum(1)
+    width = int(count.max())
+    return Runs(best, ids, torch.where(ids != blank, starts.cumsum(1) - 1, width), count, width)
+
+
 def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
     """Best path of ``log_probs`` (B, T, V) of ``frames`` (B,), repeats collapsed and blanks dropped.
 
@@ -50,35 +91,25 @@ def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
         empty = torch.zeros(batch, 0, dtype=torch.long, device=device)
         zero = torch.zeros(batch, device=device)
         return Draft(empty, frames * 0, empty.float(), empty, empty, frames, zero)
-    # 1. The best path; frames past an utterance's end are blank.
-    best, ids = log_probs.max(dim=-1)
-    frame = torch.arange(size, device=device)
-    inside = frame < frames.unsqueeze(1)
-    ids = ids.masked_fill(~inside, blank)
-    # 2. Runs of equal frames are numbered along the utterance; those that are not blank are tokens.
-    changed = torch.ones_like(inside)
-    changed[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    starts = changed & (ids != blank)
-    count = starts.sum(1)
-    width = int(count.max())
-    index = torch.where(ids != blank, starts.cumsum(1) - 1, width)  # token of each frame; blanks go to a spare column
+    runs = find_runs(log_probs, frames, blank)
 
-    # 3. Each token collects the values of its frames.
+    # Each token collects the values of its frames; blanks go to a spare column.
     def collect(values: Tensor, fill: float, reduce: str) -> Tensor:
-        out = values.new_full((batch, width + 1), fill)
-        return out.scatter_reduce(1, index, values, reduce)[:, :width]
+        out = values.new_full((batch, runs.width + 1), fill)
+        return out.scatter_reduce(1, runs.index, values, reduce)[:, : runs.width]
 
+    frame = torch.arange(size, device=device)
     positions = frame.expand(batch, size)
-    confidence = collect(best, float("-inf"), "amax")
-    padding = torch.arange(width, device=device) >= count.unsqueeze(1)
+    confidence = collect(runs.best, float("-inf"), "amax")
+    padding = torch.arange(runs.width, device=device) >= runs.count.unsqueeze(1)
     return Draft(
-        tokens=collect(ids, 0, "amax"),
-        lengths=count,
+        tokens=collect(runs.ids, 0, "amax"),
+        lengths=runs.count,
         confidence=confidence.exp().masked_fill(padding, 1.0),
         first=collect(positions, size, "amin").masked_fill(padding, 0),
         last=collect(positions, 0, "amax"),
         frames=frames,
-        score=best.masked_fill(~inside, 0.0).sum(1),
+        score=runs.best.masked_fill(frame >= frames.unsqueeze(1), 0.0).sum(1),
     )
 
 
@@ -109,19 +140,21 @@ def respelled(draft: Draft, drafted: Drafted) -> list[Hypothesis]:
 
 def spelled(draft: Draft, drafted: Drafted) -> list[tuple[Hypothesis, list[SpelledWord]]]:
     """The hypotheses of ``respelled``, each with the words that it consists of."""
-    columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
-    found = []
-    for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True):
-        ids: list[int] = []
-        sure: list[float] = []
-        spans: list[tuple[int, int]] = []
-        words = drafted.spelling.words(tokens[:n])
-        for word in words:
-            start, end = drafted.spelling.core(word, tokens)
-            ids += word.tokens
-            sure += [min(confidence[start:end])] * len(word.tokens)
-            span = (first[word.start] * drafted.stride, (last[word.end - 1] + 1) * drafted.stride - 1)
-            spans += [span] * len(word.tokens)
-        counts = {"tokens": len(ids), "draft_tokens": n}
-        found.append((Hypothesis(tuple(ids), score, tuple(sure), tuple(spans), counts=counts), words))
-    return found
+    return [respell(hypothesis, drafted) for hypothesis in draft_hypotheses(draft)]
+
+
+def respell(written: Hypothesis, drafted: Drafted) -> tuple[Hypothesis, list[SpelledWord]]:
+    """A hypothesis in the head's tokens, with the head's frames, as ``respelled`` gives it; and the words that it consists of."""
+    ids: list[int] = []
+    sure: list[float] = []
+    spans: list[tuple[int, int]] = []
+    tokens, confidence, frames = written.tokens, written.token_confidence, written.token_frames
+    words = drafted.spelling.words(tokens)
+    for word in words:
+        start, end = drafted.spelling.core(word, tokens)
+        ids += word.tokens
+        sure += [min(confidence[start:end])] * len(word.tokens)
+        span = (frames[word.start][0] * drafted.stride, (frames[word.end - 1][1] + 1) * drafted.stride - 1)
+        spans += [span] * len(word.tokens)
+    counts = {"tokens": len(ids), "draft_tokens": len(tokens)}
+    return Hypothesis(tuple(ids), written.score, tuple(sure), tuple(spans), counts=counts), words

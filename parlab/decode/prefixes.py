@@ -9,10 +9,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from parlab.decode.draft import respell
 from parlab.decode.ended import NEVER
 from parlab.decode.search.frames import Beam, FrameSearch, grow_live
 from parlab.decode.search.mode import mode
 from parlab.errors import UserError
+from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
@@ -116,6 +119,28 @@ def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, frames: Tensor, nbe
         listed = tuple(_hypothesis(value, steps[:end], chances) for value, steps, chances in rows if value != NEVER)
         hypotheses.append(replace(listed[0], nbest=listed) if nbest > 1 else listed[0])
     return hypotheses
+
+
+def ctc_nbest(model: HybridModel, encoded: Encoded, beam: PrefixBeam, nbest: int) -> list[Hypothesis]:
+    """CTC's best hypotheses in the decoder's tokens: of the draft head where there is one, else of the model's CTC head.
+
+    Args:
+        nbest: listed in ``nbest`` of each hypothesis; 1 lists none. Of a head's texts that are spelled alike the best one is.
+    """
+    drafted = encoded.drafted
+    if drafted is None:
+        prefixes = prefix_beam(encoded.posteriors, encoded.frames, model.special.blank, beam)
+        return prefix_hypotheses(prefixes, encoded.posteriors, encoded.frames, nbest)
+    prefixes = prefix_beam(drafted.log_probs, drafted.frames, 0, beam)
+    found = []
+    for hypothesis in prefix_hypotheses(prefixes, drafted.log_probs, drafted.frames, nbest):
+        texts: dict[tuple[int, ...], Hypothesis] = {}
+        for written in hypothesis.nbest or (hypothesis,):
+            spelled, _ = respell(written, drafted)
+            texts.setdefault(spelled.tokens, spelled)
+        listed = tuple(texts.values())
+        found.append(replace(listed[0], nbest=listed) if nbest > 1 else listed[0])
+    return found
 
 
 def _paths(prefixes: Prefixes, order: Tensor) -> Tensor:

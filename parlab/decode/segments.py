@@ -52,13 +52,23 @@ class Segments:
         return Segments(*(getattr(self, field.name)[begin:end] for field in fields(self)))
 
 
-def find_segments(draft: Draft, masked: Tensor) -> Segments:
-    """Merge adjacent masked tokens of ``masked`` (B, U) into segments."""
+def find_segments(draft: Draft, masked: Tensor, gaps: Tensor | None = None) -> Segments:
+    """Merge adjacent masked tokens of ``masked`` (B, U) into segments.
+
+    Args:
+        gaps: (B, U + 1) where a token may be missing, before token u and after the last one: between two tokens that are not
+            masked this is a segment of no tokens.
+    """
     # A segment starts where a mask follows no mask, and ends where none follows a mask.
     edge = masked.new_zeros(len(masked), 1)
     padded = torch.cat([edge, masked, edge], 1)
     owner, start = (padded[:, 1:] & ~padded[:, :-1]).nonzero(as_tuple=True)
     _, end = (padded[:, :-1] & ~padded[:, 1:]).nonzero(as_tuple=True)
+    if gaps is not None:
+        utterance, place = (gaps & ~padded[:, 1:] & ~padded[:, :-1]).nonzero(as_tuple=True)
+        owner, start, end = (torch.cat(pair) for pair in ((owner, utterance), (start, place), (end, place)))
+        order = (owner * padded.size(1) + start).argsort()
+        owner, start, end = owner[order], start[order], end[order]
     # Its neighbours are the tokens on both sides; the window of frames lies between their runs.
     at_start, at_end = start == 0, end == draft.lengths[owner]
     before, after = (start - 1).clamp(min=0), end.clamp(max=max(masked.size(1) - 1, 0))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parlab.decode.ended import NEVER
 from parlab.model.caches import CrossCache
+from parlab.model.hybrid import HybridModel
 from parlab.model.rows import RowDecoder
 from parlab.text.padding import pad_tokens
 from parlab.transfer import to_device, to_host
-from parlab.types import SpecialTokens
 
 
 def sequence_scores(
@@ -47,13 +48,50 @@ def sequence_scores(
 
 
 @dataclass(frozen=True)
+class TextRules:
+    """Which tokens the decoder may write.
+
+    Attributes:
+        never, not_first: ids that it never writes, and that it does not write first.
+        stop: ends a text; among ``never`` it does not count.
+    """
+
+    never: tuple[int, ...]
+    not_first: tuple[int, ...]
+    stop: int
+
+    @staticmethod
+    def of(model: HybridModel) -> TextRules:
+        """A model's own rules where it has some (Whisper); else special tokens are never written."""
+        special = model.special
+        rules = model.s2t.rules if model.s2t is not None else None
+        if rules is None:
+            return TextRules(special.never, (), special.eos)
+        return TextRules(tuple(rules.suppressed), tuple(rules.begin_suppressed), special.eos)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A row that the decoder passes over: a prompt, tokens that it wrote, and tokens that are proposed after them."""
+
+    prompt: Sequence[int]
+    written: Sequence[int]
+    proposed: Sequence[int]
+
+    @property
+    def tokens(self) -> list[int]:
+        """All of them."""
+        return [*self.prompt, *self.written, *self.proposed]
+
+
+@dataclass(frozen=True)
 class Continuations:
-    """The decoder's next token after each of n positions of a row.
+    """The decoder's next token after what it wrote, and after each of n - 1 proposed tokens.
 
     Attributes:
         tokens: (n) its best token.
         best: (n) the log-probability of that token.
-        own: (n) the log-probability of the row's own next token; meaningless at the last position, which has none.
+        own: (n) the log-probability of the proposed token; meaningless at the last position, which has none.
     """
 
     tokens: list[int]
@@ -62,43 +100,35 @@ class Continuations:
 
 
 def greedy_continuations(
-    decoder: RowDecoder,
-    cross: CrossCache,
-    rows: Sequence[Sequence[int]],
-    since: Sequence[int],
-    special: SpecialTokens,
+    decoder: RowDecoder, cross: CrossCache, rows: Sequence[Proposal], rules: TextRules
 ) -> list[Continuations]:
-    """For each row, the decoder's best next token after each of its tokens, from the one before ``since`` on.
-
-    Of the special tokens only the end of the text counts.
-
-    Args:
-        rows: prompts, each with tokens after it.
-        since: the position in each row of the first token that is of interest.
-    """
-    # 1. One pass; the positions that are asked for.
-    padded, lengths = pad_tokens(rows)
-    position, first = torch.arange(padded.size(1)), torch.tensor(list(since)).unsqueeze(1)
-    index = ((position >= first - 1) & (position < lengths.unsqueeze(1))).nonzero(as_tuple=True)
-    special_ids = torch.tensor(special.never, dtype=torch.long)
-    tokens, row, column, never = to_device(cross.keys[0].device, padded, *index, special_ids)
+    """For each row, the decoder's best next token after what it wrote and after each proposed token."""
+    # 1. One pass; the positions that are asked for, and which of them begin a text.
+    padded, lengths = pad_tokens([row.tokens for row in rows])
+    position = torch.arange(padded.size(1))
+    before = torch.tensor([len(row.prompt) + len(row.written) - 1 for row in rows]).unsqueeze(1)
+    begins = torch.tensor([not row.written for row in rows]).unsqueeze(1) & (position == before)
+    index = ((position >= before) & (position < lengths.unsqueeze(1))).nonzero(as_tuple=True)
+    ids = (torch.tensor(listed, dtype=torch.long) for listed in (rules.never, rules.not_first))
+    device = cross.keys[0].device
+    tokens, row, column, first, never, not_first = to_device(device, padded, *index, begins[index].long(), *ids)
     hidden, _ = decoder.prefill(tokens, cross)
     logits = decoder.logits(hidden[row, column])
     normalizer = torch.logsumexp(logits, 1)
-    # 2. The row's own next token, scored before special tokens are ruled out.
+    # 2. The proposed token, scored before tokens are ruled out.
     following = tokens[row, (column + 1).clamp(max=tokens.size(1) - 1)]
     own = logits.gather(1, following.unsqueeze(1)).squeeze(1) - normalizer
     # 3. The decoder's best one.
-    if special.never:
-        at_stop = logits[:, special.eos].clone()
-        logits.index_fill_(1, never, float("-inf"))
-        logits[:, special.eos] = at_stop
+    at_stop = logits[:, rules.stop].clone()
+    logits.index_fill_(1, never, NEVER)
+    logits[:, rules.stop] = at_stop
+    logits.index_copy_(1, not_first, logits[:, not_first].masked_fill(first.bool().unsqueeze(1), NEVER))
     best, chosen = logits.max(1)
     # 4. Read from the device at once, then divided among the rows.
-    ids, scores, own_scores = (x.tolist() for x in to_host(chosen, best - normalizer, own))
+    chosen_ids, scores, own_scores = (x.tolist() for x in to_host(chosen, best - normalizer, own))
     found, begin = [], 0
-    for tokens_of_row, start in zip(rows, since, strict=True):
-        end = begin + len(tokens_of_row) - max(start - 1, 0)
-        found.append(Continuations(ids[begin:end], scores[begin:end], own_scores[begin:end]))
+    for proposal in rows:
+        end = begin + 1 + len(proposal.proposed)
+        found.append(Continuations(chosen_ids[begin:end], scores[begin:end], own_scores[begin:end]))
         begin = end
     return found

@@ -1,39 +1,18 @@
-"""Is a difference real: bootstrap intervals (Bisani and Ney 2004), paired bootstrap, matched pairs (Gillick and Cox 1989)."""
+"""Bootstrap intervals of error rates (Bisani and Ney 2004), and the differences of systems that are drawn together."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from statistics import NormalDist
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from parlab.metrics.wer import GAP, ErrorCounts, alignment
+from parlab.metrics.paired import PairedDifference, paired_difference
+from parlab.metrics.wer import ErrorCounts
 
 REPLICATES = 10_000
-
-
-@dataclass(frozen=True)
-class PairedBootstrap:
-    """Rate of B minus rate of A: the difference, its 95 % interval, and the two-sided p-value of no difference."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class MatchedPairs:
-    """MAPSSWE: segments where the systems may differ, mean difference of errors (B minus A), z and two-sided p."""
-
-    segments: int
-    mean_difference: float
-    z: float
-    p_value: float
 
 
 def errors_and_lengths(counts: Sequence[ErrorCounts]) -> tuple[NDArray, NDArray]:
@@ -93,10 +72,13 @@ class Replicates:
     Attributes:
         rates: of the data, (systems,).
         drawn: of the replicates, (systems, replicates).
+        errors, totals: of each system in each unit that is drawn, (units,) each.
     """
 
     rates: NDArray
     drawn: NDArray
+    errors: tuple[NDArray, ...]
+    totals: tuple[NDArray, ...]
 
     @staticmethod
     def of(
@@ -118,30 +100,26 @@ class Replicates:
             at.append(known.setdefault(column.tobytes(), len(columns)))
             columns += [column] if at[-1] == len(columns) else []
         if len(columns[0]) == 0:
-            return Replicates(np.zeros(len(errors)), np.zeros((len(errors), replicates)))
+            nothing = np.zeros((len(errors), replicates))
+            return Replicates(np.zeros(len(errors)), nothing, tuple(columns[: len(errors)]), tuple(lengths))
         sums = resampled_sums(columns, replicates, seed)
         words = np.array([column.sum() for column in lengths])
         rates = np.array([column.sum() for column in columns[: len(errors)]]) / np.maximum(words, 1)
-        return Replicates(rates, sums[: len(errors)] / np.maximum(sums[at], 1))
+        drawn = sums[: len(errors)] / np.maximum(sums[at], 1)
+        return Replicates(rates, drawn, tuple(columns[: len(errors)]), tuple(lengths))
 
     def first(self, replicates: int) -> Replicates:
         """The same with so many of the replicates: those that a smaller number would have drawn."""
-        return Replicates(self.rates, self.drawn[:, :replicates])
+        return replace(self, drawn=self.drawn[:, :replicates])
 
     def interval(self, system: int) -> tuple[float, float]:
         """The 95 % interval of a system's rate."""
         low, high = np.quantile(self.drawn[system], [0.025, 0.975])
         return float(low), float(high)
 
-    def paired(self, a: int, b: int) -> PairedBootstrap:
-        """System ``b`` against system ``a``."""
-        gain = self.drawn[b] - self.drawn[a]
-        low, high = np.quantile(gain, [0.025, 0.975])
-        # The share of replicates on the other side of zero; ties count half to each side.
-        below = (np.sum(gain < 0) + 0.5 * np.sum(gain == 0)) / len(gain)
-        p = min(1.0, 2 * min(below, 1 - below))
-        difference = self.rates[b] - self.rates[a]
-        return PairedBootstrap(float(difference), float(low), float(high), float(max(p, 1 / len(gain))))
+    def paired(self, a: int, b: int) -> PairedDifference:
+        """System ``b`` against system ``a``, which have the same references."""
+        return paired_difference((self.errors[a], self.errors[b]), self.totals[a], self.drawn[b] - self.drawn[a])
 
 
 def bootstrap_interval(
@@ -158,74 +136,12 @@ def bootstrap_interval(
     return Replicates.of([errors], [totals], groups, replicates, seed).interval(0)
 
 
-def paired_bootstrap(
+def compare_errors(
     errors_a: ArrayLike,
     errors_b: ArrayLike,
     totals: ArrayLike,
     groups: Sequence[str] | None = None,
     replicates: int = REPLICATES,
-) -> PairedBootstrap:
-    """Compare two systems on the same utterances by drawing both together."""
+) -> PairedDifference:
+    """Compare two systems on the same utterances."""
     return Replicates.of([errors_a, errors_b], [totals, totals], groups, replicates).paired(0, 1)
-
-
-def _word_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Words inserted before each reference word (the last entry: after all), and whether each one is wrong or missing."""
-    inserted, wrong = [0] * (len(reference) + 1), [0] * len(reference)
-    if reference == hypothesis:
-        return inserted, wrong
-    index = 0
-    for r, h in alignment(reference, hypothesis):
-        if r == GAP:
-            inserted[index] += 1
-            continue
-        wrong[index] = int(r != h)
-        index += 1
-    return inserted, wrong
-
-
-def _segment_errors(reference: str, a: str, b: str, buffer: int = 2) -> list[tuple[int, int]]:
-    """Errors of A and B in each segment of an utterance: segments are separated by ``buffer`` words that both have right."""
-    if reference == a == b:  # most utterances of a good model
-        return []
-    words = reference.split()
-    inserted_a, wrong_a = _word_errors(words, a.split())
-    inserted_b, wrong_b = (inserted_a, wrong_a) if a == b else _word_errors(words, b.split())
-    segments: list[tuple[int, int]] = []
-    count, right = [0, 0], buffer
-    for i in range(len(words) + 1):
-        errors = [(inserted_a[i], inserted_b[i])] + ([(wrong_a[i], wrong_b[i])] if i < len(words) else [])
-        for of_a, of_b in errors:
-            if of_a or of_b:
-                count = [count[0] + of_a, count[1] + of_b]
-                right = 0
-        if errors[-1] == (0, 0) and len(errors) == 2:
-            right += 1
-            if right == buffer and any(count):
-                segments.append((count[0], count[1]))
-                count = [0, 0]
-    if any(count):
-        segments.append((count[0], count[1]))
-    return segments
-
-
-def mapsswe(references: Sequence[str], hypotheses_a: Sequence[str], hypotheses_b: Sequence[str]) -> MatchedPairs:
-    """Matched-pairs sentence-segment word error test, as NIST's sc_stats does it."""
-    differences = [
-        y - x
-        for r, a, b in zip(references, hypotheses_a, hypotheses_b, strict=True)
-        for x, y in _segment_errors(r, a, b)
-    ]
-    n = len(differences)
-    if n < 2:
-        return MatchedPairs(n, float(sum(differences)), 0.0, 1.0)
-    mean = sum(differences) / n
-    variance = sum((d - mean) ** 2 for d in differences) / (n - 1)
-    if mean == 0:
-        return MatchedPairs(n, 0.0, 0.0, 1.0)
-    if variance == 0:
-        # All segments differ alike, and the normal approximation would be certain after two; the sign test is not.
-        p = max(2 * 0.5**n, 1e-300)
-        return MatchedPairs(n, mean, math.copysign(NormalDist().inv_cdf(p / 2), mean), p)
-    z = mean / math.sqrt(variance / n)
-    return MatchedPairs(n, mean, z, math.erfc(abs(z) / math.sqrt(2)))

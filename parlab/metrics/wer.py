@@ -57,12 +57,19 @@ class ErrorCounts:
         return ErrorCounts(*(int(entry[name]) for name in ("substitutions", "insertions", "deletions", "total")))
 
 
-def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
-    """Errors of one token sequence against another."""
+def count_errors(reference: Sequence[str], hypothesis: Sequence[str], merge_compounds: bool = False) -> ErrorCounts:
+    """Errors of one token sequence against another.
+
+    Args:
+        merge_compounds: adjacent words that together spell a word of the other text are no errors.
+    """
     if reference == hypothesis:  # most utterances of a good model
         return ErrorCounts(total=len(reference))
     from kaldialign import edit_distance
 
+    if merge_compounds:
+        found = edit_distance(reference, hypothesis, merge_compounds=True)
+        return ErrorCounts(int(found["sub"]), int(found["ins"]), int(found["del"]), len(reference))
     same = _common_prefix(reference, hypothesis)  # changes no count: before it ends, the best path is the diagonal
     found = edit_distance(reference[same:], hypothesis[same:])
     return ErrorCounts(int(found["sub"]), int(found["ins"]), int(found["del"]), len(reference))
@@ -77,9 +84,9 @@ def _common_prefix(a: Sequence[str], b: Sequence[str]) -> int:
     return low
 
 
-def word_errors(reference: str, hypothesis: str) -> ErrorCounts:
+def word_errors(reference: str, hypothesis: str, merge_compounds: bool = False) -> ErrorCounts:
     """Word errors of one utterance."""
-    return count_errors(reference.split(), hypothesis.split())
+    return count_errors(reference.split(), hypothesis.split(), merge_compounds)
 
 
 def char_errors(reference: str, hypothesis: str) -> ErrorCounts:
@@ -87,11 +94,13 @@ def char_errors(reference: str, hypothesis: str) -> ErrorCounts:
     return count_errors(" ".join(reference.split()), " ".join(hypothesis.split()))
 
 
-def corpus_errors(references: Iterable[str], hypotheses: Iterable[str]) -> dict[str, ErrorCounts]:
+def corpus_errors(
+    references: Iterable[str], hypotheses: Iterable[str], merge_compounds: bool = False
+) -> dict[str, ErrorCounts]:
     """Pooled ``wer`` and ``cer`` of a corpus: long utterances count for more; lengths must be equal."""
     words, characters = ErrorCounts(), ErrorCounts()
     for reference, hypothesis in zip(references, hypotheses, strict=True):
-        words += word_errors(reference, hypothesis)
+        words += word_errors(reference, hypothesis, merge_compounds)
         characters += char_errors(reference, hypothesis)
     return {"wer": words, "cer": characters}
 

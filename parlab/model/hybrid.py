@@ -17,6 +17,7 @@ from parlab.model.families import espnet_decoder
 from parlab.model.families.espnet_graphs import EncoderGraphs
 from parlab.model.invariance import encoder_frames, groups_of_equal_length, make_batch_invariant, subsamples
 from parlab.model.losses import Losses, joint_loss
+from parlab.model.packed import Fingerprint
 from parlab.model.rows import RowDecoder
 from parlab.text.s2t import S2TSymbols
 from parlab.text.targets import Targets
@@ -71,7 +72,7 @@ class HybridModel(nn.Module):
         self.decoder = parts.get("decoder")
         self.ctc: Any = parts.get("ctc")
         self.lora_scale: float | None = None  # where adapters were put in
-        self._rows: tuple[Any, RowDecoder] | None = None
+        self._rows: tuple[Fingerprint, RowDecoder] | None = None
         self.one_thread = RLock()
         self.compiled: Callable[[Tensor, Tensor], Any] | None = None
         self._word_edges: Tensor | None = None
@@ -115,11 +116,9 @@ class HybridModel(nn.Module):
                 "decode it with greedy or ctc_beam"
             )
         parameters = list(self.decoder.parameters())
-        changes = sum(0 if p.is_inference() else p._version for p in parameters)
-        key = (changes, parameters[0].data_ptr(), parameters[0].dtype)
         made = self._rows  # another thread may replace it meanwhile
-        if made is None or made[0] != key:
-            made = self._rows = (key, RowDecoder(self.decoder_spec()))
+        if made is None or not made[0].matches(parameters):
+            made = self._rows = (Fingerprint(parameters), RowDecoder(self.decoder_spec()))
         return made[1]
 
     def decoder_spec(self) -> DecoderSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,31 @@ class PackedLinear:
             return torch.ops.mkldnn._linear_pointwise(x, self.packed, self.bias, after, [], "")
         out = linear(x, self.weight, self.bias)
         return out.relu_() if relu else out  # in place, because fresh memory costs more than the ReLU
+
+
+class Fingerprint:
+    """Tells whether weights have changed since it was taken.
+
+    By their storage, by the writes that torch counts and, on a CPU, by a few elements of each: a write through ``.data`` is not
+    counted. On other devices the elements would have to be waited for.
+    """
+
+    def __init__(self, weights: Sequence[Tensor]):
+        self.key = self._key(weights)
+        on_cpu = [x.detach().view(-1) for x in weights if x.device.type == "cpu" and x.is_contiguous()]
+        self.probes = [x[:: max(1, len(x) // 4)] for x in on_cpu]  # views: they see what is written
+        self.values = torch.cat(self.probes) if self.probes else None
+
+    @staticmethod
+    def _key(weights: Sequence[Tensor]) -> tuple[Any, ...]:
+        writes = sum(0 if x.is_inference() else x._version for x in weights)
+        return (writes, *(x.data_ptr() for x in weights), *{x.dtype for x in weights})
+
+    def matches(self, weights: Sequence[Tensor]) -> bool:
+        """Whether ``weights`` are as they were."""
+        return self._key(weights) == self.key and (
+            self.values is None or torch.equal(torch.cat(self.probes), self.values)
+        )
 
 
 class PositionTable:

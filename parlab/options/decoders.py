@@ -13,48 +13,25 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from parlab.decode import DECODERS, PAR, Decoder
-from parlab.errors import UserError, nearest
+from parlab.errors import UserError
+from parlab.options.decoder_names import REFERENCE, by_class, check_options, decoder_class, read_decoder
 from parlab.options.resources import resolve_config
-
-REFERENCE = "reference"  # not an option of PAR, but a name for several of its options
-
 
 # ---- by name, with options as Python values -------------------------------------------------------
 
 
-def decoder_class(name: str) -> type[Decoder]:
-    """The decoder called ``name``.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name not in DECODERS:
-        raise UserError(f"there is no decoder '{name}', expected one of {', '.join(DECODERS)}{nearest(name, DECODERS)}")
-    return DECODERS[name]
-
-
-def check_options(decoder: type[Decoder], names: Sequence[str]) -> None:
-    """Refuse options that a decoder does not have.
-
-    Raises:
-        UserError: naming the nearest one.
-    """
-    known = [field.name for field in dataclasses.fields(decoder)]  # type: ignore[arg-type]
-    for name in names:
-        if name not in known and not (name == REFERENCE and decoder is PAR):
-            raise UserError(
-                f"the decoder '{decoder.name}' has no option '{name}'{nearest(name, known)} "
-                f"(it has {', '.join(known) or 'none'})"
-            )
-
-
 def make_decoder(name: str, **options: Any) -> Decoder:
-    """A decoder by name with options by keyword, checked; ``reference="espnet"`` is ``PAR.espnet()``.
+    """A decoder by name, or by its configuration file, with options by keyword, checked; ``reference="espnet"`` is
+    ``PAR.espnet()``.
 
     Raises:
         UserError: an unknown decoder or option, or a value that it refuses.
     """
-    decoder = decoder_class(name)
+    if name.endswith((".yaml", ".yml")):
+        decoder, written = read_decoder(name)
+        options = {**written, **options}
+    else:
+        decoder = decoder_class(name)
     check_options(decoder, list(options))
     reference = options.pop(REFERENCE, None)
     values = typed_options(decoder, options)
@@ -94,7 +71,7 @@ def decoder_from(parsed: Any) -> Decoder | None:
     if parsed is None:
         return None
     options = vars(parsed.init_args) if "init_args" in parsed else {}
-    return _by_class()[parsed.class_path.rsplit(".", 1)[-1]](**options)
+    return by_class()[parsed.class_path.rsplit(".", 1)[-1]](**options)
 
 
 # ---- on the command line and in files -------------------------------------------------------------
@@ -117,7 +94,11 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
         name, equals, value = argument.partition("=")
         if name == "--decoder" and (equals or queue):
             value = value if equals else queue.pop(0)
-            if value in DECODERS or (not value.endswith((".yaml", ".yml", ".json")) and "." not in value):
+            if value.endswith((".yaml", ".yml")):
+                chosen, written = read_decoder(value)
+                queue = [f"--decoder.{option}={_written(held)}" for option, held in written.items()] + queue
+                value = _path(chosen)
+            elif value in DECODERS or (not value.endswith(".json") and "." not in value):
                 chosen = decoder_class(value)
                 value = _path(chosen)
             out += [f"{name}={value}"] if equals else [name, value]
@@ -178,7 +159,7 @@ def _name_in_file(file: str) -> tuple[str, type[Decoder] | None]:
     if not isinstance(entry, dict) or not isinstance(entry.get("class_path"), str):
         return file, None
     path = entry["class_path"]
-    chosen = _by_class().get(path.rsplit(".", 1)[-1]) if "." in path else decoder_class(path)
+    chosen = by_class().get(path.rsplit(".", 1)[-1]) if "." in path else decoder_class(path)
     if chosen is None:
         return file, None
     options = dict(entry.get("init_args") or {})
@@ -218,7 +199,3 @@ def _written(value: Any) -> str:
 
 def _path(decoder: type[Decoder]) -> str:
     return f"{decoder.__module__}.{decoder.__name__}"
-
-
-def _by_class() -> dict[str, type[Decoder]]:
-    return {cls.__name__: cls for cls in DECODERS.values()}

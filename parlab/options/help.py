@@ -31,12 +31,15 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "transcribe": (("--", "parlab.commands.transcribe.command:TranscribeOptions"),),
     "predict": (("--", "parlab.commands.predict.options:PredictOptions"),),
     "sweep": (("--", "parlab.commands.sweep.options:SweepOptions"),),
+    "tune": (("--", "parlab.commands.tune.options:TuneOptions"),),
     "compare": (("--", "parlab.commands.compare.command:make_parser"),),
     "report": (("--", "parlab.commands.report.command:make_parser"),),
+    "export": (("--", "parlab.commands.export:ExportOptions"),),
     "rerun": (("--", "parlab.commands.predict.rerun:main"),),
     "bench": (("--", "parlab.commands.bench.options:BenchOptions"),),
     "slurm": (("--", "parlab.commands.slurm:Job"),),
     "demo": (("--", "parlab.commands.demo.command:main"),),
+    "completion": (("--", "parlab.commands.completion:CompletionOptions"),),
     "doctor": (("--", "parlab.commands.doctor:DoctorOptions"),),
 }
 _WITHOUT_CONFIG = ("demo",)
@@ -46,7 +49,7 @@ _LIGHTNING = {
     "validate": "trainer (--trainer.devices 2, ...)",
     "predict": "trainer (--trainer.devices 2, --trainer.accelerator gpu, ...)",
 }
-_POSITIONAL = {"transcribe": ("files",)}
+_POSITIONAL = {"transcribe": ("files",), "export": ("folder",)}
 _CONFIG = Option("--config", "file", None, False, "read options from a YAML file; it may include others")
 _DECODER = Option("--decoder", "decoder", None, False, "greedy, ar, par, ...; par where the model allows it")
 _SEED = Option("--seed_everything", "int", "1", False, "seed of every random generator")
@@ -75,8 +78,8 @@ def all_asked(argv: Sequence[str]) -> bool:
     return any(argument in {"-h", "--help"} and argv[i + 1 : i + 2] == ["all"] for i, argument in enumerate(argv))
 
 
-def command_help(command: str, about: str) -> str:
-    """The options of a command, its own before Lightning's."""
+def command_options(command: str) -> list[Option]:
+    """The arguments and options of a command, Lightning's left out."""
     parts = PARTS[command]
     prefixes = {prefix for prefix, _ in parts}
     options: list[Option] = [] if command in _WITHOUT_CONFIG else [_CONFIG]
@@ -86,6 +89,12 @@ def command_help(command: str, about: str) -> str:
         options += [option for option in found if f"{option.name}." not in prefixes and option.name != "--trainer"]
     if command in _WITH_DECODER and not any(option.name == "--decoder" for option in options):
         options.append(_DECODER)
+    return options
+
+
+def command_help(command: str, about: str) -> str:
+    """The options of a command, its own before Lightning's."""
+    options = command_options(command)
     arguments = [option for option in options if not option.name.startswith("-")]
     options = [option for option in options if option not in arguments]
     options.sort(key=lambda option: not option.required)

@@ -30,6 +30,14 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write a text through a temporary file, in a folder that is made where it is missing; returns the path."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    _write_whole(path, text)
+    return path
+
+
 def write_json(path: Path, value: Json) -> None:
     """Write through a temporary file, so that a reader never sees half of it."""
     _write_whole(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

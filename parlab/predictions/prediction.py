@@ -73,7 +73,8 @@ class Prediction:
     @cached_property
     def word_counts(self) -> list[ErrorCounts]:
         """Word errors of each scored utterance."""
-        return list(map(known_word_errors, self.references, self.results))
+        merge = normalizer(self.metrics.normalizer.name).merge_compounds
+        return [known_word_errors(a, b, merge) for a, b in zip(self.references, self.results, strict=True)]
 
     @cached_property
     def char_counts(self) -> list[ErrorCounts]:
@@ -135,10 +136,10 @@ def read_predictions(folders: Sequence[Path]) -> list[Prediction]:
         if entry.resolve() in known:
             raise UserError(f"{entry} was named twice, expected each prediction once; leave one of the two out")
         known.add(entry.resolve())
-    return _named_apart([read_prediction(entry) for entry in entries])
+    return named_apart([read_prediction(entry) for entry in entries])
 
 
-def _named_apart(found: Sequence[Prediction]) -> list[Prediction]:
+def named_apart(found: Sequence[Prediction]) -> list[Prediction]:
     """Names that tell all predictions apart: the folder's, with its parent's, or the whole path."""
     chosen = [str(p.folder) for p in found]
     for names in ([p.name for p in found], [f"{_owner(p.folder)}/{p.name}" for p in found]):

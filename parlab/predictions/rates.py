@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from parlab.metrics.significance import PairedBootstrap, Replicates, errors_and_lengths
+from parlab.metrics.paired import PairedDifference
+from parlab.metrics.significance import Replicates, errors_and_lengths
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.files import Json
 from parlab.predictions.prediction import Prediction
 
 MARGIN = 0.005  # absolute WER that may be lost for the verdict "no worse"
+FEW_UTTERANCES, FEW_SPEAKERS = 100, 12  # sets with fewer get a warning
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,21 @@ class Rate:
 class RateChange:
     """The change of an error rate, drawn by utterances, and by speakers where they are known."""
 
-    by_utterance: PairedBootstrap
-    by_speaker: PairedBootstrap | None = None
+    by_utterance: PairedDifference
+    by_speaker: PairedDifference | None = None
     speakers: int | None = None
 
     def to_json(self) -> dict[str, Json]:
         """``by_utterance`` and, where speakers are known, ``by_speaker``."""
-        entry: dict[str, Json] = {"by_utterance": dataclasses.asdict(self.by_utterance)}
+        entry: dict[str, Json] = {"by_utterance": _finite(self.by_utterance)}
         if self.by_speaker:
-            entry["by_speaker"] = {**dataclasses.asdict(self.by_speaker), "speakers": self.speakers}
+            entry["by_speaker"] = {**_finite(self.by_speaker), "speakers": self.speakers}
         return entry
+
+
+def _finite(change: PairedDifference) -> dict[str, Json]:
+    """The numbers of a difference; a bound that is infinite is null, which JSON can say."""
+    return {k: v if math.isfinite(v) else None for k, v in dataclasses.asdict(change).items()}
 
 
 @dataclass(frozen=True)
@@ -90,15 +98,37 @@ class Resampled:
         return RateChange(self.by_utterance.paired(a, b), by_speaker, self.speakers)
 
 
-def verdict(low: float, high: float, margin: float) -> str:
-    """What the 95 % interval of (other - baseline) allows to say."""
+def verdict(change: PairedDifference, margin: float, unit: str = "utterances") -> str:
+    """What the 95 % interval of (other - baseline) allows to say of so many units, against the ``margin`` that may be lost."""
+    low, high, on = change.low, change.high, f"{change.units} {unit}"
+    if not change.bounded:
+        return f"undecided: {on} are too few for an interval of 95 %, expected at least 6"
     if high < 0:
-        return "better"
-    if low > 0 and low > margin:
-        return f"worse by more than {margin:.2%}"
+        return f"better on {on}"
+    if low > margin:
+        return f"worse by more than {margin:.2%} on {on}"
     if high <= margin:
-        return f"no worse than {margin:.2%}"
-    return "worse" if low > 0 else f"undecided: it may be worse by up to {high:.2%}"
+        return f"no worse than {margin:.2%} on {on}"
+    needed = change.units_to_decide(margin)
+    would = f"about {needed:,} {unit} like these" if needed else f"more {unit} than can be told"
+    if low > 0:
+        return f"worse on {on}, by up to {high:.2%}; whether by more than {margin:.2%}, {would} would decide"
+    return f"undecided on {on}: it may be worse by up to {high:.2%}, the margin is {margin:.2%}; {would} would decide"
+
+
+def warnings_of_size(utterances: int, speakers: int | None) -> tuple[str, ...]:
+    """What to keep in mind of small sets: fewer than 100 utterances, or than 12 speakers."""
+    found = []
+    if utterances < FEW_UTTERANCES:
+        found.append(
+            f"{utterances} utterances with a reference, fewer than {FEW_UTTERANCES}: another set of this kind may well say otherwise"
+        )
+    if speakers is not None and speakers < FEW_SPEAKERS:
+        found.append(
+            f"{speakers} speakers, fewer than {FEW_SPEAKERS}: intervals of rates with speakers drawn are too narrow; trust the verdict "
+            "with speakers as the unit"
+        )
+    return tuple(found)
 
 
 def speakers_of(p: Prediction) -> list[str] | None:

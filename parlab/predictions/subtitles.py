@@ -13,6 +13,7 @@ from pathlib import Path
 from parlab.errors import UserError, nearest
 from parlab.predictions.files import Json, write_json, writing
 from parlab.predictions.hypotheses import Piece, UtteranceRecord
+from parlab.text.spoken import filled_tokens, spoken_words
 
 FORMATS = ("srt", "vtt", "json")
 _LONGEST = 6.0  # seconds that a cue stays
@@ -26,35 +27,26 @@ _SHORTENED = 160  # bytes that are left of a name that gets a hash
 
 @dataclass(frozen=True)
 class Timed:
-    """Words, or a cue, from ``start`` to ``end`` seconds."""
+    """Words, or a cue, from ``start`` to ``end`` seconds; of a word its confidence, and whether PAR wrote it."""
 
     start: float
     end: float
     text: str
+    confidence: float | None = None
+    filled: bool = False
 
 
 def words_of(record: UtteranceRecord) -> list[Timed]:
     """Words with times, where the decoder knows the frames of its tokens; empty where it does not."""
-    words: list[Timed] = []
-    fresh = True
+    if not record.token_times:
+        return []
+    count = min(len(record.token_text), len(record.token_times))
+    texts = record.token_text[:count]
     single = " ".join(record.token_text) == record.text  # words or phones: each stands alone
-    edges = [piece.start for piece in record.pieces]
-    for token, (start, end) in zip(record.token_text, record.token_times, strict=False):
-        while edges and start >= edges[0]:  # no word reaches over the seam of two pieces
-            fresh = True
-            edges.pop(0)
-        if token == "<space>":
-            fresh = True
-            continue
-        if token.startswith("<") and token.endswith(">") and token != "<unk>" and len(token) > 2:
-            continue
-        text = token.removeprefix("\u2581")
-        if fresh or single or token.startswith("\u2581") or not words:
-            words.append(Timed(start, end, text))
-        else:
-            words[-1] = Timed(words[-1].start, end, words[-1].text + text)
-        fresh = False
-    return [w for w in words if w.text]
+    filled = filled_tokens(count, record.segments)
+    edges = [piece.start for piece in record.pieces]  # no word reaches over the seam of two pieces
+    found = spoken_words(texts, record.token_times, record.token_confidence, filled, single, edges)
+    return [Timed(w.start or 0.0, w.end or 0.0, w.text, w.confidence, w.filled) for w in found]
 
 
 def cues(record: UtteranceRecord) -> list[Timed]:
@@ -136,13 +128,19 @@ def write_subtitles(folder: Path, records: Sequence[UtteranceRecord], formats: S
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
             if form == "json":
-                words: list[Json] = [{"word": w.text, "start": w.start, "end": w.end} for w in words_of(record)]
+                words: list[Json] = [_word(w) for w in words_of(record)]
                 shown: list[Json] = [{"start": c.start, "end": c.end, "text": c.text} for c in cues(record)]
                 about = {"id": record.id, "text": record.text, "duration": record.duration}
                 write_json(path, {**about, "cues": shown, "words": words})
             else:
                 with writing(path):
                     path.write_text(_text(cues(record), form), encoding="utf-8")
+
+
+def _word(word: Timed) -> dict[str, Json]:
+    """A word in JSON."""
+    known: dict[str, Json] = {} if word.confidence is None else {"confidence": word.confidence}
+    return {"word": word.text, "start": word.start, "end": word.end, **known, "filled": word.filled}
 
 
 def _text(shown: Sequence[Timed], form: str) -> str:

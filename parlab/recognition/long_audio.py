@@ -13,7 +13,7 @@ from parlab.data.audio import audio_seconds, load_audio
 from parlab.data.pauses import cut_at_pauses, cut_points, envelope, read_blocks
 from parlab.data.utterance import Utterance
 from parlab.recognition.waveforms import Audio, samples_of
-from parlab.types import Hypothesis
+from parlab.types import Hypothesis, Word
 
 PIECE_SECONDS = 20.0  # where the model has no window of its own
 
@@ -83,5 +83,12 @@ def shifted(hypothesis: Hypothesis, seconds: float) -> Hypothesis:
     return replace(
         hypothesis,
         token_times=tuple((round(a + seconds, 3), round(b + seconds, 3)) for a, b in hypothesis.token_times),
+        words=tuple(_word_later(word, seconds) for word in hypothesis.words),
         times=tuple((round(a + seconds, 3), round(b + seconds, 3), text) for a, b, text in hypothesis.times),
     )
+
+
+def _word_later(word: Word, seconds: float) -> Word:
+    if word.start is None or word.end is None:
+        return word
+    return replace(word, start=round(word.start + seconds, 3), end=round(word.end + seconds, 3))

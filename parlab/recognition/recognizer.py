@@ -20,6 +20,7 @@ from parlab.model.hybrid import HybridModel
 from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.recognition.padded import PaddedWaves
 from parlab.recognition.prompting import Prompting, PromptOptions
+from parlab.text.spoken import filled_tokens, spoken_words
 from parlab.text.tokenizer import Tokenizer
 from parlab.types import Failure, Hypothesis
 
@@ -108,17 +109,22 @@ class Recognizer:
             return decoder.decode(self.model, encoded)
 
     def named(self, hypothesis: Hypothesis, name: str) -> Hypothesis:
-        """A hypothesis with its text, its id, and times in seconds where frames or time symbols tell them."""
+        """A hypothesis with its text and words, its id, and times in seconds where frames or time symbols tell them."""
         model = self.model
         before = model.prompt_frames
         step = model.frame_seconds
         spans = [(max(first - before, 0), max(last - before, 0)) for first, last in hypothesis.token_frames]
         timed = model.s2t.timed(hypothesis.tokens) if model.s2t is not None and not before else []
+        token_times = tuple((round(first * step, 3), round((last + 1) * step, 3)) for first, last in spans)
+        texts = [self.tokenizer.token_list[i] for i in hypothesis.tokens]
+        filled = filled_tokens(len(texts), hypothesis.segments)
+        single = self.tokenizer.token_type in {"word", "phn"}
         return replace(
             hypothesis,
             text=self.tokenizer.decode(hypothesis.tokens),
             id=name,
-            token_times=tuple((round(first * step, 3), round((last + 1) * step, 3)) for first, last in spans),
+            token_times=token_times,
+            words=tuple(spoken_words(texts, token_times, hypothesis.token_confidence, filled, single)),
             times=tuple((start, end, self.tokenizer.decode(tokens)) for start, end, tokens in timed),
         )
 

@@ -99,7 +99,9 @@ def _log_utterances(run: Any, metrics: Metrics, records: Sequence[UtteranceRecor
     run.summary.update({"decoded": metrics.utterances, "failed": len(metrics.failed)})
     table = wandb.Table(columns=["id", "reference", "hypothesis", "errors", "words", "segments", "seconds"])
     for r in records:
-        found = word_errors(normalize(r.ref), normalize(r.text)) if r.ref is not None else None
+        found = (
+            word_errors(normalize(r.ref), normalize(r.text), normalize.merge_compounds) if r.ref is not None else None
+        )
         errors, words = (found.errors, found.total) if found else (None, None)
         table.add_data(r.id, r.ref or "", marked_text(r), errors, words, len(r.segments), r.seconds)
     run.log({"utterances": table})

@@ -13,8 +13,10 @@ import torch
 
 from parlab.cli import main
 from parlab.commands.bench.options import BenchOptions
+from parlab.commands.bench.planned import PlannedHead
 from parlab.commands.bench.suite.whisper import whisper_cases
 from parlab.commands.bench.whisper import WhisperBench
+from parlab.decode import PAR, Greedy
 from parlab.errors import UserError
 from parlab.model.families.whisper_peer import SHAPES, WhisperShape, random_whisper
 from parlab.recognition.recognizer import Recognizer
@@ -47,6 +49,21 @@ def test_a_random_shape() -> None:
     rows = {row.what: row for row in bench.rows(1)}
     assert {row.tokens for name, row in rows.items() if name != "encoder"} == {6}
     assert rows["ours: ar greedy"].as_transformers == rows["ours: ar beam 5"].as_transformers == 2
+
+
+def test_a_random_shape_drafts_what_is_planned() -> None:
+    """Two and a half words a second, one in five of them masked; PAR and speculative decoding are timed on them."""
+    model, tokenizer = random_whisper(WhisperShape(80, 32, 2, 2, 4))
+    head = PlannedHead.of(model, tokenizer)
+    recognizer = Recognizer(model, tokenizer, CPU, head=head)
+    waves = [torch.randn(16000 * 8, generator=torch.Generator().manual_seed(i)) * 0.1 for i in range(2)]
+    encoded = recognizer.encode(waves)
+    assert [len(h.tokens) for h in recognizer.decode(Greedy(), encoded)] == [20, 20]
+    assert [len(h.segments) for h in recognizer.decode(PAR(ctc_weight=0.0, beam_size=2), encoded)] == [4, 4]
+    rows = {row.what: row for row in WhisperBench(recognizer, waves, 20, random=True).rows(1)}
+    assert rows["ours: draft"].tokens == 20
+    assert rows["ours: speculative"].tokens == 20
+    assert {"ours: par", "ours: par, left to right"} <= rows.keys()
 
 
 def test_shapes_are_the_published_ones() -> None:

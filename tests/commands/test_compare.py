@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +17,10 @@ from parlab.cli import main
 from parlab.commands.compare.comparison import compare
 from parlab.commands.compare.text import markdown
 from parlab.errors import UserError
+from parlab.metrics.paired import PairedDifference
 from parlab.predictions.prediction import read_prediction
-from parlab.predictions.rates import verdict
-from tests.helpers import lines
+from parlab.predictions.rates import verdict, warnings_of_size
+from tests.helpers import environment, lines
 
 
 def test_comparison_says_what_the_files_say(folders: list[Path]) -> None:
@@ -34,12 +38,54 @@ def test_comparison_says_what_the_files_say(folders: list[Path]) -> None:
     }
 
 
-def test_verdicts() -> None:
-    assert verdict(-0.02, -0.01, 0.005) == "better"
-    assert verdict(-0.01, 0.004, 0.005) == "no worse than 0.50%"
-    assert verdict(-0.01, 0.02, 0.005).startswith("undecided")
-    assert verdict(0.01, 0.02, 0.005) == "worse by more than 0.50%"
-    assert verdict(0.001, 0.02, 0.005) == "worse"
+@pytest.mark.slow  # processes start
+@pytest.mark.parametrize(("command", "option"), [("compare", "--json"), ("report", "--out")])
+def test_a_quiet_console(command: str, option: str, folders: list[Path], tmp_path: Path) -> None:
+    """In a process of its own, as users start it: standard error holds no tips and no warnings of other packages."""
+    env = {k: v for k, v in environment().items() if k != "PYTHONWARNINGS"}
+    asked = [sys.executable, "-m", "parlab", command, *map(str, folders), option, str(tmp_path / command)]
+    done = subprocess.run(asked, env=env, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (-0.02, -0.01, "better on 200 utterances"),
+        (-0.01, 0.004, "no worse than 0.50% on 200 utterances"),
+        (0.01, 0.02, "worse by more than 0.50% on 200 utterances"),
+        (
+            -0.01,
+            0.02,
+            "undecided on 200 utterances: it may be worse by up to 2.00%, the margin is 0.50%; more utterances than can be told would decide",
+        ),
+        (
+            -0.02,
+            0.02,
+            "undecided on 200 utterances: it may be worse by up to 2.00%, the margin is 0.50%; about 3,200 utterances like these would decide",
+        ),
+        (
+            0.001,
+            0.02,
+            "worse on 200 utterances, by up to 2.00%; whether by more than 0.50%, about 600 utterances like these would decide",
+        ),
+        (-math.inf, math.inf, "undecided: 200 utterances are too few for an interval of 95 %, expected at least 6"),
+    ],
+)
+def test_verdicts(low: float, high: float, said: str) -> None:
+    """With the set's size, the margin, and the size that would decide."""
+    middle = (low + high) / 2 if math.isfinite(low) else 0.0
+    assert verdict(PairedDifference(middle, low, high, 0.5, 200), 0.005) == said
+
+
+def test_small_sets_are_warned_of(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *map(str, folders[:2]), "--replicates", "100"]) == 0
+    assert "fewer than 100: another set of this kind may well say otherwise" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert warnings_of_size(100, 12) == warnings_of_size(5000, None) == ()
+    assert [w.split(",")[0] for w in warnings_of_size(99, 11)] == ["99 utterances with a reference", "11 speakers"]
 
 
 @pytest.mark.parametrize("change", ["ids", "ref", "normalizer"])
@@ -95,7 +141,7 @@ def test_keys_of_the_json(folders: list[Path]) -> None:
     a, b = (read_prediction(f) for f in folders[:2])
     result = compare([a, b], replicates=100).to_json()
     (pair,) = result["pairs"]
-    assert list(result) == ["systems", "pairs", "margin", "replicates"]
+    assert list(result) == ["systems", "pairs", "margin", "replicates", "warnings"]
     assert list(result["systems"][0]) == (
         "name decoder utterances wer cer speed masked_share passes steps failed".split()
     )
@@ -139,7 +185,7 @@ def test_names_are_text(folders: list[Path], tmp_path: Path, capsys: pytest.Capt
     assert "[x]" in shown and r"\x1b[31m" in shown
     assert main(["compare", str(folders[0]), str(hostile), "--replicates", "100", "--markdown", "true"]) == 0
     row = capsys.readouterr().out.splitlines()[-1]
-    assert len(re.findall(r"(?<!\\)\|", row)) == 9 and r"a\|b \[x\]" in row
+    assert len(re.findall(r"(?<!\\)\|", row)) == 10 and r"a\|b \[x\]" in row
 
 
 @pytest.mark.parametrize(

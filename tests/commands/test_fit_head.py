@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import signal
@@ -25,8 +26,10 @@ from parlab.commands.fit.head.scores import DraftScores, DraftWord
 from parlab.commands.fit.head.states import StateStore
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
+from parlab.metrics.wer import word_errors
 from parlab.model.folder import read_model, write_model
 from parlab.model.heads.folder import read_head
+from parlab.model.heads.making import make_head, start_from
 from parlab.text.loops import loops, too_fast
 from parlab.text.normalizer import normalizer
 from parlab.text.tokenizer import Tokenizer
@@ -139,6 +142,49 @@ def test_goes_on_exactly_after_a_signal(work: Path, tmp_path: Path, monkeypatch:
         for name in ("whole", "broken")
     )
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_sample_is_decoded_as_predict_would(work: Path, tmp_path: Path) -> None:
+    """``dev/par_wer`` is the word error rate of the default decoder with the head that was exported."""
+    run = tmp_path / "run"
+    assert fit(options(work, run, "--model.sample", "4", "--export.average", "0", "--trainer.max_epochs", "3")) == 0
+    [row] = [row for row in _rows(run) if row.get("dev/par_wer") and int(row["epoch"]) == 2]
+    entries = [json.loads(line) for line in (work / "dev.jsonl").read_text().splitlines()][:4]
+    asr = parlab.load(work / "w", device="cpu", head=run / "head")
+    found = asr.transcribe([work / e["audio_filepath"] for e in entries])
+    normalize = normalizer("whisper_english")
+    errors = [word_errors(normalize(e["text"]), normalize(h.text)) for h, e in zip(found, entries, strict=True)]
+    wanted = sum(e.errors for e in errors) / sum(e.total for e in errors)
+    assert float(row["dev/par_wer"]) == pytest.approx(wanted, abs=0.05)  # the exported weights are float16
+
+
+def _rows(run: Path) -> list[dict[str, str]]:
+    [table] = run.rglob("metrics.csv")
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_head_starts_from_another(work: Path, tmp_path: Path) -> None:
+    """Of tokens that both know it takes the rows; sizes must agree."""
+    first = tmp_path / "first"
+    assert fit(options(work, first, "--trainer.max_epochs", "15")) == 0
+    start = read_head(first / "head", *read_model(work / "w"))
+    more = ("--model.init", str(first / "head"), "--model.sample", "0")
+    module = HeadModule(str(work / "w"), start.network.options, init=str(first / "head"))
+    module.read_start()
+    tokens = Tokenizer(["<blank>", "<space>", "c", "x", "a"], "char")
+    network = make_head(start.network.options, module.recognizer.model, 5)  # type: ignore[union-attr]
+    own = network.output.weight[3].clone()
+    start_from(network, tokens, start)
+    assert torch.equal(network.output.weight[[0, 1, 2, 4]], start.network.output.weight[[0, 1, 4, 2]])
+    assert torch.equal(network.output.weight[3], own)
+    assert torch.equal(network.enter.weight, start.network.enter.weight)
+    assert fit(options(work, tmp_path / "second", *more, "--trainer.max_epochs", "1", "--model.optim.lr", "1e-6")) == 0
+    assert fit(options(work, tmp_path / "scratch", "--trainer.max_epochs", "1", "--model.optim.lr", "1e-6")) == 0
+    losses = [float(_rows(tmp_path / name)[-1]["dev/loss"]) for name in ("second", "scratch")]
+    assert losses[0] < 0.7 * losses[1]
+    with pytest.raises(UserError, match="has width 32, expected 16"):
+        fit(options(work, tmp_path / "third", *more, "--model.head.width", "16"))
 
 
 def test_states_are_computed_once(work: Path, tmp_path: Path, monkeypatch: Any) -> None:

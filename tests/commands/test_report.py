@@ -21,14 +21,15 @@ from parlab.commands.report import write_report
 from parlab.commands.report.about import about
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.browser import utterances
-from parlab.commands.report.drafts import draft_of, read_drafts, token_errors
+from parlab.commands.report.drafts import draft_of, read_drafts
 from parlab.commands.report.drawing import annotate_apart, label, new_axes
 from parlab.commands.report.drawing import lines as lines_of
 from parlab.commands.report.page import filled
 from parlab.commands.report.tables import ThresholdPoint, speed_accuracy
 from parlab.commands.report.verdict import decide
 from parlab.decode import DECODERS
-from parlab.metrics.significance import errors_and_lengths, paired_bootstrap
+from parlab.metrics.significance import compare_errors, errors_and_lengths
+from parlab.metrics.token_errors import token_errors
 from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed
@@ -185,7 +186,7 @@ def test_the_verdict_says_which_is_best_and_what_it_costs(tmp_path: Path) -> Non
         ["greedy", "par", "ar"],
     )
     assert found.sentences[0].startswith("ar is best: it has the lowest WER of 3 predictions on 800 utterances. WER ")
-    change = paired_bootstrap(*(errors_and_lengths(p.word_counts)[0] for p in (many[0], many[2])),
+    change = compare_errors(*(errors_and_lengths(p.word_counts)[0] for p in (many[0], many[2])),
                               errors_and_lengths(many[0].word_counts)[1])  # fmt: skip
     interval = (
         f"{100 * change.difference:+.2f} points (95 % interval {100 * change.low:+.2f} to {100 * change.high:+.2f})"
@@ -342,6 +343,38 @@ def test_the_slider_starts_at_the_lowest_wer(tmp_path: Path) -> None:
     document, log = browse(write_report(made, tmp_path / "report.html"), tmp_path)
     assert "CONSOLE" not in log, log[-2000:]
     assert 'id="at" class="figures">threshold 0.99: WER' in document
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_tables_are_sorted_by_their_heads(tmp_path: Path) -> None:
+    """Numbers as numbers, a second click the other way round, empty cells last; heads and wide tables are reached by the keyboard."""
+    made = [write_prediction(tmp_path / name, name, 40) for name in ("greedy", "par", "ar")]
+    page = write_report(made, tmp_path / "report.html")
+    act = """const table = document.querySelector(".wide table");
+        const column = name => [...table.tHead.rows[0].cells].findIndex(cell => cell.textContent === name);
+        const press = name => { const at = column(name), button = table.tHead.rows[0].cells[at].querySelector("button");
+            button.focus(); if (document.activeElement !== button) throw "no focus"; button.click();
+            return [...table.tBodies[0].rows].map(row => row.cells[at].textContent).join(" ")
+                + " " + table.tHead.rows[0].cells[at].getAttribute("aria-sort"); };
+        const found = [press("RTFx"), press("RTFx"), press("WER"), press("draft's WER"), press("prediction")];
+        found.push(document.querySelectorAll("[aria-sort]").length, document.querySelectorAll(".wide[tabindex='0']").length);
+        document.title = found.join("; ");"""
+    page.write_text(
+        re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace("</body>", f"<script>{act}</script></body>")
+    )
+    document, log = browse(page, tmp_path)
+    assert "CONSOLE" not in log, log[-2000:]
+    title = re.search(r"<title>(.*?)</title>", document)
+    assert title is not None
+    up, down, wer, draft, name, sorted_by, reached = title[1].split("; ")
+    speeds = [float(x) for x in up.split()[:3]]
+    assert speeds == sorted(speeds) and up.endswith("ascending")
+    assert down.split()[:3] == up.split()[:3][::-1] and down.endswith("descending")
+    rates = [float(x.rstrip("%")) for x in wer.split()[:3]]
+    assert rates == sorted(rates)
+    assert draft.split()[0].endswith("%") and len(draft.split()) == 2  # PAR's; the others have none
+    assert name == "ar greedy par ascending"
+    assert (sorted_by, reached) == ("1", "2")
 
 
 def test_texts_beside_points_do_not_overlap() -> None:

@@ -72,16 +72,19 @@ def test_encoding_of_owsm_ctc_waits_for_nothing() -> None:
 
 @pytest.mark.parametrize("name", ["speculative", "s2t, speculative"])
 def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
+    """And once in 8 of the plain steps that follow where few draft tokens are accepted, of which there are few here."""
     passes = results()[name]["passes"]
     assert passes > 3
-    assert syncs(name) <= passes + 2
+    assert syncs(name) <= passes + 4
 
 
 IN_CHUNKS = "par, 100 tokens, some at a time"
+# Fills from left to right wait in every wave; CTC's score of a fill by characters has no fixed shapes.
+OFTENER = {IN_CHUNKS, "whisper, par, fills", "whisper, par, letters"}
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if "par" in name.replace(",", "").split() and name != IN_CHUNKS]
+    "name", [name for name in NAMES if "par" in name.replace(",", "").split() and name not in OFTENER]
 )
 def test_par_waits_six_times_at_most(name: str) -> None:
     """However many steps its search takes."""
@@ -100,6 +103,19 @@ def test_chunks_look_each_for_themselves() -> None:
     assert chunks > 2
     assert 3 < syncs(IN_CHUNKS) <= 3 + 2 * chunks
     assert syncs("par, some at a time") <= syncs("par") + 1
+
+
+def test_fills_from_left_to_right_wait_in_each_wave() -> None:
+    """Once for the hypotheses whose next word is read, and for a look."""
+    assert syncs("whisper, par, fills") <= 3 + 2 * results()["whisper, par, fills"]["segments"]
+
+
+@pytest.mark.parametrize("name", ["whisper, ar", "whisper, ar, language asked", "whisper, ar, times"])
+def test_whispers_beam_waits_once_in_eight_steps(name: str) -> None:
+    """Under Whisper's rules, and while the beam is filled again."""
+    steps = results()[name]["steps"]
+    assert steps > 30
+    assert syncs(name) <= 2 + steps // 8
 
 
 def test_looks() -> None:

@@ -13,5 +13,5 @@ def test_by_what_the_model_has() -> None:
     assert default_decoder(tiny_model(model_conf={"ctc_weight": 1.0})) == Greedy()
     attention = tiny_model(model_conf={"ctc_weight": 0.0})
     assert default_decoder(attention) == AR(ctc_weight=0.0)
-    assert default_decoder(attention, drafts=True) == PAR()
+    assert default_decoder(attention, drafts=True) == PAR(ctc_weight=0.0, context="fills")
     assert default_decoder(attention, transcribes=False, drafts=True) == AR(ctc_weight=0.0)

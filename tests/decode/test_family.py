@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from parlab.decode import AR, DECODERS, PAR, CTCBeam, Rescore, Speculative
 from parlab.decode.fills import DraftScores, FillScoring
 from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
+from parlab.decode.search.mode import search_mode
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.families.espnet import search_class
@@ -68,6 +69,36 @@ def test_the_last_token_of_a_short_utterance_has_its_peak_inside() -> None:
     found = prefix_hypotheses(prefix_beam(log_probs, length, 0, PrefixBeam(4, 2)), log_probs, length, 4)[0]
     [one] = [h for h in found.nbest if h.tokens == (1,)]
     assert one.token_frames == ((2, 2),)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+@pytest.mark.parametrize("blank_skip", [0.3, 0.6, 0.9])
+def test_ctc_beam_holds_no_prefix_twice(blank_skip: float, fixed: bool) -> None:
+    """Also where frames are skipped and the beam is wider than the prefixes that live."""
+    with search_mode(fixed, None):
+        for seed in range(40 if fixed else 150):
+            log_probs = random_posteriors(seed, 2, 7, 4, peak=2.0)
+            lengths = torch.tensor([7, 5])
+            found = prefix_beam(log_probs, lengths, 0, PrefixBeam(20, 1 + seed % 2, blank_skip))
+            for hypothesis in prefix_hypotheses(found, log_probs, lengths, 20):
+                listed = [h.tokens for h in hypothesis.nbest]
+                assert len(set(listed)) == len(listed), (seed, listed)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_an_utterance_without_a_frame_says_nothing(name: str) -> None:
+    """Alone, and beside one that has frames and the result that it has alone."""
+    model = tiny_model(1)
+    states, log_probs = torch.randn(2, 5, 32), random_posteriors(1, 2, 5, 21)
+    frames = torch.tensor([0, 5])
+    empty = encoded(model, states[:1, :0], frames[:1], log_probs[:1, :0])
+    alone = DECODERS[name]().decode(model, empty)[0]
+    assert (alone.tokens, alone.score, alone.token_confidence) == ((), 0.0, ())
+    both = DECODERS[name]().decode(model, encoded(model, states, frames, log_probs))
+    assert (both[0].tokens, both[0].score) == ((), 0.0)
+    other = DECODERS[name]().decode(model, encoded(model, states[1:], frames[1:], log_probs[1:]))[0]
+    assert both[1].tokens == other.tokens
+    assert both[1].score == pytest.approx(other.score, abs=1e-4)
 
 
 def test_ctc_beam_beats_greedy_where_alignments_add_up() -> None:
@@ -125,7 +156,24 @@ def test_speculative_is_greedy_attention(seed: int, sharp: float, limit: float) 
     for a, b in zip(ours, greedy, strict=True):
         assert a.tokens == b.tokens
         assert a.score == pytest.approx(b.score, abs=1e-3)
-        assert a.counts["decoder_passes"] <= len(a.tokens) + 1
+        assert a.counts["decoder_passes"] + a.counts.get("decoder_steps", 0) <= len(a.tokens) + 2
+
+
+def test_speculative_takes_plain_steps_where_no_draft_is_accepted() -> None:
+    """A draft of wrong tokens costs four passes, not one for every token; the tokens are the same."""
+    model = tiny_model(2, sharpness=6.0)
+    states, lengths = torch.randn(2, 40, 32), torch.tensor([40, 31])
+    greedy = AR(beam_size=1, ctc_weight=0.0).decode(model, encoded(model, states, lengths))
+    wrong = random_posteriors(9, 2, 40, 21)
+    wrong[:, :, sorted({token for h in greedy for token in h.tokens})] = -50.0
+    found = Speculative().decode(model, encoded(model, states, lengths, wrong.log_softmax(-1)))
+    for a, b in zip(found, greedy, strict=True):
+        assert a.tokens == b.tokens
+        assert len(a.tokens) > 10
+        assert a.score == pytest.approx(b.score, abs=1e-3)
+        assert a.token_confidence == pytest.approx(b.token_confidence, abs=1e-4)
+        assert a.counts["decoder_passes"] == 5  # four over the draft, one over what they decided
+        assert len(a.tokens) - 5 <= a.counts["decoder_steps"] <= len(a.tokens)
 
 
 def test_speculative_accepts_a_right_draft_in_one_pass() -> None:

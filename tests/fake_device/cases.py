@@ -9,15 +9,16 @@ from pathlib import Path
 
 import torch
 
-from parlab.decode import AR, PAR, CTCBeam, Decoder, Greedy, Rescore, Speculative
+from parlab.decode import AR, PAR, CTCBeam, Decoder, Gated, Greedy, Refine, Rescore, Speculative
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
+from parlab.model.heads.folder import read_head
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.prompting import PromptOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 from tests.models import random_posteriors, s2t_model, s2t_tokenizer, tiny_model, write_lm
-from tests.whisper import write_whisper
+from tests.whisper import write_letter_head, write_whisper
 
 SAMPLES = (16000, 12345, 9000, 8320, 15000)
 
@@ -31,6 +32,7 @@ class Case:
         asked: what an S2T model is asked for.
         posteriors: whether random posteriors, with masks, stand for those of the model.
         dtype: of encoder and decoder; None is float32.
+        head: folder of a draft head, which is made where there is none.
     """
 
     name: str
@@ -39,10 +41,16 @@ class Case:
     asked: PromptOptions = field(default_factory=PromptOptions)
     posteriors: bool = True
     dtype: torch.dtype | None = None
+    head: Path | None = None
 
     def recognizer(self, device: torch.device) -> Recognizer:
         model, tokenizer = self.model()
-        made = Recognizer(model.to_device(device, self.dtype), tokenizer, device)
+        head = None
+        if self.head is not None:
+            if not self.head.exists():
+                write_letter_head(self.head, model, LETTERS, sharpness=12.0, spaces=4.0)
+            head = read_head(self.head, model, tokenizer).on(device)
+        made = Recognizer(model.to_device(device, self.dtype), tokenizer, device, head=head)
         return made.asked(self.asked)
 
     def encode(self, recognizer: Recognizer) -> Encoded:
@@ -71,6 +79,7 @@ def whisper(folder: Path) -> tuple[HybridModel, Tokenizer]:
     return read_model(folder)
 
 
+LETTERS = Tokenizer(["<blank>", "<space>", *"abcdefghilmnorstuv"], "char")
 LANGUAGE_MODELS = ("transformer", "seq_rnn")
 tokenizer_in = cache(s2t_tokenizer)
 
@@ -92,6 +101,8 @@ def cases(folder: Path) -> Iterator[Case]:
         "rescore": Rescore(beam_size=4),
         "rescore, lm": Rescore(beam_size=4, lm=lms["transformer"]),
         "speculative": Speculative(maxlenratio=-20),
+        "gated": Gated(gate=2.0, beam_size=4, maxlenratio=-12),
+        "refine": Refine(measure="margin"),
         "ar": AR(beam_size=4),
         "ar, 8 tokens": AR(beam_size=4, maxlenratio=-8),
         "ar, 24 tokens": AR(beam_size=4, maxlenratio=-24),
@@ -109,6 +120,9 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, 16 tokens": PAR(beam_size=4, max_seq_len=16),
         "par, 100 tokens": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0),
         "par, 100 tokens, some at a time": PAR(beam_size=4, max_seq_len=100, ctc_weight=0.0, max_mask_parallel=4),
+        "greedy, entropy": Greedy("gibbs:blanks=true"),
+        "par, decoder's measure": PAR(beam_size=4, measure="product", policy="budget:share=0.3"),
+        "par, gaps": PAR(beam_size=4, measure="tsallis:temperature=1.5", policy="context+gaps"),
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
     }
     for name, decoder in decoders.items():
@@ -139,3 +153,9 @@ def cases(folder: Path) -> Iterator[Case]:
     yield Case("owsm-ctc, ctc_beam", CTCBeam(beam_size=4), s2t("s2t_ctc"), auto, posteriors=False)
     for name, asked in (("", PromptOptions(language="de")), (", language asked", PromptOptions()), (", times", timed)):
         yield Case(f"whisper, ar{name}", AR(beam_size=4, ctc_weight=0.0), lambda: whisper(folder / "whisper"), asked)
+    english, head = PromptOptions(language="en"), folder / "head"
+    for context in ("draft", "fills"):
+        decoder = PAR(0.6, beam_size=4, ctc_weight=0.0, context=context)
+        yield Case(f"whisper, par, {context}", decoder, lambda: whisper(folder / "whisper"), english, head=head)
+    letters = PAR(0.6, beam_size=4)
+    yield Case("whisper, par, letters", letters, lambda: whisper(folder / "whisper"), english, head=head)

@@ -97,6 +97,23 @@ def test_changed_weights_are_seen() -> None:
     assert model.rows is not before
 
 
+@pytest.mark.parametrize("how", ["written", "replaced", "loaded"])
+def test_changes_that_torch_does_not_count_are_seen(how: str) -> None:
+    """Averaged weights are mostly written through ``.data``."""
+    model, other = tiny_model(0), tiny_model(1)
+    before = model.rows
+    own = model.decoder.decoders[1].feed_forward.w_2.weight  # not the first one
+    if how == "written":
+        own.data.mul_(0.5)
+    elif how == "replaced":
+        own.data = own.data * 0.5
+    else:
+        for a, b in zip(model.decoder.parameters(), other.decoder.parameters(), strict=True):
+            a.data.copy_(b.data)
+    assert model.rows is not before
+    assert model.rows is model.rows
+
+
 def test_bfloat16_weights() -> None:
     """Converted where autograd keeps no versions; the packed products are those of ESPnet's modules in that type."""
     model = tiny_model(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from parlab.options.devices import (
     make_trainer,
     precision_for_decoding,
     set_tf32,
+    warn_of_slow_bfloat16,
 )
 
 
@@ -57,6 +59,28 @@ def test_mixed_is_replaced_with_a_word(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
     assert precision_for_decoding("bf16-mixed") == "bf16-true"
     assert "bf16-true is used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "said"),
+    [
+        ("fpu avx avx2", torch.bfloat16, True),
+        ("fpu avx2 avx512f avx512_bf16", torch.bfloat16, False),
+        ("fpu avx2 amx_bf16", torch.bfloat16, False),
+        ("fpu avx avx2", None, False),
+        ("", torch.bfloat16, False),  # no x86 processor
+    ],
+)
+def test_bfloat16_on_a_processor_without_it_is_warned_of(
+    flags: str, dtype: torch.dtype | None, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor : 0\nflags\t\t: {flags}\n" if flags else "Features : asimd bf16\n")
+    warn_of_slow_bfloat16(torch.device("cpu"), dtype, info)
+    assert ("leave --precision out" in capsys.readouterr().err) == said
+    warn_of_slow_bfloat16(torch.device("cuda"), dtype, info)
+    warn_of_slow_bfloat16(torch.device("cpu"), dtype, tmp_path / "none")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

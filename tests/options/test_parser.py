@@ -113,3 +113,26 @@ def test_espnets_reference_by_its_name(tmp_path: Path) -> None:
         parser.read_with_decoder([*base, "--decoder.threshold", "0.5"])
     with pytest.raises(UserError, match="the option reference is 'espnt'"):
         parser.read_with_decoder([*BASE, "--decoder", "par", "--decoder.reference", "espnt"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        ("class_path: [", "it is no YAML text"),
+        ("threshold: 0.3", "is no configuration of a decoder, expected class_path"),
+        ("class_path: parr", "did you mean 'par'"),
+        ("class_path: par\ninit_args: {treshold: 0.3}", "did you mean 'threshold'"),
+        ("class_path: par\ninit_args: {beam_size: many}", "beam_size"),
+    ],
+)
+def test_wrong_files_of_a_decoder(text: str | None, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "decoder.yaml"
+    if text is not None:
+        file.write_text(text)
+    for read in (
+        lambda: make_decoder(str(file)),
+        lambda: PredictOptions.parser().read_with_decoder([*BASE, "--decoder", str(file)]),
+    ):
+        with pytest.raises(UserError, match=message):
+            read()

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import parlab
-from parlab.commands.sweep.encodings import Encodings
 from parlab.data.utterance import Utterance
 from parlab.decode import DECODERS, PAR, Decoder
 from parlab.errors import TranscriptionError
 from parlab.model.hybrid import HybridModel
 from parlab.options.decoders import make_decoder
 from parlab.recognition.batches import LoadedBatch
+from parlab.recognition.encodings import Encodings
 from parlab.recognition.finite import find_usable
 from parlab.recognition.padded import PaddedWaves
 from parlab.recognition.recognizer import Recognizer

@@ -137,23 +137,33 @@ def decode(
     weight: float = 0.0,
     prompt: tuple[int, ...] | None = None,
     unit: str = "token",
+    chosen: list[bool] | None = None,
+    gaps: set[int] | None = None,
 ) -> Result:
-    """Decode one utterance: ``states`` (T, D), ``log_probs`` (T, V)."""
+    """Decode one utterance: ``states`` (T, D), ``log_probs`` (T, V).
+
+    ``chosen`` are the masks of another policy than the threshold, ``gaps`` the tokens before which one may be missing.
+    """
     special = model.special
     banned = tuple(special.never) + ((special.unk,) if special.unk is not None else ())
     draft = draft_of(log_probs, special.blank)
-    masked = masks_of(model, draft, threshold, unit)
+    masked = masks_of(model, draft, threshold, unit) if chosen is None else chosen
+    left_out = sorted(gaps or ())
     tokens: list[int] = []
     result = Result((), [], [])
     i = 0
-    while i < len(draft):
-        if not masked[i]:
+    while i < len(draft) or left_out:
+        if left_out and left_out[0] == i:
+            left_out.pop(0)
+            end = i
+        elif not masked[i]:
             tokens.append(draft[i].id)
             i += 1
             continue
-        end = i
-        while end < len(draft) and masked[end]:
-            end += 1
+        else:
+            end = i
+            while end < len(draft) and masked[end]:
+                end += 1
         left = draft[i - 1].id if i > 0 else -1
         right = draft[end].id if end < len(draft) else -1
         first = draft[i - 1].last + 1 if i > 0 else 0

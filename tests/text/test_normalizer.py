@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlab.errors import UserError
+from parlab.metrics.wer import corpus_errors
 from parlab.text.normalizer import NORMALIZERS, normalizer
 
 
@@ -47,6 +48,17 @@ def test_named_and_versioned(name: str) -> None:
 def test_twice_is_once(name: str, text: str) -> None:
     normalize = normalizer(name)
     assert normalize(normalize(text)) == normalize(text)
+
+
+def test_compounds_are_no_errors_for_one_normalizer() -> None:
+    """The Open ASR Leaderboard's scoring: split and joined words are the same in both directions, other errors count."""
+    plain, merged = normalizer("whisper_english"), normalizer("whisper_english_compounds")
+    assert (plain.merge_compounds, merged.merge_compounds) == (False, True)
+    assert merged.version.startswith(plain.version + ", kaldialign ")
+    reference, text = "the white paper on a notebook", "the whitepaper in a note book"
+    assert corpus_errors([plain(reference)], [plain(text)])["wer"].errors == 5
+    found = corpus_errors([merged(reference)], [merged(text)], merged.merge_compounds)["wer"]
+    assert (found.substitutions, found.errors, found.total) == (1, 1, 6)
 
 
 def test_unknown() -> None:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from parlab.commands.bench.options import BenchOptions
+from parlab.commands.bench.planned import PlannedHead
 from parlab.commands.bench.rows import Row
 from parlab.commands.bench.speech import joined
 from parlab.commands.bench.timing import median, time_in_turn
-from parlab.decode import AR, PAR, Decoder, Speculative
+from parlab.decode import AR, PAR, Decoder, Greedy, Speculative
 from parlab.errors import UserError
 from parlab.model.families.whisper_model import WhisperModel
 from parlab.model.families.whisper_peer import SHAPES, TransformersWhisper, faster_whisper, random_whisper
@@ -28,14 +29,16 @@ Tokens = list[tuple[int, ...]]
 
 
 def whisper_recognizer(name: str, device: torch.device, options: BenchOptions) -> Recognizer:
-    """One of Whisper's shapes with random weights, or a model's folder or hub id with its own, and the head of the options.
+    """One of Whisper's shapes with random weights and a planned draft, or a model's folder or hub id with its own weights and the
+    head of the options.
 
     Raises:
         UserError: it is no Whisper model.
     """
     if name in SHAPES:
         model, tokenizer = random_whisper(SHAPES[name])
-        return Recognizer(model.to_device(device), tokenizer, device)  # type: ignore[arg-type]
+        model.to_device(device)
+        return Recognizer(model, tokenizer, device, head=PlannedHead.of(model, tokenizer))
     read = Recognizer.read(name, device, head=options.head)
     if not isinstance(read.model, WhisperModel):
         raise UserError(
@@ -133,18 +136,19 @@ class WhisperBench:
         for name, beam in BEAMS.items():
             decoder = AR(beam_size=beam, ctc_weight=0.0, maxlenratio=-self.longest)
             yield f"ours: ar {name}", lambda decoder=decoder: ours(decoder)  # type: ignore[misc]
-        for name, drafted in (("speculative", Speculative(maxlenratio=-self.longest)), ("par", PAR(ctc_weight=0.0))):
-            if self._decodes(drafted):
+        if recognizer.head is not None:
+            for name, drafted in self._drafted().items():
                 yield f"ours: {name}", lambda decoder=drafted: ours(decoder)  # type: ignore[misc]
         yield from self._faster()
 
-    def _decodes(self, decoder: Decoder) -> bool:
-        """Whether a decoder that needs a draft has one here."""
-        try:
-            self.recognizer.decode(decoder, self.recognizer.encode(self.waves[:1]))
-        except UserError:
-            return False
-        return True
+    def _drafted(self) -> dict[str, Decoder]:
+        """The decoders that a draft makes possible."""
+        return {
+            "draft": Greedy(),
+            "speculative": Speculative(maxlenratio=-self.longest),
+            "par": PAR(ctc_weight=0.0),
+            "par, left to right": PAR(ctc_weight=0.0, context="fills"),
+        }
 
     def _faster(self) -> Iterator[tuple[str, Callable[[], Tokens]]]:
         """faster-whisper, one utterance after the other, where the package and a converted model are at hand."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from parlab.commands.compare.comparison import check_options, compare
-from parlab.commands.compare.text import markdown, print_comparison
+from parlab.commands.compare.groups import check_grouping, groups_of
+from parlab.commands.compare.text import markdown, print_comparison, print_groups
 from parlab.errors import UserError
 from parlab.metrics.significance import REPLICATES
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_json
+from parlab.predictions.formats.systems import read_systems
 from parlab.predictions.hypotheses import no_collection
-from parlab.predictions.prediction import read_predictions
 from parlab.predictions.rates import MARGIN
 
 
@@ -20,11 +21,28 @@ def make_parser() -> Parser:
     """The options of ``compare``."""
     parser = Parser.of("compare", "Compare predictions on the same data: WER, CER, significance, speed.")
     parser.add_argument(
-        "folders", nargs="*", type=str, help="folders that `predict --out` wrote; the first is the baseline"
+        "folders",
+        nargs="*",
+        type=str,
+        help="folders that `predict --out` wrote, or files of texts (.trn, .ctm, Kaldi text, leaderboard manifest .jsonl); the first is "
+        "the baseline",
     )
     parser.add_argument(
         "--margin", type=float, default=MARGIN, help="'no worse than': absolute WER that may be lost (a fraction)"
     )
+    parser.add_argument(
+        "--references",
+        type=str | None,
+        default=None,
+        help="references of files (.trn, .stm, Kaldi text, manifest); else the first folder's",
+    )
+    parser.add_argument(
+        "--normalizer",
+        type=str | None,
+        default=None,
+        help="of texts where only files are compared; else the first folder's",
+    )
+    parser.add_argument("--by", type=str | None, default=None, help="also a table of WER by speaker or by duration")
     parser.add_argument("--json", type=str | None, default=None, help="write everything to this file")
     parser.add_argument("--markdown", type=bool, default=False, help="print the table of systems as Markdown")
     parser.add_argument("--show", type=int, default=10, help="differing utterances to print")
@@ -47,11 +65,18 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("compare got no folder, expected at least two that `predict --out` wrote; name them")
     if options.json and not Path(options.json).absolute().parent.is_dir():
         raise UserError(f"{options.json} cannot be written, expected a file in a folder that exists; make the folder")
-    comparison = compare(read_predictions([Path(f) for f in options.folders]), options.margin, options.replicates)
+    check_grouping(options.by)
+    references = Path(options.references) if options.references else None
+    predictions = read_systems([Path(f) for f in options.folders], references, options.normalizer)
+    comparison = compare(predictions, options.margin, options.replicates)
+    groups = groups_of(predictions, options.by) if options.by else ()
     if options.json:
-        write_json(Path(options.json), comparison.to_json())
+        entry = comparison.to_json()
+        write_json(Path(options.json), {**entry, "groups": [g.to_json() for g in groups]} if groups else entry)
     if options.markdown:
         print(markdown(comparison))
     else:
         print_comparison(comparison, options.show)
+    if groups:
+        print_groups(groups, [p.name for p in predictions], options.by, options.markdown)
     return 0

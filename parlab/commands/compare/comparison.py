@@ -12,7 +12,7 @@ from parlab.metrics.significance import REPLICATES
 from parlab.predictions.comparability import check_comparable
 from parlab.predictions.files import Json
 from parlab.predictions.prediction import Prediction
-from parlab.predictions.rates import MARGIN, Rate, Resampled, speakers_of
+from parlab.predictions.rates import MARGIN, Rate, Resampled, speakers_of, warnings_of_size
 
 _MOST_REPLICATES = 1_000_000  # more take hours, and change no digit that is printed
 
@@ -24,12 +24,14 @@ class Comparison:
     Attributes:
         margin: absolute WER that may be lost for the verdict "no worse", a fraction.
         replicates: bootstrap replicates of every interval.
+        warnings: what to keep in mind of a small set.
     """
 
     systems: tuple[System, ...]
     pairs: tuple[Pair, ...]
     margin: float
     replicates: int
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
         """The content of the file that ``compare --json`` writes."""
@@ -38,6 +40,7 @@ class Comparison:
             "pairs": [pair.to_json() for pair in self.pairs],
             "margin": self.margin,
             "replicates": self.replicates,
+            "warnings": list(self.warnings),
         }
 
 
@@ -55,10 +58,12 @@ def compare(predictions: Sequence[Prediction], margin: float = MARGIN, replicate
     first, n = predictions[0], len(predictions)
     rates: list[tuple[Rate | None, Rate | None]] = [(None, None)] * n
     tests: list[Significance | None] = [None] * n
+    warnings: tuple[str, ...] = ()
     if first.scored:
         # Words of each prediction, then characters of each: all see the same draws.
         counts = [*(p.word_counts for p in predictions), *(p.char_counts for p in predictions)]
         found = Resampled.of(counts, speakers_of(first), replicates)
+        warnings = warnings_of_size(len(first.scored), found.speakers)
         rates = [(found.rate(i), found.rate(n + i)) for i in range(n)]
         changes = [(found.change(0, i), found.change(n, n + i)) for i in range(n)]
         tests = [
@@ -67,7 +72,7 @@ def compare(predictions: Sequence[Prediction], margin: float = MARGIN, replicate
         ]
     systems = tuple(System.of(p, *own) for p, own in zip(predictions, rates, strict=True))
     pairs = tuple(Pair.of(first, p, test) for p, test in zip(predictions[1:], tests[1:], strict=True))
-    return Comparison(systems, pairs, margin, replicates)
+    return Comparison(systems, pairs, margin, replicates, warnings)
 
 
 def check_options(margin: float, replicates: int) -> None:

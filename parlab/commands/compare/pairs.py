@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 
-from parlab.metrics.significance import MatchedPairs, mapsswe
+from parlab.metrics.matched_pairs import MatchedPairs, mapsswe
 from parlab.metrics.wer import alignment
 from parlab.predictions.files import Json
 from parlab.predictions.prediction import Prediction
@@ -32,8 +32,8 @@ class Significance:
             wer=wer,
             cer=cer,
             mapsswe=mapsswe(a.references, a.results, b.results),
-            verdict=verdict(wer.by_utterance.low, wer.by_utterance.high, margin),
-            verdict_by_speaker=verdict(wer.by_speaker.low, wer.by_speaker.high, margin) if wer.by_speaker else None,
+            verdict=verdict(wer.by_utterance, margin),
+            verdict_by_speaker=verdict(wer.by_speaker, margin, "speakers") if wer.by_speaker else None,
         )
 
     def to_json(self) -> dict[str, Json]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from parlab.commands.compare.comparison import Comparison
+from parlab.commands.compare.groups import Group
 from parlab.commands.compare.pairs import Difference, Significance
 from parlab.commands.compare.systems import System
-from parlab.metrics.significance import PairedBootstrap
+from parlab.metrics.paired import PairedDifference
 from parlab.metrics.tables import markdown_row, visible
 from parlab.metrics.wer import GAP
 from parlab.predictions.rates import RateChange
@@ -18,13 +20,29 @@ if TYPE_CHECKING:
 
 def markdown(comparison: Comparison) -> str:
     """The systems as a Markdown table."""
-    heads = ["prediction", "WER % [95 %]", "CER %", "search (s per s of audio)", "RTFx", "decoder passes + steps"]
-    lines = [f"| {' | '.join([*heads, 'masked', 'verdict'])} |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    heads = [
+        "prediction",
+        "WER % [95 %]",
+        "CER %",
+        "search (s per s of audio)",
+        "RTFx",
+        "with loading",
+        "decoder passes + steps",
+    ]
+    lines = [f"| {' | '.join([*heads, 'masked', 'verdict'])} |", f"|{' --- |' * 9}"]
     verdicts = {pair.other: pair.significance.verdict if pair.significance else "" for pair in comparison.pairs}
     for s in comparison.systems:
         cer = f"{100 * s.cer.counts.rate:.2f}" if s.cer else ""
         work = f"{s.passes:.0f} + {s.steps:.0f}"
-        cells = [cer, _search_rtf(s), _rtfx(s), work, f"{s.masked_share:.1%}", verdicts.get(s.name, "baseline")]
+        cells = [
+            cer,
+            _search_rtf(s),
+            _rtfx(s),
+            _rtfx_with_loading(s),
+            work,
+            f"{s.masked_share:.1%}",
+            verdicts.get(s.name, "baseline"),
+        ]
         wer = f"{100 * s.wer.counts.rate:.2f} [{100 * s.wer.low:.1f}, {100 * s.wer.high:.1f}]" if s.wer else ""
         # The interval's brackets are no link: what stands around them is ours.
         lines.append(f"{markdown_row([s.name])} {wer} {markdown_row(cells)}")
@@ -33,6 +51,11 @@ def markdown(comparison: Comparison) -> str:
 
 def _rtfx(system: System) -> str:
     return f"{system.speed.rtfx:.1f}" if system.speed and system.speed.rtfx is not None else ""
+
+
+def _rtfx_with_loading(system: System) -> str:
+    found = system.speed.rtfx_with_loading if system.speed else None
+    return "" if found is None else f"{found:.1f}"
 
 
 def _search_rtf(system: System) -> str:
@@ -49,13 +72,23 @@ def print_comparison(comparison: Comparison, show: int) -> None:
 
     console = Console(highlight=False)
     table = Table(title="systems (95 % bootstrap intervals over utterances)")
-    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "search (s per s)", "masked"):
+    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "with loading", "search (s per s)", "masked"):
         table.add_column(name, justify="left" if name in {"prediction", "decoder"} else "right")
     for s in comparison.systems:
         rates = [f"{r.counts.rate:.2%} [{r.low:.2%}, {r.high:.2%}]" if r else "" for r in (s.wer, s.cer)]
-        cells = [s.name, s.decoder.name, *rates, _rtfx(s), _search_rtf(s), f"{s.masked_share:.1%}"]
+        cells = [
+            s.name,
+            s.decoder.name,
+            *rates,
+            _rtfx(s),
+            _rtfx_with_loading(s),
+            _search_rtf(s),
+            f"{s.masked_share:.1%}",
+        ]
         table.add_row(*(Text(visible(str(cell))) for cell in cells))
     console.print(table)
+    for warning in comparison.warnings:
+        console.print(Text(f"warning: {warning}"))
     for pair in comparison.pairs:
         console.print(Text("\n") + Text(visible(pair.other), "bold") + Text(f" against {visible(pair.baseline)}"))
         if pair.significance:
@@ -69,22 +102,59 @@ def print_comparison(comparison: Comparison, show: int) -> None:
             _print_difference(console, difference)
 
 
+def print_groups(groups: Sequence[Group], names: Sequence[str], by: str, as_markdown: bool) -> None:
+    """Print the WER of each system in each group, and the share of utterances with an error."""
+    title = f"WER in % by {by}, in brackets utterances with an error in %"
+    heads = [by, "utterances", "words", *names]
+    rows = [
+        [
+            g.name,
+            str(g.utterances),
+            str(g.words),
+            *(
+                f"{100 * c.rate:.1f} ({100 * wrong / max(g.utterances, 1):.1f})"
+                for c, wrong in zip(g.wer, g.wrong, strict=True)
+            ),
+        ]
+        for g in groups
+    ]
+    if as_markdown:
+        print(
+            "\n".join(
+                ["", f"{title}:", "", markdown_row(heads), markdown_row(["---"] * len(heads)), *map(markdown_row, rows)]
+            )
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title)
+    for i, head in enumerate(heads):
+        table.add_column(Text(visible(head)), justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(Text(visible(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
 def _print_significance(console: Console, found: Significance) -> None:
     for name, change in (("WER", found.wer), ("CER", found.cer)):
         _print_change(console, name, change)
     m = found.mapsswe
-    console.print(f"  MAPSSWE: {m.segments} segments, z = {m.z:.2f}, p = {m.p_value:.4f}")
+    nist = f"z = {m.z:.2f}, NIST's p = {m.p_normal:.4f}"
+    console.print(f"  MAPSSWE: {m.segments} segments, p = {m.p_value:.4f} ({nist})")
     console.print(f"  verdict: [bold]{found.verdict}[/bold]")
-    if found.verdict_by_speaker not in (None, found.verdict):
-        console.print(f"  verdict, speakers drawn: [bold]{found.verdict_by_speaker}[/bold]")
+    if found.verdict_by_speaker is not None:
+        console.print(f"  with speakers as the unit: [bold]{found.verdict_by_speaker}[/bold]")
 
 
 def _print_change(console: Console, name: str, change: RateChange) -> None:
-    def line(units: str, found: PairedBootstrap) -> None:
-        interval = f"\\[{found.low:+.2%}, {found.high:+.2%}], p = {found.p_value:.4f}"
-        console.print(f"  {name}, bootstrap over {units}: {found.difference:+.2%} {interval}")
+    def line(units: str, found: PairedDifference) -> None:
+        bounds = f"{found.low:+.2%}, {found.high:+.2%}" if found.bounded else "too few for an interval"
+        interval = f"\\[{bounds}], p = {found.p_value:.4f}"
+        console.print(f"  {name}, paired over {units}: {found.difference:+.2%} {interval}")
 
-    line("utterances", change.by_utterance)
+    line(f"{change.by_utterance.units} utterances", change.by_utterance)
     if change.by_speaker:
         line(f"{change.speakers} speakers", change.by_speaker)
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from parlab.commands.report.audio import AudioLinks
-from parlab.commands.report.drafts import BOUNDARY, SPACE, Drafts
+from parlab.commands.report.drafts import Drafts
+from parlab.metrics.token_errors import BOUNDARY, SPACE
 from parlab.metrics.wer import GAP, alignment
 from parlab.predictions.files import Json
 from parlab.predictions.hypotheses import UtteranceRecord

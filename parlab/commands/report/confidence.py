@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parlab.commands.report.drafts import Drafts, wrong_tokens
+from parlab.commands.report.drafts import Drafts, measure_of, wrong_tokens
 from parlab.commands.report.tables import number_option
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction
@@ -89,7 +89,7 @@ def reliability(predictions: Sequence[Prediction], bins: int = 10) -> list[Confi
 def caught_errors(predictions: Sequence[Prediction], drafts: Sequence[Drafts]) -> list[CaughtErrors]:
     """The errors that masks catch, for the ``drafts`` of each prediction.
 
-    The drafts of one model count once. Missing words have no token to be masked.
+    The drafts of one model and confidence measure count once. Missing words have no token to be masked.
     """
     rows: list[CaughtErrors] = []
     seen: set[tuple[str, float | None]] = set()  # models, and models with the threshold of a prediction
@@ -97,7 +97,7 @@ def caught_errors(predictions: Sequence[Prediction], drafts: Sequence[Drafts]) -
         tokens = _draft_tokens(p, own)
         if not tokens.wrong.any():
             continue
-        model = p.metrics.hashes.model or p.name
+        model = f"{p.metrics.hashes.model or p.name} {measure_of(p)}"
         if not np.isnan(tokens.confidence).any() and (model, None) not in seen:
             seen.add((model, None))
             name = p.name if p.decoder == "greedy" else f"drafts of {p.name}"

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from parlab.metrics.wer import GAP, alignment
+from parlab.metrics.token_errors import BOUNDARY, SPACE, token_errors, words_of
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction, known_word_errors
 from parlab.text.normalizer import normalizer
-
-BOUNDARY = "\u2581"  # sentencepiece's mark at the start of a word
-SPACE = "<space>"
 
 
 @dataclass(frozen=True)
@@ -32,19 +29,24 @@ def read_drafts(predictions: Sequence[Prediction]) -> list[Drafts]:
     """The drafts of each prediction.
 
     A PAR record has no confidence of the tokens that were masked. It is taken from a greedy prediction of the same model
-    with the same draft, where there is one.
+    with the same draft and confidence measure, where there is one.
     """
     found = [{r.id: d for r in p.records if (d := draft_of(r, p.decoder)) is not None} for p in predictions]
-    greedy: dict[tuple[str, str], Draft] = {}
+    greedy: dict[tuple[str, str, str], Draft] = {}
     for p, drafts in zip(predictions, found, strict=True):
         if p.decoder == "greedy":
-            greedy |= {(p.metrics.hashes.model, i): d for i, d in drafts.items()}
+            greedy |= {(p.metrics.hashes.model, measure_of(p), i): d for i, d in drafts.items()}
     for p, drafts in zip(predictions, found, strict=True):
         for i, draft in drafts.items():
-            known = greedy.get((p.metrics.hashes.model, i))
+            known = greedy.get((p.metrics.hashes.model, measure_of(p), i))
             if known is not None and None in draft.confidence and known.text == draft.text:
                 drafts[i] = replace(draft, confidence=known.confidence)
     return found
+
+
+def measure_of(p: Prediction) -> str:
+    """The confidence measure of a prediction; one of an earlier version has the posterior."""
+    return str(p.options.get("measure", "posterior"))
 
 
 def draft_of(record: UtteranceRecord, decoder: str) -> Draft | None:
@@ -73,56 +75,6 @@ def draft_of(record: UtteranceRecord, decoder: str) -> Draft | None:
     return Draft(tuple(text), tuple(confidence), tuple(masked))
 
 
-def words_of(tokens: Sequence[str], words_are_tokens: bool = False) -> list[tuple[str, list[int]]]:
-    """Words, each with the indices of its tokens; tokens are pieces (``\u2581``), characters (``<space>``) or words."""
-    if words_are_tokens:
-        return [(t, [i]) for i, t in enumerate(tokens)]
-    parts: list[str] = []  # of the word so far
-    indices: list[int] = []
-    words = [(parts, indices)]
-    for i, token in enumerate(tokens):
-        if token == SPACE or token.startswith(BOUNDARY):
-            parts, indices = [], []
-            words.append((parts, indices))
-        if token != SPACE:
-            parts.append(token)
-            indices.append(i)
-    joined = [("".join(parts).replace(BOUNDARY, ""), indices) for parts, indices in words]
-    return [(word, indices) for word, indices in joined if word]
-
-
-def token_errors(
-    tokens: Sequence[str],
-    reference: str,
-    normalize: Callable[[str], str] = str,
-    words_are_tokens: bool = False,
-) -> list[bool]:
-    """Whether each token belongs to a word that the alignment with ``reference`` (normalised) calls wrong.
-
-    Words are normalised one by one; one that becomes several is wrong if any of them is. Words that are missing have
-    no token, and are not seen here.
-    """
-    spoken: list[str] = []
-    tokens_of: list[list[int]] = []  # of each spoken word
-    for word, indices in words_of(tokens, words_are_tokens):
-        for part in normalize(word).split():
-            spoken.append(part)
-            tokens_of.append(indices)
-    wrong = [False] * len(tokens)
-    expected = reference.split()
-    if spoken == expected:
-        return wrong
-    index = 0  # of the spoken word
-    for r, h in alignment(expected, spoken):
-        if h == GAP:
-            continue
-        if r != h:
-            for i in tokens_of[index]:
-                wrong[i] = True
-        index += 1
-    return wrong
-
-
 def wrong_tokens(p: Prediction, record: UtteranceRecord, tokens: tuple[str, ...]) -> list[bool]:
     """Whether each of ``tokens``, the result's or the draft's, stands in a wrong word of a scored utterance."""
     return _wrong_tokens(p.metrics.normalizer.name, tokens, p.reference(record), p.words_are_tokens)
@@ -145,11 +97,11 @@ def _normal(name: str, word: str) -> str:
 
 def draft_errors(p: Prediction, drafts: Drafts) -> int:
     """Word errors of all drafts of scored utterances."""
-    errors = 0
+    errors, merge = 0, normalizer(p.metrics.normalizer.name).merge_compounds
     for r, reference, count in zip(p.scored, p.references, p.word_counts, strict=True):
         if r.id in drafts and not r.segments:
             errors += count.errors  # the draft is the result
         elif r.id in drafts:
             words = " ".join(word for word, _ in words_of(drafts[r.id].text, p.words_are_tokens))
-            errors += known_word_errors(reference, p.normalized(words)).errors
+            errors += known_word_errors(reference, p.normalized(words), merge).errors
     return errors

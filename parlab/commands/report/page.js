@@ -138,6 +138,33 @@ if (data.thresholds.length) {
   slide();
 }
 
+// ---- tables: the head of a column sorts by it, the second time the other way round ----------------
+function sortKey(cell) {
+  const text = cell.textContent.trim(), number = Number(text.replace("%", ""));
+  return text === "" ? null : Number.isNaN(number) ? text : number;
+}
+function inOrder(a, b) {
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return String(a).localeCompare(String(b), undefined, { numeric: true });
+}
+for (const table of document.querySelectorAll(".wide table")) {
+  const heads = [...table.tHead.rows[0].cells], body = table.tBodies[0];
+  heads.forEach((head, column) => {
+    const button = el("button", "", head.textContent);
+    button.type = "button";
+    head.scope = "col";
+    head.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const way = head.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of heads) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+      const rows = [...body.rows].map(row => [sortKey(row.cells[column]), row]);
+      const known = rows.filter(([key]) => key !== null).sort(([a], [b]) => way * inOrder(a, b));
+      body.append(...[...known, ...rows.filter(([key]) => key === null)].map(([, row]) => row));  // empty cells come last
+    });
+  });
+}
+
 data.predictions.forEach((p, i) => pick.append(new Option(p.prediction, i)));
 pick.value = data.best;
 for (const control of [pick, filter]) control.addEventListener("change", draw);

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from parlab.metrics.paired import PairedDifference
 from parlab.metrics.significance import REPLICATES
 from parlab.predictions.comparability import differences_of_data
 from parlab.predictions.prediction import Prediction
-from parlab.predictions.rates import MARGIN, Rate, RateChange, Resampled, ratio, speakers_of, verdict
+from parlab.predictions.rates import MARGIN, Rate, RateChange, Resampled, ratio, speakers_of
 
 _FEW = 4
 _CHOOSING = 2000  # replicates while one of many settings is chosen
@@ -104,10 +105,11 @@ def _against(best: Prediction, other: Prediction, change: RateChange) -> str:
     d = change.by_utterance
     speed = ratio(best.speed.rtfx, other.speed.rtfx)
     cost = ", speed not measured" if speed is None else f", {speed:.2f} x its speed{_unlike(best, other)}"
-    figures = f"WER {_points(d.difference)} points (95 % interval {_points(d.low)} to {_points(d.high)}){cost}"
-    said = _decision(d.low, d.high)
+    interval = f"95 % interval {_points(d.low)} to {_points(d.high)}" if d.bounded else "too few for an interval"
+    figures = f"WER {_points(d.difference)} points ({interval}){cost}"
+    said = _decision(d, "utterances")
     if change.by_speaker:
-        by_speaker = _decision(change.by_speaker.low, change.by_speaker.high)
+        by_speaker = _decision(change.by_speaker, "speakers")
         if by_speaker != said:
             said += f" With its {change.speakers} speakers as the unit: {by_speaker[0].lower()}{by_speaker[1:]}"
     return f"Against {other.name} ({other.decoder}): {figures}. {said}"
@@ -117,13 +119,16 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.2f}"
 
 
-def _decision(low: float, high: float) -> str:
-    found = verdict(low, high, MARGIN)
-    if found.startswith("undecided"):
-        return f"This set does not decide: it may be worse by up to {100 * high:.2f} points; more speech is needed."
-    if found.startswith("no worse") and low <= 0:
+def _decision(change: PairedDifference, unit: str) -> str:
+    if not change.bounded:
+        return f"This set does not decide: {change.units} {unit} are too few, at least 6 are needed."
+    if change.high <= MARGIN and change.high >= 0:
         return f"This set decides that it loses at most {100 * MARGIN:g} points, not whether it is better."
-    return f"This set decides: it is {found.split(' by')[0].split(' than')[0]}."
+    if change.high < 0 or change.low > 0:
+        return f"This set decides: it is {'better' if change.high < 0 else 'worse'}."
+    needed = change.units_to_decide(MARGIN)
+    more = f"about {needed:,} {unit} like these would decide" if needed else "more speech is needed"
+    return f"This set does not decide: it may be worse by up to {100 * change.high:.2f} points; {more}."
 
 
 def _unlike(a: Prediction, b: Prediction) -> str:

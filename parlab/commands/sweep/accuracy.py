@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from parlab.commands.sweep.encodings import EncodedUtterances, Encodings
 from parlab.commands.sweep.grid import Point
 from parlab.commands.sweep.study import Study, progress
 from parlab.metrics.memory import PeakMemory
@@ -14,6 +13,7 @@ from parlab.predictions.hypotheses import UtteranceRecord, write_hypotheses
 from parlab.predictions.metrics import write_metrics
 from parlab.predictions.results import metrics_of
 from parlab.recognition.batches import AudioBatches
+from parlab.recognition.encodings import EncodedUtterances, Encodings
 from parlab.recognition.finite import NO_NUMBERS, has_numbers
 from parlab.types import Failure
 

@@ -13,7 +13,8 @@ import yaml
 
 from parlab.decode import Decoder
 from parlab.errors import UserError
-from parlab.options.decoders import check_options, decoder_class, make_decoder
+from parlab.options.decoder_names import check_options, decoder_class
+from parlab.options.decoders import make_decoder
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from parlab.decode.draft import Draft, draft_hypotheses, greedy_draft, spelled
-from parlab.decode.masking import mask_below, mask_words
+from parlab.decode.masking import Masks, grow_to_words, mask_words
 from parlab.decode.segments import NO_TOKEN, Segments
 from parlab.model.encoded import Encoded
 from parlab.model.heads.drafted import Drafted
 from parlab.model.hybrid import HybridModel
 from parlab.text.padding import pad_tokens
 from parlab.text.spelling import SpelledWord, Spelling
+from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
 
@@ -33,6 +34,8 @@ class Drafting:
             everywhere where words are not spelled.
         spelling: how words are spelled; None where CTC writes the decoder's own tokens.
         edges: (2, B, U) first and last token of each token's word in CTC's vocabulary, where words are spelled.
+        cores: (2, B, U) likewise the number of the first token that counts for the word's confidence, and of the one after
+            the last: punctuation at the word's edges does not count.
     """
 
     draft: Draft
@@ -43,6 +46,7 @@ class Drafting:
     word_lengths: Tensor
     spelling: Spelling | None = None
     edges: Tensor | None = None
+    cores: Tensor | None = None
 
     @staticmethod
     def of(model: HybridModel, encoded: Encoded) -> Drafting:
@@ -54,12 +58,41 @@ class Drafting:
             return _plain(drafted.log_probs, drafted.frames, 0, drafted.stride)
         return _spelled(drafted)
 
-    def masked(self, model: HybridModel, threshold: float, unit: str) -> Tensor:
-        """Masks (B, U) of tokens below the threshold, or of words; where words are spelled, always of words."""
-        masked = mask_below(self.draft, threshold)
-        if self.spelling is None and unit == "word":
-            return mask_words(self.draft, masked, model.word_edges(masked.device))
-        return masked  # the tokens of a spelled word have one confidence
+    def word_begins(self) -> Tensor:
+        """True (B, U) at the first token of each spelled word; True everywhere where words are not spelled."""
+        begins = torch.ones_like(self.draft.tokens, dtype=torch.bool)
+        begins[:, 1:] = self.word_lengths[:, :-2] == 1
+        return begins
+
+    def silence(self) -> Tensor:
+        """How sure (B, U + 1) CTC is, on the host, that nothing is said before each token and after the last one.
+
+        It is the least posterior of blank in the frames between, the blank between spelled words counted to it; 1 where
+        there is no frame between.
+        """
+        quiet = self.log_probs[..., self.blank].exp()
+        if self.spelling is not None and self.spelling.space >= 0:
+            quiet = quiet + self.log_probs[..., self.spelling.space].exp()
+        [quiet] = to_host(quiet.clamp(max=1.0))
+        # Tokens that have begun by a frame, and those that have ended before it: equal between two tokens.
+        draft, size = self.draft, quiet.size(1)
+        inside = (torch.arange(draft.tokens.size(1)) < draft.lengths.unsqueeze(1)).long()
+        begun, ended = (torch.zeros(len(quiet), size + 1, dtype=torch.long) for _ in range(2))
+        begun = begun.scatter_add_(1, draft.first, inside).cumsum(1)[:, :size]
+        ended = ended.scatter_add_(1, draft.last + 1, inside).cumsum(1)[:, :size]
+        between = (begun == ended) & (torch.arange(size) < draft.frames.unsqueeze(1))
+        out = quiet.new_ones(len(quiet), inside.size(1) + 1)
+        return out.scatter_reduce_(1, begun, quiet.masked_fill(~between, 1.0), "amin")
+
+    def masked(self, model: HybridModel, masks: Masks, unit: str) -> Masks:
+        """Masks that grow to whole words where the unit is one, and where words are spelled."""
+        if self.spelling is not None:
+            tokens = grow_to_words(masks.tokens, self.word_begins())
+        elif unit == "word":
+            tokens = mask_words(self.draft, masks.tokens, model.word_edges(masks.tokens.device))
+        else:
+            tokens = masks.tokens
+        return Masks(tokens, masks.gaps)
 
     def neighbours(self, segments: Segments) -> tuple[Tensor, Tensor]:
         """CTC's tokens (S,) on both sides of each segment, ``NO_TOKEN`` at the edges of the utterance."""
@@ -96,26 +129,32 @@ def _spelled(drafted: Drafted) -> Drafting:
     tokens, lengths = pad_tokens([h.tokens for h in greedy])
     shape = (len(greedy), max((len(h.tokens) for h in greedy), default=0))
     tokens = tokens[:, : shape[1]].reshape(shape)
-    numbers = torch.zeros(4, *shape, dtype=torch.long)  # first frame, last frame, first letter, last letter
+    numbers = torch.zeros(6, *shape, dtype=torch.long)  # as the columns of _rows
     confidence = torch.ones(shape)
     word_lengths = torch.ones(shape[0], shape[1] + 1, dtype=torch.long)
     for i, (hypothesis, words) in enumerate(found):
         confidence[i, : len(hypothesis.tokens)] = torch.tensor(hypothesis.token_confidence, dtype=torch.float32)
-        rows = _rows(words, written.tokens[i].tolist(), written.first[i].tolist(), written.last[i].tolist())
+        rows = _rows(words, drafted.spelling, [x[i].tolist() for x in (written.tokens, written.first, written.last)])
         columns = list(zip(*rows, strict=True))
         if columns:
-            numbers[:, i, : len(rows)] = torch.tensor(columns[:4])
-            word_lengths[i, : len(rows)] = torch.tensor(columns[4])
+            numbers[:, i, : len(rows)] = torch.tensor(columns[:6])
+            word_lengths[i, : len(rows)] = torch.tensor(columns[6])
     draft = Draft(tokens, lengths, confidence, numbers[0], numbers[1], written.frames, written.score)
-    return Drafting(draft, greedy, drafted.log_probs, 0, drafted.stride, word_lengths, drafted.spelling, numbers[2:])
+    spelling, edges, cores = drafted.spelling, numbers[2:4], numbers[4:]
+    return Drafting(draft, greedy, drafted.log_probs, 0, drafted.stride, word_lengths, spelling, edges, cores)
 
 
-def _rows(
-    words: Sequence[SpelledWord], letters: Sequence[int], first: Sequence[int], last: Sequence[int]
-) -> list[tuple[int, int, int, int, int]]:
-    """For each token of the decoder its word's first and last frame, first and last letter, and the tokens from it on."""
-    rows = []
+def _rows(words: Sequence[SpelledWord], spelling: Spelling, written: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """For each token of the decoder: its word's first and last frame, first and last letter, the first letter that counts for
+    its confidence and the one after the last (by number), and the word's tokens from it on.
+
+    Args:
+        written: the letters of the draft, their first and their last frames.
+    """
+    letters, first, last = written
+    rows: list[tuple[int, ...]] = []
     for word in words:
         span = first[word.start], last[word.end - 1], letters[word.start], letters[word.end - 1]
-        rows += [(*span, len(word.tokens) - i) for i in range(len(word.tokens))]
+        core = spelling.core(word, letters)
+        rows += [(*span, *core, len(word.tokens) - i) for i in range(len(word.tokens))]
     return rows

@@ -18,6 +18,7 @@ from parlab.decode.fills import Fill, read_fills
 from parlab.decode.prefill import Prefill
 from parlab.decode.segments import Segments
 from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
 
 CONTEXTS = ("draft", "fills")
@@ -67,10 +68,19 @@ class Rounds:
 
     Args:
         segments: of the drafts, on the host.
+        drafted: the decoder's pass over the drafts of all utterances, where it was made already.
     """
 
-    def __init__(self, search: SegmentSearch, encoded: Encoded, segments: Segments, options: RoundOptions):
+    def __init__(
+        self,
+        search: SegmentSearch,
+        encoded: Encoded,
+        segments: Segments,
+        options: RoundOptions,
+        drafted: Prefill | None = None,
+    ):
         self.search, self.encoded, self.segments, self.options = search, encoded, segments, options
+        self.drafted = drafted
         self.drafting: Drafting = search.drafting
         self.owners: list[int] = segments.owner.tolist()
         self.starts: list[int] = segments.start.tolist()
@@ -82,14 +92,14 @@ class Rounds:
         for owner, start, end in zip(self.owners, self.starts, self.ends, strict=True):
             draft = self.drafting.greedy[owner]
             drafts.append(Fill(draft.tokens[start:end], draft.token_confidence[start:end], 0.0, False, 0))
-        self.progress = Progress(drafts, [0] * count, [0] * count)
+        self.progress = Progress(drafts, [0 if drafted is None else 1] * count, [0] * count)
 
     def run(self) -> Progress:
         """Search all segments in the first round, the unsure ones in the following rounds."""
         chosen = list(range(len(self.segments)))
         for index in range(self.options.rounds):
             before = [fill.tokens for fill in self.progress.fills]
-            prefill = None
+            prefill = self.drafted if index == 0 else None
             if index > 0:
                 now = self._written()
                 prefill = self._pass(chosen, now)
@@ -125,15 +135,10 @@ class Rounds:
 
     def _pass(self, chosen: Sequence[int], now: Written) -> Prefill:
         """One teacher-forced pass over the texts of the chosen segments' utterances."""
-        texts = now.texts
         owners = list(dict.fromkeys(self.owners[i] for i in chosen))
         for owner in owners:
             self.progress.passes[owner] += 1
-        positions = self.search.model.rows.spec.max_positions
-        if positions is not None:
-            room = [positions - len(prompt) for prompt in self.encoded.prompts]
-            texts = [text[:n] for text, n in zip(texts, room, strict=True)]
-        return Prefill.of(self.search.model.rows, self.encoded, texts, owners)
+        return pass_over(self.search.model, self.encoded, now.texts, owners)
 
     def _part(self, chosen: Sequence[int], now: Written) -> tuple[Text, Part]:
         """The texts, and the chosen segments in them."""
@@ -193,3 +198,14 @@ class Rounds:
             self.progress.fills[i] = fill
         for owner, steps in longest.items():
             self.progress.steps[owner] += steps
+
+
+def pass_over(
+    model: HybridModel, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int] | None = None
+) -> Prefill:
+    """One teacher-forced pass over the texts (B) of the given utterances, or of all, as far as the decoder has positions."""
+    positions = model.rows.spec.max_positions
+    if positions is not None:
+        room = [positions - len(prompt) for prompt in encoded.prompts]
+        texts = [text[:n] for text, n in zip(texts, room, strict=True)]
+    return Prefill.of(model.rows, encoded, texts, utterances)

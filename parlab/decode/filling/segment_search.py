@@ -19,11 +19,11 @@ from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.letters import Letters, LetterScorer
-from parlab.decode.scorers.whisper import WhisperScorer
+from parlab.decode.scorers.whisper import ruled
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
-from parlab.transfer import numbers_on, to_device
+from parlab.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ class SegmentSearch:
     def _judged(self, ended: Ended, decoder: AttentionScorer, text: Text, part: Part, bound: Tensor | None) -> Ended:
         """The hypotheses with the whole next word scored, not its first token only."""
         words = text.following(part.segments, part.after, self.model.special.eos)
-        words, lengths = to_device(decoder.hidden.device, words, part.after)
-        return with_next_word(ended, decoder, words, lengths, bound)
+        [words] = to_device(decoder.hidden.device, words)
+        return with_next_word(ended, decoder, words, part.after, bound)
 
     def _limits(self, prefill: Prefill, part: Part) -> Tensor:
         """Tokens (S,) of a fill at most, the stop token included."""
@@ -163,16 +163,8 @@ class SegmentSearch:
         self, decoder: AttentionScorer, text: Text, segments: Segments, scoring: FillScoring
     ) -> list[AnyScorer]:
         """The decoder, under its model's own rules, and the scorers that the options ask for."""
-        scorers: list[AnyScorer] = [decoder]
-        symbols = self.model.s2t
-        if symbols is not None and symbols.rules is not None:
-            rules, device = symbols.rules, decoder.hidden.device
-            never, first, begins = numbers_on(
-                device, rules.suppressed, rules.begin_suppressed, (segments.start == 0).tolist()
-            )
-            timed = torch.zeros_like(begins, dtype=torch.bool)
-            eos = self.model.special.eos
-            scorers = [WhisperScorer(decoder, symbols, never, first, timed, False, eos, begins.bool())]
+        begins = (segments.start == 0).tolist()
+        scorers: list[AnyScorer] = [ruled(decoder, self.model, [False] * len(begins), begins)]
         if self.language is not None:  # it reads the text before each segment
             prefixes = [(self.model.special.sos, *before) for before, _ in _around(text, segments)]
             scorers.append(self.language.scorer(prefixes))

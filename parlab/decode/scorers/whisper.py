@@ -8,25 +8,27 @@ are more probable than any other token, a time comes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from parlab.decode.ended import NEVER
 from parlab.decode.scorers import Rows, VocabularyScorer
-from parlab.decode.scorers.attention import AttentionScorer, AttentionState
-from parlab.text.s2t import S2TSymbols, WhisperRules
+from parlab.decode.scorers.attention import AttentionScorer, AttentionState, FixedAttention
+from parlab.decode.search.plan import Plan
+from parlab.model.hybrid import HybridModel
+from parlab.text.s2t import S2TSymbols
 from parlab.transfer import numbers_on
 
 
 @dataclass(frozen=True)
 class WhisperState:
-    """The decoder's state of N rows, their tokens so far, and of each: the newest time or -1, and whether a time is the
-    newest token, or the one before it."""
+    """The decoder's state of N rows, and of each (N,): its tokens so far, the newest time or -1, whether a time is the newest
+    token, or the one before it, and its group."""
 
     decoder: AttentionState
-    length: int
+    count: Tensor
     newest: Tensor
     at_time: Tensor
     before_time: Tensor
@@ -43,27 +45,19 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         suppressed, begin_suppressed: (n,) ids that are never written, or not first.
         timed: (G,) whether a group writes times; ``any_timed``: whether one does.
         stop: the token that ends a hypothesis.
-        begins: (G,) groups that begin a text; None: all of them.
+        begins: (G,) whether a group begins a text.
+        copies: rows that a group starts with.
     """
 
-    decoder: AttentionScorer
+    decoder: AttentionScorer | FixedAttention
     symbols: S2TSymbols
     suppressed: Tensor
     begin_suppressed: Tensor
     timed: Tensor
     any_timed: bool
     stop: int
-    begins: Tensor | None = None
-
-    @staticmethod
-    def of(
-        decoder: AttentionScorer, symbols: S2TSymbols, rules: WhisperRules, prompts: Sequence[Sequence[int]], stop: int
-    ) -> WhisperScorer:
-        """The scorer of a group per prompt, with the suppressed tokens of ``rules``."""
-        device = decoder.owner.device
-        timed = [symbols.notimestamps not in prompt for prompt in prompts]
-        never, first, among = numbers_on(device, rules.suppressed, rules.begin_suppressed, timed)
-        return WhisperScorer(decoder, symbols, never, first, among.bool(), any(timed), stop)
+    begins: Tensor
+    copies: int = 1
 
     @property
     def weight(self) -> float:  # type: ignore[override]
@@ -71,17 +65,16 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         return self.decoder.weight
 
     def start(self) -> WhisperState:
-        group = torch.arange(len(self.timed), device=self.timed.device)
-        never = torch.zeros_like(group, dtype=torch.bool)
-        return WhisperState(self.decoder.start(), 0, torch.full_like(group, -1), never, never, group)
+        group = torch.arange(len(self.timed) * self.copies, device=self.timed.device) // self.copies
+        none = torch.zeros_like(group)
+        return WhisperState(self.decoder.start(), none, none - 1, none.bool(), none.bool(), group)
 
     def score(self, state: WhisperState) -> tuple[Tensor, Tensor]:
         logits, normalizer = self.decoder.score(state.decoder)
         logits = logits.index_fill(1, self.suppressed, NEVER)
-        if state.length == 0:
-            first = logits.index_fill(1, self.begin_suppressed, NEVER)
-            begins = None if self.begins is None else self.begins[state.group].unsqueeze(1)
-            logits = first if begins is None else torch.where(begins, first, logits)
+        first = (state.count == 0) & self.begins[state.group]
+        not_first = logits[:, self.begin_suppressed].masked_fill(first.unsqueeze(1), NEVER)
+        logits = logits.index_copy_(1, self.begin_suppressed, not_first)
         if self.any_timed:
             logits = self._with_times(logits, state)
         return logits, normalizer
@@ -91,12 +84,21 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         at_time = rows.tokens >= first if first is not None else torch.zeros_like(rows.tokens, dtype=torch.bool)
         return WhisperState(
             decoder=self.decoder.advance(state.decoder, rows),
-            length=state.length + 1,
+            count=state.count[rows.parents] + 1,
             newest=torch.where(at_time, rows.tokens, state.newest[rows.parents]),
             at_time=at_time,
             before_time=state.at_time[rows.parents],
             group=rows.group,
         )
+
+    def fixed(self, plan: Plan) -> WhisperScorer:
+        assert isinstance(self.decoder, AttentionScorer), "a scorer of fixed shapes is made once"
+        timed, begins = self.timed[plan.source], self.begins[plan.source]
+        return replace(self, decoder=self.decoder.fixed(plan), timed=timed, begins=begins, copies=plan.beam)
+
+    def with_room(self, state: WhisperState, size: int) -> WhisperState:
+        assert isinstance(self.decoder, FixedAttention)
+        return replace(state, decoder=self.decoder.with_room(state.decoder, size))
 
     def _with_times(self, logits: Tensor, state: WhisperState) -> Tensor:
         """The scores (N, V) of rows that write times."""
@@ -105,20 +107,40 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         ids = torch.arange(logits.size(1), device=logits.device)
         times = ids >= first
         # 1. After two times comes text; after one that ends a part, another time or the end.
-        pair = state.before_time | torch.full_like(state.before_time, state.length < 2)
+        pair = state.before_time | (state.count < 2)
         forbidden = (state.at_time & pair).unsqueeze(1) & times
         closing = state.at_time & ~pair
         forbidden = forbidden | (closing.unsqueeze(1) & (ids < self.stop)) | (ids == self.symbols.notimestamps)
         # 2. Times do not decrease; only the one that begins a part may repeat the one before.
         least = torch.where(closing, state.newest, state.newest + 1).unsqueeze(1)
         forbidden = forbidden | (times & (ids < least))
-        if state.length == 0:
-            last = self.symbols.rules.last_initial if self.symbols.rules is not None else None
-            late = ids > (last if last is not None else len(ids))
-            forbidden = forbidden | ~times | late
+        # 3. The first token is a time, and no late one.
+        last = self.symbols.rules.last_initial if self.symbols.rules is not None else None
+        late = ids > (last if last is not None else len(ids))
+        forbidden = forbidden | ((state.count == 0).unsqueeze(1) & (~times | late))
         ruled = logits.masked_fill(forbidden, NEVER)
-        # 3. A time comes where all of them together beat every other token.
+        # 4. A time comes where all of them together beat every other token.
         sum_of_times = torch.logsumexp(ruled[:, first:], 1)
         comes = sum_of_times > ruled[:, :first].amax(1)
         ruled = ruled.masked_fill(comes.unsqueeze(1) & ~times, NEVER)
         return torch.where(self.timed[state.group].unsqueeze(1), ruled, logits)
+
+
+def ruled(
+    attention: AttentionScorer, model: HybridModel, timed: Sequence[bool], begins: Sequence[bool], suppress: bool = True
+) -> AttentionScorer | WhisperScorer:
+    """The decoder's scorer, under the model's own rules where it has some.
+
+    Args:
+        attention: of G groups.
+        timed: which of them write times.
+        begins: which of them begin a text.
+        suppress: whether the tokens that the model is not to write are forbidden.
+    """
+    symbols = model.s2t
+    if symbols is None or symbols.rules is None:
+        return attention
+    never = (symbols.rules.suppressed, symbols.rules.begin_suppressed) if suppress else ((), ())
+    suppressed, not_first, times, first = numbers_on(attention.owner.device, *never, timed, begins)
+    stop = model.special.eos
+    return WhisperScorer(attention, symbols, suppressed, not_first, times.bool(), any(timed), stop, begins=first.bool())

@@ -78,9 +78,7 @@ class FixedSearch:
 
     @staticmethod
     def of(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> FixedSearch | None:
-        """The search in fixed shapes; None where a scorer has none, or the beam is transformers'."""
-        if options.refill:
-            return None
+        """The search in fixed shapes; None where a scorer has none."""
         owner = range(len(groups.stop)) if groups.owner is None else groups.owner.tolist()
         plan = Plan.of(owner, options.beam_size, groups.stop.device)
         fixed = [scorer.fixed(plan) for scorer in scorers]
@@ -152,17 +150,17 @@ class FixedSearch:
     def step(self, state: GridState, last: bool = False) -> GridState:
         """Grow every row by one token; after the ``last`` step the scorers' states are of no use."""
         plan, step = self.plan, state.step
-        # 1. The K best continuations of each slot, over all of its rows; dropped rows have -inf.
+        # 1. The K best continuations of each slot (2 K with ``refill``), over all of its rows; dropped rows have -inf.
         stop = self.rules.groups.stop[plan.rows()].unsqueeze(1)
         ids, scores = self.scoring.candidates(state.states, stop)
         width = ids.size(1)
         before = state.score.unsqueeze(2)
         summed = torch.where(before == NEVER, NEVER, before + scores.view(plan.slots, plan.beam, width))
-        score, index = summed.flatten(1).topk(plan.beam, dim=1)
+        score, index = summed.flatten(1).topk(self.rules.options.width, dim=1)
         parent, token = index // width, ids.view(plan.slots, -1).gather(1, index)
         broken = state.broken | score[:, 0].isnan()  # NaN comes before all numbers
         newest = torch.arange(state.tokens.size(2), device=step.device) == step
-        wide = parent.unsqueeze(2).expand_as(state.tokens)
+        wide = parent.unsqueeze(2).expand(-1, -1, state.tokens.size(2))
         gain = score - state.score.gather(1, parent)
         grown = Candidates(
             score=score,
@@ -173,16 +171,21 @@ class FixedSearch:
         # 2. Those that end; of the others those that cannot beat them are dropped.
         ended, live, now = self.rules.settle(grown, token, step, state.ended)
         by_length = torch.where(newest, score.masked_fill(~now, NEVER).amax(1, keepdim=True), state.by_length)
-        done = state.done | self._detected(step, by_length)
+        refill = self.rules.options.refill
+        done = state.done | (self._outranked(step, score, live, ended) if refill else self._detected(step, by_length))
         live = live & ~done.unsqueeze(1) & self.rules.unbeaten(score, ended)
         any_live = live.any(1)
+        if refill:
+            kept, live = _first(live, plan.beam)
+            parent, token = parent.gather(1, kept), token.gather(1, kept)
+            grown = _chosen(grown, kept)
         # 3. The scorers advance with all rows.
         first = torch.arange(plan.slots, device=step.device).unsqueeze(1) * plan.beam
         rows = Rows((first + parent).flatten(), token.flatten(), plan.rows())
         return GridState(
             step=step + 1,
             alive=any_live.any(),
-            score=score.masked_fill(~live, NEVER),
+            score=grown.score.masked_fill(~live, NEVER),
             tokens=grown.tokens,
             token_scores=grown.token_scores,
             ended=replace(ended, steps=torch.where(any_live, step + 1, ended.steps)),
@@ -191,6 +194,10 @@ class FixedSearch:
             by_length=by_length,
             states=state.states if last else self.scoring.advance(state.states, rows),
         )
+
+    def _outranked(self, step: Tensor, score: Tensor, live: Tensor, ended: Ended) -> Tensor:
+        """Groups (G,) whose n-best have all ended, and rank as high as every live hypothesis (transformers' early stopping)."""
+        return ended.beats(score.masked_fill(~live, NEVER).amax(1) / (step + 1))
 
     def _detected(self, step: Tensor, by_length: Tensor) -> Tensor:
         """Groups (G,) that ESPnet's end detection stops at a step."""
@@ -201,6 +208,24 @@ class FixedSearch:
         recent = by_length.index_select(1, index.clamp(min=0))
         worst, some = recent.amax(1), recent.amin(1) > NEVER
         return (index[-1] >= 0) & some & (worst - by_length.amax(1) < END_MARGIN)
+
+
+def _first(live: Tensor, beam: int) -> tuple[Tensor, Tensor]:
+    """Where the live ones of (G, W) continuations lie, K (``beam``) at most, as (G, K); and which of those K there are."""
+    index = torch.arange(live.size(1), device=live.device)
+    kept = torch.where(live, index, len(index) - 1).topk(beam, dim=1, largest=False).values
+    return kept, live.sum(1, keepdim=True) > index[:beam]
+
+
+def _chosen(grown: Candidates, kept: Tensor) -> Candidates:
+    """The continuations ``kept`` (G, K) of each group."""
+    wide = kept.unsqueeze(2).expand(-1, -1, grown.tokens.size(2))
+    return Candidates(
+        score=grown.score.gather(1, kept),
+        tokens=grown.tokens.gather(1, wide),
+        lengths=grown.lengths.gather(1, kept),
+        token_scores=grown.token_scores.gather(1, wide),
+    )
 
 
 def _with_room(ended: Ended, size: int) -> Ended:

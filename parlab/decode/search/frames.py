@@ -74,11 +74,17 @@ def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tens
     parent = torch.where(extends, (index - beam) // count, index)
     extension = (index - beam).clamp(min=0)
     new = token.flatten(1).gather(1, extension)
+    # Where fewer prefixes live than the beam is wide, an impossible one fills a slot. It must not have the name of a prefix that
+    # may be found later: two slots of one name would both grow.
+    unused = torch.isneginf(score.gather(1, index))
+    spare = torch.arange(beam, device=index.device) - beam
     following = Beam(
         ends_blank=torch.where(extends, NEVER, stay_blank.gather(1, parent)),
         ends_token=torch.where(extends, score.gather(1, index), stay_token.gather(1, parent)),
-        last=torch.where(extends, new, old.last.gather(1, parent)),
-        name=torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent)),
+        last=torch.where(extends, new, old.last.gather(1, parent)).masked_fill(unused, -1),
+        name=torch.where(
+            unused, spare, torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent))
+        ),
     )
     return following, parent, torch.where(extends, new, -1)
 

@@ -9,21 +9,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.fusion import fusion
 from parlab.decode.lengths import length_limit
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer
-from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.length import LengthBonus
 from parlab.decode.scorers.timestamps import TimestampRules
-from parlab.decode.scorers.whisper import WhisperScorer
+from parlab.decode.scorers.whisper import ruled
 from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
-from parlab.text.s2t import WhisperRules
 from parlab.transfer import numbers_on, to_host
 from parlab.types import Hypothesis
 
@@ -91,8 +89,10 @@ class AR(Decoder):
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """One group of rows per utterance, from its prompt to ``<eos>``; the score is that of ESPnet."""
-        times = timestamp_rules(model, encoded.prompts, encoded.device)
         [frames] = to_host(encoded.frames)
+        if not bool(frames.all()):
+            return self._with_empty(model, encoded, frames)
+        times = timestamp_rules(model, encoded.prompts, encoded.device)
         scorers = self._scorers(model, encoded, frames, times)
         ended = beam_search(scorers, self._groups(model, encoded, frames), self._beam(model, encoded, times))
         found = ended.best(self.nbest).hypotheses(bonus=self.penalty)
@@ -104,6 +104,12 @@ class AR(Decoder):
                 found[i] = hypothesis
         return [replace(h, score=0.0) if h.score == float("-inf") else h for h in found]
 
+    def _with_empty(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> list[Hypothesis]:
+        """The results of a batch some of whose utterances have no frame (``frames`` (B,) on the host)."""
+        spoken = frames.nonzero().squeeze(1).tolist()
+        found = dict(zip(spoken, self.decode(model, encoded.select(spoken)) if spoken else (), strict=True))
+        return [found.get(i, NOTHING_SAID) for i in range(len(frames))]
+
     def _scorers(
         self, model: HybridModel, encoded: Encoded, frames: Tensor, times: TimestampRules | None
     ) -> list[AnyScorer]:
@@ -111,14 +117,15 @@ class AR(Decoder):
         prefill = Prefill.of(model.rows, encoded)
         owner = torch.arange(len(encoded))
         attention = prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)
-        scorers: list[AnyScorer] = [self._ruled(attention, model, encoded)]
+        timed, begins = _timed(model, encoded.prompts), [True] * len(encoded)
+        scorers: list[AnyScorer] = [ruled(attention, model, timed, begins, suppress=not self.allow_special)]
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         if language is not None:
             scorers.append(language.scorer([(model.special.sos,)] * len(encoded)))
         if times is not None:
             scorers.append(times)
         if self.ctc_weight > 0:
-            if times is not None and any(_timed(model, encoded.prompts)):
+            if times is not None and any(timed):
                 raise UserError(
                     "CTC cannot score timestamps, expected ctc_weight 0 with them; set --decoder.ctc_weight 0"
                 )
@@ -128,14 +135,6 @@ class AR(Decoder):
         if self.penalty != 0:
             scorers.append(LengthBonus(self.penalty))
         return scorers
-
-    def _ruled(self, attention: AttentionScorer, model: HybridModel, encoded: Encoded) -> AnyScorer:
-        """The decoder's scorer, under the model's own rules where it has some (Whisper)."""
-        symbols = model.s2t
-        if symbols is None or symbols.rules is None:
-            return attention
-        rules = WhisperRules((), (), None) if self.allow_special else symbols.rules
-        return WhisperScorer.of(attention, symbols, rules, encoded.prompts, model.special.eos)
 
     def _groups(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> Groups:
         """One group per utterance, with its limits of length; ``frames`` (B,) lie on the host."""

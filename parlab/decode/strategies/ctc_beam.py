@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from parlab.decode.base import Decoder, check_transcription
-from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_hypotheses
+from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
@@ -36,5 +36,4 @@ class CTCBeam(Decoder):
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         check_transcription(model, encoded.prompts, self.name)
         options = PrefixBeam(max(self.beam_size, self.nbest), self.token_beam, self.blank_skip)
-        found = prefix_beam(encoded.posteriors, encoded.frames, model.special.blank, options)
-        return prefix_hypotheses(found, encoded.posteriors, encoded.frames, self.nbest)
+        return ctc_nbest(model, encoded, options, self.nbest)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.confidence.judging import judge
+from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.draft import draft_hypotheses, greedy_draft, respelled
+from parlab.decode.filling.drafting import Drafting
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
@@ -14,12 +17,26 @@ from parlab.types import Hypothesis
 
 @dataclass(frozen=True)
 class Greedy(Decoder):
-    """CTC best path, the model's own or that of its draft head, with a confidence and a span of frames for every token; the score is that of the path."""
+    """CTC best path, the model's own or that of its draft head, with a confidence and a span of frames for every token; the score is that of the path.
+
+    Attributes:
+        measure: confidence measure of the tokens, by name, with its options, as for ``par``; those that read the decoder cost
+            one pass over the draft.
+    """
 
     name: ClassVar[str] = "greedy"
 
+    measure: str = DEFAULT
+
+    def __post_init__(self) -> None:
+        find_measure(self.measure)
+
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         check_transcription(model, encoded.prompts, self.name)
+        if self.measure != DEFAULT:
+            drafting, prefill = judge(self.measure, model, encoded, Drafting.of(model, encoded))
+            passes = {} if prefill is None else {"decoder_passes": 1}
+            return [replace(h, counts={**h.counts, **passes}) for h in drafting.greedy]
         if (drafted := encoded.drafted) is not None:
             return respelled(greedy_draft(drafted.log_probs, drafted.frames, blank=0), drafted)
         return draft_hypotheses(greedy_draft(encoded.posteriors, encoded.frames, model.special.blank))

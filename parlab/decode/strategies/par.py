@@ -14,11 +14,14 @@ import torch
 
 from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.confidence.judging import judge
+from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
 from parlab.decode.filling.segment_search import FillOptions, SegmentSearch, check_letters
 from parlab.decode.fusion import fusion
 from parlab.decode.masking import UNITS
+from parlab.decode.policies.policy import Doubts, find_policies
 from parlab.decode.segments import find_segments
 from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
@@ -35,8 +38,9 @@ class PAR(Decoder):
         mask_unit: ``"token"``, or ``"word"``: every word with a token below the threshold is masked as a whole. The draft of
             a head with a vocabulary of its own is always masked by words.
         beam_size: live hypotheses per segment.
-        max_seq_len: tokens of a fill at most; ``"auto"``: the segment's own length plus ``margin``.
-        margin: tokens that a fill may be longer than its segment when ``max_seq_len`` is ``"auto"``.
+        max_seq_len: steps of a segment's search at most. The stop token takes one: a fill that ends has fewer tokens, one
+            that is forced to stop (``ctc_weight`` 0) as many. ``"auto"``: the segment's own length plus ``margin`` plus 1.
+        margin: tokens that a fill which ends may be longer than its segment when ``max_seq_len`` is ``"auto"``.
         max_mask_parallel: segments searched at a time, -1 for all; bounds memory, never changes the result.
         ctc_weight: weight of the CTC score of a fill over its segment's own window of frames, 0 to 1. Above 0 the
             draft itself is always among the candidates; 0 is the decoder alone (the reference).
@@ -47,6 +51,10 @@ class PAR(Decoder):
         allow_unk: whether a fill may hold ``<unk>``.
         context: what the decoder reads before a segment: ``"draft"``, so that all segments are searched at once, or
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
+        measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
+            ``renyi``, ``decoder``, ``rank``, ``product`` (``tsallis:alpha=0.5,temperature=1.2``).
+        policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
+            between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
         rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
             whose fill or stop token it gives one a probability below ``threshold``.
     """
@@ -61,6 +69,8 @@ class PAR(Decoder):
         "nbest": 1,
         "context": "draft",
         "rounds": 1,
+        "measure": DEFAULT,
+        "policy": "threshold",
     }
 
     threshold: float = 0.9
@@ -78,9 +88,13 @@ class PAR(Decoder):
     mask_unit: str = "token"
     context: str = "draft"
     rounds: int = 1
+    measure: str = DEFAULT
+    policy: str = "threshold"
 
     def __post_init__(self) -> None:
         _check(self)
+        find_measure(self.measure)
+        find_policies(self.policy)
 
     @classmethod
     def espnet(cls, **options: Any) -> PAR:
@@ -109,14 +123,19 @@ class PAR(Decoder):
         drafting = Drafting.of(model, encoded)
         options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
         check_letters(options, drafting)
-        segments = find_segments(drafting.draft, drafting.masked(model, self.threshold, self.mask_unit))
+        drafting, prefill = judge(self.measure, model, encoded, drafting)
+        doubts = Doubts.below(self.threshold, drafting.draft, drafting.silence)
+        for policy in find_policies(self.policy):
+            doubts = policy.apply(doubts)
+        masks = drafting.masked(model, doubts.masks, self.mask_unit)
+        segments = find_segments(drafting.draft, masks.tokens, masks.gaps)
         if len(segments) == 0:
-            return unmasked(drafting.greedy)
+            return unmasked(drafting.greedy, 0 if prefill is None else 1)
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         search = SegmentSearch.of(options, model, drafting, language)
         order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
-        done = Rounds(search, encoded, segments, order).run()
+        done = Rounds(search, encoded, segments, order, prefill).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
         return assemble(drafting.greedy, drafting.in_encoder_frames(segments), done.fills, work)

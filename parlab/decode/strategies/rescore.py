@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.fusion import fusion
-from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_hypotheses
+from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
@@ -60,13 +60,12 @@ class Rescore(Decoder):
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score is the interpolated one."""
         check_transcription(model, encoded.prompts, self.name)
+        if encoded.states.size(1) == 0:
+            return [NOTHING_SAID] * len(encoded)
         decoder, special = model.rows, model.special
-        # 1. CTC's n-best.
+        # 1. CTC's n-best, of the model's own head or of a draft head.
         beam = PrefixBeam(self.beam_size, self.token_beam)
-        prefixes = prefix_beam(encoded.posteriors, encoded.frames, special.blank, beam)
-        lists = [
-            h.nbest or (h,) for h in prefix_hypotheses(prefixes, encoded.posteriors, encoded.frames, self.beam_size)
-        ]
+        lists = [h.nbest or (h,) for h in ctc_nbest(model, encoded, beam, self.beam_size)]
         # 2. One decoder pass over all candidates of all utterances.
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         candidates = [[h.tokens for h in listed] for listed in lists]
@@ -76,7 +75,8 @@ class Rescore(Decoder):
                 attention_scores, self._reverse(model, encoded, candidates), self.reverse_weight
             )
         language_scores = self._language(model, encoded, candidates)
-        attention, weighted = (x.tolist() for x in to_host(attention_scores, language_scores))
+        columns = to_host(attention_scores, language_scores, encoded.frames)
+        attention, weighted, frames = (x.tolist() for x in columns)
         language = iter(weighted)
         # 3. Interpolate and choose.
         out = []
@@ -95,7 +95,7 @@ class Rescore(Decoder):
             scored.sort(key=lambda h: -h.score)
             best = scored[0]
             out.append(replace(best, nbest=tuple(scored[: self.nbest])) if self.nbest > 1 else best)
-        return out
+        return [h if count else NOTHING_SAID for h, count in zip(out, frames, strict=True)]
 
     @staticmethod
     def _reverse(model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]) -> Tensor:

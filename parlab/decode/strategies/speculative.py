@@ -2,25 +2,33 @@
 
 One teacher-forced pass gives the decoder's own next token at every position of the draft. The longest prefix on which both
 agree is accepted, then the decoder's correction; the rest of the draft is realigned, and the next pass begins. With
-``margin`` 0 the result is always that of greedy attention-only decoding: the draft only decides the number of passes.
+``margin`` 0 the result is always that of greedy attention-only decoding: the draft only decides the number of passes. Where
+few of an utterance's draft tokens are accepted, passes cost more than plain steps: those decode the rest of it.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from parlab.decode.base import Decoder, check_transcription
-from parlab.decode.draft import greedy_draft
+from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
+from parlab.decode.filling.drafting import Drafting
 from parlab.decode.lengths import length_limit
-from parlab.decode.verification import Continuations, greedy_continuations
+from parlab.decode.search.resume import resume
+from parlab.decode.verification import Continuations, Proposal, TextRules, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
+
+# An utterance is decoded in plain steps once it had PASSES passes, and less than ACCEPTED draft tokens were accepted a pass. A
+# pass costs what several steps cost, and decides one token besides those that it accepts.
+_PASSES, _ACCEPTED = 4, 1.0
 
 
 @dataclass(frozen=True)
@@ -49,27 +57,42 @@ class Speculative(Decoder):
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score is the decoder's log-probability."""
         check_transcription(model, encoded.prompts, self.name)
-        decoder, special = model.rows, model.special
-        # 1. The drafts of CTC.
-        draft = greedy_draft(encoded.posteriors, encoded.frames, special.blank)
-        limit = length_limit(self.maxlenratio, encoded.frames, at_zero=encoded.frames).clamp(min=1)
-        tokens, lengths, limits = (x.tolist() for x in to_host(draft.tokens, draft.lengths, limit))
-        drafts = [row[:n] for row, n in zip(tokens, lengths, strict=True)]
+        if encoded.states.size(1) == 0:
+            return [NOTHING_SAID] * len(encoded)
+        decoder, rules = model.rows, TextRules.of(model)
+        # 1. The drafts of CTC, or of a draft head.
+        draft = Drafting.of(model, encoded).draft
+        drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
+        [frames] = to_host(encoded.frames)
+        limits = self._limits(model, encoded, frames)
         rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
+        for row, count in zip(rows, frames.tolist(), strict=True):
+            row.done = count == 0
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         # 2. Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.
-        while live := [i for i, row in enumerate(rows) if not row.done]:
+        while live := [i for i, row in enumerate(rows) if not row.done and not (self.margin == 0 and row.is_weak)]:
             chosen = [rows[i] for i in live]
             found = greedy_continuations(
                 decoder,
                 cross if len(live) == len(rows) else cross.select(live),
-                [[*row.prompt, *row.tokens, *row.draft] for row in chosen],
-                [len(row.prompt) + len(row.tokens) for row in chosen],
-                special,
+                [Proposal(row.prompt, row.tokens, row.draft) for row in chosen],
+                rules,
             )
             for row, continuation in zip(chosen, found, strict=True):
-                row.verify(continuation, self, special.eos)
-        return [row.hypothesis() for row in rows]
+                row.verify(continuation, self, rules.stop)
+        # 3. Utterances whose drafts the decoder does not accept go on token by token.
+        weak = [i for i, row in enumerate(rows) if not row.done]
+        own = [rows[i] for i in weak]
+        tokens, limits = [row.tokens for row in own], [row.limit for row in own]
+        rest = dict(zip(weak, resume(model, encoded.select(weak), tokens, limits, 1) if weak else (), strict=True))
+        return [row.hypothesis(rest.get(i)) for i, row in enumerate(rows)]
+
+    def _limits(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> list[int]:
+        """Most tokens of each utterance; ``frames`` (B,) lie on the host."""
+        longest = length_limit(self.maxlenratio, frames, at_zero=frames)
+        if (positions := model.rows.spec.max_positions) is not None:
+            longest = torch.minimum(longest, positions - torch.tensor([len(prompt) for prompt in encoded.prompts]))
+        return list(longest.clamp(min=1).tolist())
 
 
 @dataclass
@@ -92,6 +115,11 @@ class _Row:
     passes: int = 0
     accepted: int = 0
     done: bool = False
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether passes over the draft decide too few tokens."""
+        return self.passes >= _PASSES and self.accepted < _ACCEPTED * self.passes
 
     def verify(self, decoder: Continuations, options: Speculative, stop: int) -> None:
         """Accept the agreed prefix of the draft, then the decoder's own next token."""
@@ -121,10 +149,17 @@ class _Row:
         self.tokens.append(token)
         self.scores.append(score)
 
-    def hypothesis(self) -> Hypothesis:
-        counts = {"tokens": len(self.tokens), "decoder_passes": self.passes, "accepted_tokens": self.accepted}
-        confidence = tuple(float(torch.tensor(s).exp()) for s in self.scores)
-        return Hypothesis(tuple(self.tokens), sum(self.scores) + self.stop_score, confidence, counts=counts)
+    def hypothesis(self, rest: Hypothesis | None) -> Hypothesis:
+        """What was accepted, and the ``rest`` where it was decoded in steps."""
+        counts: dict[str, float] = {"decoder_passes": self.passes, "accepted_tokens": self.accepted}
+        tokens, score = tuple(self.tokens), sum(self.scores) + self.stop_score
+        confidence = tuple(math.exp(s) for s in self.scores)
+        if rest is not None:
+            tokens, score, confidence = tokens + rest.tokens, score + rest.score, confidence + rest.token_confidence
+            # a search whose scores are no numbers counts nothing
+            counts["decoder_passes"] += rest.counts.get("decoder_passes", 0.0)
+            counts["decoder_steps"] = rest.counts.get("decoder_steps", 0.0)
+        return Hypothesis(tokens, score, confidence, counts={"tokens": len(tokens), **counts})
 
 
 def realign(rest: list[int], correction: int, lookahead: int) -> list[int]:

@@ -1,7 +1,8 @@
-"""A new draft head for a model: its clones and its first norm start with the encoder's weights."""
+"""A new draft head for a model: it starts with weights of the encoder, or of another head."""
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from parlab.errors import UserError
 from parlab.model.decoder_spec import BlockSpec
 from parlab.model.families.whisper import encoder_block
 from parlab.model.heads.clones import CloneBlock, CloneSizes
+from parlab.model.heads.folder import Head
 from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.model.heads.reading import blocks_of, check_layers
 from parlab.model.hybrid import HybridModel
+from parlab.text.tokenizer import Tokenizer
 
 
 def make_head(options: HeadOptions, model: HybridModel, vocabulary: int) -> DraftHead:
@@ -37,6 +40,37 @@ def make_head(options: HeadOptions, model: HybridModel, vocabulary: int) -> Draf
         head.enter_norm.weight.copy_(model.encoder.layer_norm.weight)
         head.enter_norm.bias.copy_(model.encoder.layer_norm.bias)
     return head
+
+
+def check_sizes(options: HeadOptions, start: Head, name: str) -> None:
+    """Refuse a head to start from whose sizes are others; its dropout may be.
+
+    Args:
+        name: of its folder.
+
+    Raises:
+        UserError: naming the first difference.
+    """
+    for size in fields(HeadOptions):
+        own, other = getattr(options, size.name), getattr(start.network.options, size.name)
+        if own != other and size.name != "dropout":
+            raise UserError(
+                f"the head {name} has {size.name} {other}, expected {own} as the head that is taught; set model.head.{size.name} to "
+                f"{other} or leave model.init out"
+            )
+
+
+@torch.no_grad()
+def start_from(network: DraftHead, tokenizer: Tokenizer, start: Head) -> None:
+    """Give a network the weights of a head of the same sizes; tokens that the head does not know keep their own."""
+    known = {token: i for i, token in enumerate(start.tokenizer.token_list)}
+    both = [(i, known[token]) for i, token in enumerate(tokenizer.token_list) if token in known]
+    state = start.network.state_dict()
+    for name in ("output.weight", "output.bias"):
+        own = network.state_dict()[name].clone()
+        own[[i for i, _ in both]] = state[name][[j for _, j in both]]
+        state[name] = own
+    network.load_state_dict(state)
 
 
 def _cloneable(spec: BlockSpec | None) -> BlockSpec:

@@ -133,6 +133,10 @@ class HeadData(LightningDataModule):
         """Utterances that the head learns from, their labels as texts."""
         return self._train
 
+    def dev_utterances(self) -> list[Utterance]:
+        """Development utterances with their references."""
+        return self._dev
+
     def training_texts(self) -> list[str]:
         """All labels."""
         return [u.text or "" for u in self._train]

@@ -15,6 +15,7 @@ from torch.nn.functional import ctc_loss
 from parlab.commands.fit.broken import BrokenFiles
 from parlab.commands.fit.construct import make_tokenizer, trial_folder
 from parlab.commands.fit.head.batches import HeadBatch, StateMasks
+from parlab.commands.fit.head.sample import EncodedSample
 from parlab.commands.fit.head.scores import DraftScores, draft_words
 from parlab.commands.fit.optim import Optimization, freeze
 from parlab.commands.fit.optimized import OptimizedModule
@@ -22,7 +23,8 @@ from parlab.decode.draft import greedy_draft
 from parlab.errors import UserError
 from parlab.model.checkpoint import CHECKPOINT_KEY
 from parlab.model.families.weights import hash_model
-from parlab.model.heads.making import make_head
+from parlab.model.heads.folder import Head, read_head
+from parlab.model.heads.making import check_sizes, make_head, start_from
 from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.model.heads.reading import blocks_of, check_layers
 from parlab.recognition.recognizer import Recognizer
@@ -39,28 +41,36 @@ class HeadModule(OptimizedModule):
         base: the model that the head is for (folder, checkpoint, hub id).
         head: sizes of the head, and what it reads.
         tokenizer: ``token_type: bpe`` and ``vocab_size``; by default the characters of the labels.
+        init: folder of a head of the same model and sizes whose weights are the start; tokens that both know keep theirs.
+        sample: development utterances that PAR decodes at each validation, 0 for none.
         masks: what is hidden from the head while it learns.
         optim: optimiser, schedule, freezing.
     """
 
+    # 7 parameters: LightningCLI makes an option of each.
     def __init__(
         self,
         base: str | None = None,
         head: HeadOptions = HeadOptions(),
         tokenizer: dict[str, Any] | None = None,
+        init: str | None = None,
+        sample: int = 16,
         masks: StateMasks = StateMasks(),
         optim: Optimization = Optimization(),
     ):
         super().__init__(optim)
         if base is None:
             raise UserError("there is no model that the head is for, expected model.base; name it")
+        if sample < 0:
+            raise UserError(f"model.sample is {sample}, expected a number of utterances from 0; correct it")
         self.base, self.head, self.masks = base, head, masks
-        self.tokenizer_options = tokenizer
+        self.tokenizer_options, self.init, self.sample = tokenizer, init, sample
         self.net: DraftHead | None = None  # made in setup, when the labels are at hand
         self.tokenizer: Tokenizer | None = None
         self.recognizer: Recognizer | None = None  # no module of this one: checkpoints hold the head alone
         self.broken = BrokenFiles()
         self.scores = DraftScores(str)
+        self.encoded_sample: EncodedSample | None = None
 
     # ---- making the head ------------------------------------------------------------------------
 
@@ -70,6 +80,8 @@ class HeadModule(OptimizedModule):
             self.recognizer = Recognizer.read(self.base, CPU)
             check_layers(self.recognizer.model, self.layers)
             make_head(self.head, self.recognizer.model, 2)
+            if self.init is not None:
+                self._start()
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -94,7 +106,16 @@ class HeadModule(OptimizedModule):
         data.encode(self.recognizer, self.layers, cache / name, ranks)
         data.adapt_to(self.tokenizer, self.head.stack)
         self.net = make_head(self.head, model, len(self.tokenizer.token_list))
+        if self.init is not None:
+            start_from(self.net, self.tokenizer, self._start())
         freeze(self.net, self.optim.freeze)
+
+    def _start(self) -> Head:
+        """The head whose weights are the start."""
+        assert self.init is not None and self.recognizer is not None
+        start = read_head(self.init, self.recognizer.model, self.recognizer.tokenizer)
+        check_sizes(self.head, start, self.init)
+        return start
 
     def setup(self, stage: str) -> None:
         """Build, once."""
@@ -159,6 +180,10 @@ class HeadModule(OptimizedModule):
         english = model.kind == "whisper" and model.s2t is not None and not model.s2t.languages
         self.scores = DraftScores(data.normalize(english))
         self.spelling = Spelling(self.tokenizer, self.recognizer.tokenizer)
+        if self.encoded_sample is None and not self.trainer.sanity_checking:
+            rank, world = self.trainer.global_rank, self.trainer.world_size
+            own = data.dev_utterances()[: self.sample][rank::world]
+            self.encoded_sample = EncodedSample.of(self.recognizer, self.layers, own)
 
     def validation_step(self, batch: HeadBatch, index: int) -> None:
         assert self.net is not None
@@ -174,6 +199,12 @@ class HeadModule(OptimizedModule):
     def on_validation_epoch_end(self) -> None:
         for name, value in DraftScores.results(self._sum(self.scores.totals())).items():
             self.log(name, value, prog_bar=name == "dev/wer")
+        if self.encoded_sample is not None and self.sample:
+            assert self.net is not None and self.tokenizer is not None
+            head = Head(self.net, self.tokenizer, self.spelling, self.layers)
+            wrong, words = self._sum(list(self.encoded_sample.errors(head, self.scores.normalize)))
+            if words:
+                self.log("dev/par_wer", wrong / words)
 
 
 def _losses(output: tuple[Tensor, Tensor], batch: HeadBatch) -> Tensor:

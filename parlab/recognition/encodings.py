@@ -1,4 +1,4 @@
-"""Encoder and CTC outputs of a data set, computed once and shared by all points of a sweep."""
+"""Encoder and CTC outputs of a data set, computed once and shared by many settings of decoders."""
 
 from __future__ import annotations
 

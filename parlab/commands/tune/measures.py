@@ -1,0 +1,99 @@
+"""Which measure tells wrong draft tokens from right ones, seen from the drafts alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parlab.commands.tune.trials import Laboratory
+from parlab.decode import Greedy
+from parlab.metrics.confidence import ConfidenceQuality, errors_caught
+from parlab.metrics.token_errors import token_errors
+
+SHARES = (0.05, 0.1, 0.2)  # of tokens masked, at which caught errors are compared
+TEMPERATURES = (0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 3.0)
+OF_CTC = (
+    "posterior",
+    "mean:reduce=min",
+    "margin",
+    "gibbs",
+    "gibbs:blanks=true,reduce=min",
+    "gibbs:normalization=exponential",
+    "tsallis",
+    "tsallis:normalization=exponential,reduce=min",
+    "renyi",
+)
+OF_DECODER = ("decoder", "rank", "product", "product:of=gibbs+decoder")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A measure on n draft tokens.
+
+    Attributes:
+        confidence: (n,) of each token.
+        wrong: (n,) whether it stands in a wrong word.
+        caught: the share of the wrong tokens among the least sure ones, at each of ``SHARES``.
+    """
+
+    measure: str
+    confidence: NDArray
+    wrong: NDArray
+    quality: ConfidenceQuality
+    caught: tuple[float, ...]
+
+    @property
+    def rank(self) -> float:
+        """The mean of ``caught``, by which measures are ordered; 0 where nothing is wrong."""
+        return 0.0 if math.isnan(self.caught[0]) else sum(self.caught) / len(self.caught)
+
+    def threshold(self, share: float) -> float:
+        """The threshold that masks this share of the tokens, or a little more."""
+        if len(self.confidence) == 0:
+            return 0.5
+        ordered = np.sort(self.confidence)
+        index = min(int(share * len(ordered)), len(ordered) - 1)
+        return float(min(np.nextafter(np.float32(ordered[index]), np.float32(2.0)), 1.0))
+
+
+def judge(laboratory: Laboratory, measure: str) -> Judged:
+    """The confidences of the draft tokens by a measure."""
+    tokenizer, normalize = laboratory.recognizer.tokenizer, laboratory.normalizer
+    found = laboratory.decode(Greedy(measure))
+    references = {u.id: normalize(u.text or "") for b in laboratory.encodings.batches for u in b.utterances}
+    of_words = tokenizer.token_type in {"word", "phn"}
+    confidence: list[float] = []
+    wrong: list[bool] = []
+    for name in sorted(found):
+        texts = [tokenizer.token_list[i] for i in found[name].tokens]
+        confidence += found[name].token_confidence
+        wrong += token_errors(texts, references[name], normalize, of_words)
+    sure, errors = np.array(confidence, dtype=float), np.array(wrong, dtype=bool)
+    caught = tuple(errors_caught(sure, errors, share) for share in SHARES)
+    return Judged(measure, sure, errors, ConfidenceQuality.of(sure, errors), caught)
+
+
+def judge_all(laboratory: Laboratory, has_decoder: bool = True) -> list[Judged]:
+    """All measures, the best one first; among them the posterior at the temperature that calibrates it best."""
+    listed = [judge(laboratory, name) for name in (*OF_CTC, *(OF_DECODER if has_decoder else ()))]
+    heated = [judge(laboratory, f"posterior:temperature={t}") for t in TEMPERATURES]
+    calibrated = max(heated, key=lambda j: -math.inf if math.isnan(j.quality.nce) else j.quality.nce)
+    if not calibrated.quality.nce <= listed[0].quality.nce:
+        listed.append(calibrated)
+    return sorted(listed, key=lambda j: -j.rank)
+
+
+def measure_rows(judged: Sequence[Judged]) -> list[dict[str, str]]:
+    """A row of text per measure."""
+    rows = []
+    for j in judged:
+        q = j.quality
+        row = {"measure": j.measure, "NCE": f"{q.nce:.3f}", "AUC-ROC": f"{q.auc_roc:.3f}", "AUC-PR": f"{q.auc_pr:.3f}"}
+        row |= {"ECE": f"{q.ece:.3f}"}
+        row |= {f"caught at {share:.0%}": f"{c:.1%}" for share, c in zip(SHARES, j.caught, strict=True)}
+        rows.append(row)
+    return rows

@@ -1,0 +1,77 @@
+"""The search for a setting: one thing at a time, each from the best of what came before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from parlab.commands.tune.measures import Judged
+from parlab.commands.tune.trials import Laboratory, Trial
+from parlab.decode import PAR
+
+MEASURES = 3  # the best ones by caught errors, and the posterior
+SHARES = (0.05, 0.1, 0.2, 0.35, 0.6)  # of masked tokens, from which thresholds are made
+POLICIES = ("context", "context:left=1,right=0", "gaps:below=0.5", "gaps:below=0.9", "context+gaps:below=0.9")
+
+
+@dataclass
+class Search:
+    """The trials so far.
+
+    Attributes:
+        judged: measures, the best one first.
+        start: what every setting has.
+        watch: is told of each trial.
+    """
+
+    laboratory: Laboratory
+    judged: Sequence[Judged]
+    start: PAR
+    watch: Callable[[Trial], None] = lambda trial: None
+    trials: dict[PAR, Trial] = field(default_factory=dict)
+
+    def run(self, ctc_weights: Sequence[float], beams: Sequence[int]) -> list[Trial]:
+        """All trials."""
+        # 1. CTC's weight, with a fifth of the tokens masked.
+        posterior = next(j for j in self.judged if j.measure == "posterior")
+        first = replace(self.start, threshold=posterior.threshold(0.2), beam_size=max(beams))
+        best = self._best(replace(first, ctc_weight=w) for w in ctc_weights)
+        # 2. The measure, with a tenth and a fifth masked; of each the mean counts.
+        chosen = list({j.measure: j for j in (*self.judged[:MEASURES], posterior)}.values())
+        rates = {}
+        for j in chosen:
+            shares = [replace(best, measure=j.measure, threshold=j.threshold(s)) for s in (0.1, 0.2)]
+            rates[j.measure] = sum(self._try(decoder).wer for decoder in shares)
+        measure = min(chosen, key=lambda j: rates[j.measure])
+        # 3. The threshold, 4. the policy with a tenth and a fifth masked, 5. the beam at all thresholds.
+        thresholds = [replace(best, measure=measure.measure, threshold=measure.threshold(s)) for s in SHARES]
+        best = self._best(thresholds)
+        policies = [replace(d, policy=p) for d in thresholds[1:3] for p in POLICIES]
+        policy = self._best([*thresholds[1:3], *policies]).policy
+        ends = [
+            replace(d, policy=p, beam_size=b)
+            for p in dict.fromkeys((policy, "threshold"))
+            for b in beams
+            for d in thresholds
+        ]
+        self._best(ends)
+        return list(self.trials.values())
+
+    def _try(self, decoder: PAR) -> Trial:
+        if decoder not in self.trials:
+            self.trials[decoder] = self.laboratory.run(decoder)
+            self.watch(self.trials[decoder])
+        return self.trials[decoder]
+
+    def _best(self, decoders: Iterable[PAR]) -> PAR:
+        """The decoder with the fewest errors; among equals the one with the least work."""
+        return min(decoders, key=lambda d: (self._try(d).wer, self._try(d).work))
+
+
+def frontier(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials that none beats in both errors and work, the one with the fewest errors first."""
+    found: list[Trial] = []
+    for trial in sorted(trials, key=lambda t: (t.wer, t.work)):
+        if not found or trial.work < found[-1].work:
+            found.append(trial)
+    return found

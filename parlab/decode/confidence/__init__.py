@@ -1,0 +1,1 @@
+"""How sure a draft token is: measures, each a file of ``measures``, found by its name."""

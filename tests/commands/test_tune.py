@@ -1,0 +1,218 @@
+"""``tune`` with a tiny model: budgets, trials, the promise, and the file that ``predict`` reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from parlab.cli import main
+from parlab.commands.tune.budget import Budget
+from parlab.commands.tune.data import divide
+from parlab.commands.tune.measures import SHARES, Judged
+from parlab.commands.tune.options import TuneOptions
+from parlab.commands.tune.search import frontier
+from parlab.commands.tune.trials import Trial, losses
+from parlab.data.utterance import Utterance
+from parlab.decode import AR, PAR, Decoder, Greedy
+from parlab.errors import UserError
+from parlab.metrics.confidence import ConfidenceQuality
+from parlab.metrics.promise import least_units
+from parlab.options.decoders import make_decoder
+from parlab.text.tokenizer import Tokenizer
+
+
+def trial(errors: list[int], work: float, decoder: Decoder | None = None, **changes: Any) -> Trial:
+    """A trial on utterances of ten words of two speakers."""
+    n = len(errors)
+    ids, speakers = tuple(f"u{i}" for i in range(n)), tuple("ab"[i % 2] for i in range(n))
+    words, tokens = np.full(n, 10.0), np.full(n, 20.0)
+    values = {"masked": np.full(n, 2.0), "seconds": 3.0, **changes}
+    return Trial(
+        decoder or PAR(),
+        ids,
+        speakers,
+        np.array(errors, dtype=float),
+        words,
+        tokens,
+        values["masked"],
+        work,
+        values["seconds"],
+    )
+
+
+BASES = {"greedy": trial([3, 3], 0.0, Greedy(), seconds=2.0), "ar": trial([1, 1], 10.0, AR(), seconds=9.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("wer<=ar+0.2", 10.2),
+        ("wer <= ar * 1.5", 15.0),
+        ("wer<=greedy+0", 30.0),
+        ("wer<=12.5", 12.5),
+        ("time<=greedy*1.1", 2.2),
+        ("masked<=0.15", 0.15),
+    ],
+)
+def test_budgets(text: str, limit: float) -> None:
+    assert Budget.parse(text).limit(BASES) == pytest.approx(limit)
+
+
+@pytest.mark.parametrize("text", ["wer<ar", "wer<=ar-1", "masked<=ar+1", "time<=3", "cer<=ar+1", "wer<=ar+x", ""])
+def test_what_is_no_budget(text: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"the budget is '{text}', expected one such as")):
+        Budget.parse(text)
+
+
+def test_the_setting_that_a_budget_takes() -> None:
+    few, bold, best = trial([1, 2], 2.0), trial([2, 3], 1.0, seconds=2.1), trial([1, 1], 5.0)
+    trials = [best, few, bold]
+    assert Budget.parse("wer<=ar+5").best(trials, BASES) is few
+    assert Budget.parse("wer<=ar+0").best(trials, BASES) is best
+    assert Budget.parse("time<=greedy*1.1").best(trials, BASES) is bold
+    assert Budget.parse("wer<=1").best(trials, BASES) is best  # none keeps it: the nearest
+    assert not Budget.parse("wer<=1").within(best, BASES)
+    assert frontier([bold, few, best, trial([2, 2], 3.0)]) == [best, few, bold]
+
+
+def test_losses_of_utterances_and_speakers() -> None:
+    own, other = trial([3, 0, 0, 25], 1.0), trial([1, 1, 0, 0], 1.0)
+    assert losses(own, other, "utterance").tolist() == pytest.approx([0.2, -0.1, 0.0, 1.0])
+    assert losses(own, other, "speaker").tolist() == pytest.approx([0.1, 1.0])  # 2 of 20 words, and 24 of 20
+
+
+def test_a_threshold_masks_the_share_it_is_made_for() -> None:
+    confidence = np.random.default_rng(1).uniform(0, 1, 500).astype(np.float32).astype(float)
+    wrong = np.zeros(500, dtype=bool)
+    judged = Judged("gibbs", confidence, wrong, ConfidenceQuality.of(confidence, wrong), (0.0,) * len(SHARES))
+    for share in (0.05, 0.3, 0.9):
+        assert (confidence < judged.threshold(share)).mean() == pytest.approx(share, abs=0.0021)
+    assert judged.threshold(1.0) <= 1.0
+
+
+def test_no_unit_is_both_searched_and_tested() -> None:
+    utterances = [Utterance(f"u{i}", Path(f"{i}.wav"), "a", speaker=f"s{i % 60}") for i in range(1200)]
+    options = TuneOptions("m", "d", "o", alpha=0.1)
+    searched, held_out = divide(utterances, options, delta=0.01)
+    assert len(searched) == len(held_out) == 600
+    assert {u.id for u in searched}.isdisjoint(u.id for u in held_out)
+    assert divide(list(reversed(utterances)), options, 0.01)[1] == list(reversed(held_out))
+    by_speaker = TuneOptions("m", "d", "o", blocks="speaker")
+    searched, held_out = divide(utterances, by_speaker, delta=0.2)
+    assert held_out and {u.speaker for u in searched}.isdisjoint(u.speaker for u in held_out)
+    assert divide(utterances, options, delta=0.001) == (utterances, [])  # too few for any promise: all are searched
+    assert divide(utterances, by_speaker, delta=0.01)[1] == []
+    with pytest.raises(UserError, match="u0 has no speaker, expected one each for --blocks speaker"):
+        divide([Utterance("u0", Path("a.wav"), "a")], by_speaker, 0.1)
+
+
+def tune(model: Path, data: Path, out: Path, *more: str) -> int:
+    base = ["tune", "--model", str(model), "--data", str(data), "--out", str(out)]
+    return main([*base, "--beams", "[3]", "--ctc_weights", "[0.5]", *more])
+
+
+def test_the_file_is_the_setting(model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``predict`` with the file has the word errors that ``tune`` counted; options override those of the file."""
+    out = tmp_path / "t"
+    assert tune(model, data, out, "--budget", "wer<=1000", "--test", str(data)) == 0
+    shown = capsys.readouterr().out
+    found = json.loads((out / "tune.json").read_text())
+    file = str(out / "decoder.yaml")
+    assert yaml.safe_load(Path(file).read_text())["class_path"] == "par"
+    assert "No promise: the development set is too small" in shown and "No promise" in Path(file).read_text()
+    decoder = make_decoder(file)
+    assert decoder == make_decoder("par", **found["chosen"]["options"])
+    predicted = tmp_path / "p"
+    base = ["predict", "--model", str(model), "--data", str(data), "--wandb", "off", "--progress", "false"]
+    assert main([*base, "--decoder", file, "--out", str(predicted)]) == 0
+    metrics = json.loads((predicted / "metrics.json").read_text())
+    assert metrics["decoder"]["options"] == {**vars(decoder)}
+    assert metrics["wer"]["errors"] == found["chosen"]["errors"] == found["test"]["chosen"]["errors"]
+    assert metrics["par"]["masked_tokens"] / max(metrics["par"]["tokens"], 1) == pytest.approx(
+        found["chosen"]["masked_share"]
+    )
+    assert main([*base, "--decoder", file, "--decoder.beam_size", "2", "--out", str(tmp_path / "q")]) == 0
+    assert json.loads((tmp_path / "q" / "metrics.json").read_text())["decoder"]["options"]["beam_size"] == 2
+    assert make_decoder(file, beam_size=7).beam_size == 7  # type: ignore[attr-defined]
+    # Every measure was judged, and every trial of the search is there, none twice.
+    assert {"posterior", "decoder", "rank", "product"} <= {m["measure"] for m in found["measures"]}
+    options = [json.dumps(t["options"], sort_keys=True) for t in found["trials"]]
+    assert len(options) == len(set(options)) >= 15
+    assert min(found["trials"], key=lambda t: t["work"])["work"] == found["chosen"]["work"]
+
+
+def test_a_promise_and_the_looks_at_a_test_set(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loss of 90 points can be excluded by few utterances; the second look at the test set is recorded, and said."""
+    out = tmp_path / "t"
+    more = ("--budget", "masked<=0.5", "--delta", "90", "--test", str(data))
+    least = least_units(0.9, 0.1)
+    count = len(data.read_text().splitlines())
+    assert least is not None and count // 2 >= least
+    assert tune(model, data, out, *more) == 0
+    first = capsys.readouterr()
+    found = json.loads((out / "tune.json").read_text())
+    assert found["promise"]["units"] == count // 2
+    assert found["promise"]["kept"] == (found["promise"]["p_value"] <= 0.1)
+    assert ("Promise: with confidence 90%" in first.out) == found["promise"]["kept"]
+    assert "looked at" not in first.err and found["test"]["look"] == 1
+    assert tune(model, data, out, *more) == 0
+    assert "this test set was looked at 1 times before" in capsys.readouterr().err
+    looks = [json.loads(line) for line in (out / "test_looks.jsonl").read_text().splitlines()]
+    assert [look["look"] for look in looks] == [1, 2]
+    assert json.loads((out / "tune.json").read_text())["test"]["look"] == 2
+
+
+def test_a_draft_head(data: Path, tmp_path: Path) -> None:
+    """The model's own default is where the search starts: a head's words are filled by the decoder alone, from left to right."""
+    from parlab.model.folder import read_model
+    from tests.whisper import write_letter_head, write_whisper
+
+    write_whisper(tmp_path / "m", seed=5)
+    letters = Tokenizer(["<blank>", "<space>", *"abcdefghimnopqrstuwy"], "char")
+    write_letter_head(tmp_path / "h", read_model(tmp_path / "m")[0], letters, 12.0, 4.0)
+    more = ("--head", str(tmp_path / "h"), "--limit", "3", "--normalizer", "basic", "--budget", "wer<=100000")
+    assert tune(tmp_path / "m", data, tmp_path / "t", *more) == 0
+    found = json.loads((tmp_path / "t" / "tune.json").read_text())
+    assert all(trial["options"]["context"] == "fills" for trial in found["trials"])
+    assert {"decoder", "posterior"} <= {m["measure"] for m in found["measures"]}
+
+
+def test_a_budget_that_nothing_keeps(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(model, data, tmp_path / "t", "--budget", "wer<=0.001") == 1
+    assert "the setting does not keep the budget" in capsys.readouterr().out
+    assert (tmp_path / "t" / "decoder.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": 1.0}, r"the option alpha is 1\.0, expected a probability between 0 and 1"),
+        ({"blocks": "speakers"}, "the option blocks is 'speakers', expected utterance or speaker"),
+        ({"delta": 100.0}, r"the option delta is 100\.0"),
+        ({"beams": ()}, "beams or ctc_weights is empty"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TuneOptions("m", "d", "o", **options)
+
+
+def test_utterances_without_references(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = [json.loads(line) for line in data.read_text().splitlines()]
+    entries[0].pop("text")
+    without = data.with_name("without.jsonl")
+    without.write_text("".join(json.dumps(e) + "\n" for e in entries))
+    assert tune(model, without, tmp_path / "t") == 2
+    assert "have no reference" in capsys.readouterr().err

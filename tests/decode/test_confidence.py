@@ -1,0 +1,160 @@
+"""Confidence measures against the slow reference, and what holds for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parlab.decode import PAR, Decoder, Greedy
+from parlab.decode.confidence.measure import find_measure, measure_names
+from parlab.errors import UserError
+from parlab.model.encoded import Encoded
+from tests.models import encoded, examples, random_posteriors, tiny_model
+from tests.reference import confidence as reference
+
+MODEL = tiny_model(3, sharpness=4.0)
+OF_FRAMES = {"mean": ("mean", "min"), "margin": ("max", "min", "mean"), "gibbs": ("mean", "min", "max")}
+OF_FRAMES |= {"tsallis": OF_FRAMES["gibbs"], "renyi": OF_FRAMES["gibbs"]}
+FEW = ["mean", "gibbs:blanks=true", "tsallis:normalization=exponential", "margin", "decoder", "rank", "product"]
+
+
+def batch(seed: int, size: int = 1, frames: int = 14) -> Encoded:
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn(size, frames, 32, generator=generator)
+    lengths = torch.randint(max(1, frames // 2), frames + 1, (size,), generator=generator)
+    lengths[0] = frames
+    return encoded(MODEL, states, lengths, random_posteriors(seed, size, frames, 21))
+
+
+def confidences(measure: str, given: Encoded) -> list[tuple[float, ...]]:
+    return [h.token_confidence for h in Greedy(measure).decode(MODEL, given)]
+
+
+@settings(max_examples=examples(120), deadline=None)
+@given(data=st.data(), seed=st.integers(0, 10**6), kind=st.sampled_from(sorted(OF_FRAMES)))
+def test_measures_of_frames_equal_the_reference(data: st.DataObject, seed: int, kind: str) -> None:
+    options: dict[str, Any] = {"reduce": data.draw(st.sampled_from(OF_FRAMES[kind]))}
+    options["temperature"] = data.draw(st.sampled_from([1.0, 0.5, 2.0]))
+    if kind != "margin":
+        options["blanks"] = data.draw(st.booleans())
+    if kind in ("gibbs", "tsallis", "renyi"):
+        options["normalization"] = data.draw(st.sampled_from(["linear", "exponential"]))
+    if kind in ("tsallis", "renyi"):
+        options["alpha"] = data.draw(st.sampled_from([0.25, 0.5, 2.0]))
+    text = ",".join(f"{name}={str(value).lower()}" for name, value in options.items())
+    given = batch(seed)
+    [got] = confidences(f"{kind}:{text}", given)
+    want = reference.confidences(kind, given.posteriors[0], **options)
+    assert got == pytest.approx(want, abs=2e-5)
+
+
+def test_the_posterior_with_a_temperature() -> None:
+    given = batch(7)
+    [got] = confidences("posterior:temperature=2", given)
+    assert got == pytest.approx(reference.confidences("posterior", given.posteriors[0], "max", 2.0), abs=1e-5)
+
+
+@settings(max_examples=examples(20), deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_decoders_measures_equal_the_reference(seed: int) -> None:
+    """Each token after the draft tokens before it, by ESPnet's own decoder without a cache."""
+    given = batch(seed)
+    want = reference.by_decoder(MODEL, given.states[0], given.posteriors[0])
+    assert confidences("decoder", given)[0] == pytest.approx([p for p, _ in want], abs=1e-4)
+    assert confidences("decoder:power=0.5", given)[0] == pytest.approx([math.sqrt(p) for p, _ in want], abs=1e-4)
+    assert confidences("rank", given)[0] == pytest.approx([1 / (1 + n) for _, n in want])
+    posterior, decoder = (confidences(m, given)[0] for m in ("posterior", "decoder"))
+    both = [math.sqrt(a * b) for a, b in zip(posterior, decoder, strict=True)]
+    assert confidences("product", given)[0] == pytest.approx(both, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", measure_names())
+def test_from_no_idea_to_certain(name: str) -> None:
+    """A one-hot frame has the confidence 1; a uniform one the least that the measure can give."""
+    log_probs = torch.full((1, 3, 21), -40.0)
+    log_probs[0, [0, 2], 0] = 0.0
+    log_probs[0, 1, 5] = 0.0
+    given = encoded(MODEL, torch.randn(1, 3, 32), torch.tensor([3]), log_probs.log_softmax(-1))
+    if not find_measure(name).reads_decoder:
+        assert confidences(name, given) == [pytest.approx((1.0,), abs=1e-4)]
+    flat = torch.zeros(1, 3, 21)
+    flat[0, :, 5] = 1e-4
+    [[least]] = confidences(name, dataclasses.replace(given, ctc_log_probs=flat.log_softmax(-1)))
+    assert 0.0 <= least < (1.0 if find_measure(name).reads_decoder else 0.06)
+
+
+def test_the_default_is_the_drafts_own_confidence() -> None:
+    """To the bit, and so are PAR's results; only the passes are counted otherwise where the decoder is asked."""
+    given = batch(5, 4, 20)
+    assert confidences("posterior:temperature=1.0", given) == confidences("posterior", given)
+    default, named = (
+        PAR(threshold=0.8, measure=m).decode(MODEL, given) for m in ("posterior", "posterior:temperature=1")
+    )
+    assert default == named
+
+
+@pytest.mark.parametrize("measure", FEW)
+@pytest.mark.parametrize("policy", ["threshold", "budget:share=0.3+context+gaps:below=0.8"])
+def test_neighbours_change_nothing(measure: str, policy: str) -> None:
+    """A batch in any order and any ``max_mask_parallel`` gives what each utterance gives alone."""
+    options = PAR(threshold=0.7, beam_size=3, measure=measure, policy=policy)
+    for seed in range(3):
+        given = batch(seed, 4, 16)
+        for decoder in (options, Greedy(measure)):
+            _same_alone(decoder, given)
+        some = dataclasses.replace(options, max_mask_parallel=2)
+        assert [h.tokens for h in some.decode(MODEL, given)] == [h.tokens for h in options.decode(MODEL, given)]
+
+
+def _same_alone(decoder: Decoder, given: Encoded) -> None:
+    together = decoder.decode(MODEL, given.select([2, 0, 3, 1]))
+    for hypothesis, i in zip(together, [2, 0, 3, 1], strict=True):
+        n = int(given.frames[i])
+        states, log_probs = given.states[i : i + 1, :n], given.posteriors[i : i + 1, :n]
+        [single] = decoder.decode(MODEL, encoded(MODEL, states, given.frames[i : i + 1], log_probs))
+        assert hypothesis.tokens == single.tokens
+        assert hypothesis.token_confidence == pytest.approx(single.token_confidence, abs=1e-4)
+        assert hypothesis.counts == single.counts
+
+
+def test_the_pass_for_a_measure_is_the_searchs_own() -> None:
+    """PAR by the decoder's probability makes one pass per utterance, also where nothing is masked."""
+    given = batch(1, 3, 16)
+    for threshold in (0.0, 0.5, 1.0):
+        found = PAR(threshold=threshold, measure="decoder", beam_size=2).decode(MODEL, given)
+        assert [h.counts["decoder_passes"] for h in found] == [1, 1, 1]
+
+
+def test_without_a_token() -> None:
+    """Silence: no measure has anything to say."""
+    log_probs = torch.full((2, 5, 21), -9.0)
+    log_probs[:, :, 0] = 0.0
+    given = encoded(MODEL, torch.randn(2, 5, 32), torch.tensor([5, 3]), log_probs.log_softmax(-1))
+    for name in measure_names():
+        assert confidences(name, given) == [(), ()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gibs", "there is no measure 'gibs', expected one of decoder, gibbs, .*; did you mean 'gibbs'"),
+        ("gibbs:alpha=1", "the measure 'gibbs' has no option 'alpha=1', expected option=value of"),
+        ("tsallis:alpha=1", "alpha of the measure tsallis is 1, expected another number"),
+        ("tsallis:alpha=x", "the option alpha of the measure tsallis is 'x', expected a number"),
+        ("renyi:alpha=-1", r"alpha of the measure renyi is -1\.0, expected a number above 0"),
+        ("mean:reduce=sum", "the option reduce of the measure mean is 'sum', expected one of mean, min, max"),
+        ("gibbs:normalization=lin", "normalization of the measure gibbs is 'lin', expected linear or exponential"),
+        ("product:of=product", "expected other measures than product"),
+        ("posterior:temperature=0", "temperature of the measure posterior is 0"),
+    ],
+)
+def test_what_is_refused(text: str, message: str) -> None:
+    for decoder in (PAR, Greedy):
+        with pytest.raises(UserError, match=message):
+            decoder(measure=text)
