@@ -186,3 +186,53 @@ def test_columns_of_dashboards() -> None:
     assert named == re.findall(r'"(\w+)"', columns.group(1))
     for key in re.findall(r"`(\w+)(?:/\*)?`", summary.split("summary: ")[1]):
         assert f'"{key}"' in code
+
+
+# ---- docs/new_family.md -------------------------------------------------------------------------
+
+
+def test_the_family_of_the_page(tmp_path: Path) -> None:
+    """Its folder is recognised, every decoder decodes it, in any batch, and broken weights are refused."""
+    import json
+
+    import parlab
+    from parlab.errors import UserError
+    from parlab.model.families.layouts import LAYOUTS
+    from tests.families.same import check_batches
+
+    known = list(LAYOUTS)
+    names: dict[str, Any] = {"__name__": "docs"}
+    [code] = blocks("new_family.md")
+    try:
+        exec(compile(code, "new_family.md", "exec"), names)
+        config = {"width": 16, "layers": 2, "bands": 20, "tokens": ["<blank>", "<unk>", *"abcdefg", "<sos/eos>"]}
+        (tmp_path / "toy.json").write_text(json.dumps(config))
+        torch.save({}, tmp_path / "toy.pt")
+        with pytest.raises(UserError, match="keys missing") as caught:
+            parlab.load(tmp_path)
+        assert "toy.pt" in str(caught.value)
+        torch.manual_seed(0)
+        torch.save(toy_weights(names), tmp_path / "toy.pt")
+        asr = parlab.load(tmp_path)
+        assert asr.recognizer.model.family == "Toy"
+        check_batches(asr.recognizer)
+        config["width"] = "wide"
+        (tmp_path / "toy.json").write_text(json.dumps(config))
+        with pytest.raises(UserError, match="sizes that are no whole numbers"):
+            parlab.load(tmp_path)
+    finally:
+        LAYOUTS[:] = known
+
+
+def toy_weights(names: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Random weights under toy's names, of the sizes in ``test_the_family_of_the_page``."""
+    options = names["AttentionOptions"](16, heads=4, positions=names["BY_DISTANCE"])
+    speech = names["EncoderOptions"](options, 32, 2, names["ConvolutionOptions"](kernel=7))
+    front = names["Conv2dSubsampling"](20, 16, 16, ((3, 2), (3, 2)))
+    decoder = names["DecoderOptions"](10, names["AttentionOptions"](16, heads=4), 32, 2)
+    encoder = names["Encoder"](front, speech).state_dict()
+    found = {f"speech.{k}": v for k, v in encoder.items() if not k.startswith("embed.")}
+    found |= {f"front.{k.removeprefix('embed.').removeprefix('conv.')}": v for k, v in encoder.items() if "embed" in k}
+    found |= {f"text.{k}": v for k, v in names["Decoder"](decoder).state_dict().items()}
+    ctc = names["CTCHead"](16, 10).state_dict()
+    return found | {k.replace("ctc_lo", "ctc"): v for k, v in ctc.items()}

@@ -7,11 +7,15 @@ from parlab.decode.strategies import AR, PAR, Greedy
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 
+# Chosen on development data with Whisper tiny.en's head (recipes/whisper/README.md).
+WITH_A_HEAD = PAR(beam_size=5, margin=8, ctc_weight=0.0, context="fills", measure="product:of=posterior+decoder")
+
 
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:
     """PAR for a hybrid model and for one with a draft head; greedy CTC or AR for one that lacks the decoder or CTC.
 
-    A draft head is weaker than the decoder that it drafts for: the decoder alone fills what it masks, from left to right.
+    A draft head is weaker than the decoder that it drafts for: both must be sure of a word that stays, and the decoder alone fills
+    the others, from left to right, also where the head left words out.
 
     Args:
         transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.
@@ -25,4 +29,4 @@ def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool =
         _ = model.rows
     except UserError:  # a rarer decoder, which cannot be stepped in rows
         return Greedy()
-    return PAR(ctc_weight=0.0, context="fills") if drafts else PAR()
+    return WITH_A_HEAD if drafts else PAR()

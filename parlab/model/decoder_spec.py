@@ -1,6 +1,6 @@
 """What a transformer decoder may be, whatever toolkit it comes from: the one thing that ``RowDecoder`` reads.
 
-A family makes a ``DecoderSpec`` of its own modules (``families/espnet_decoder.py``, ``families/whisper.py``). It refers to their
+A family makes a ``DecoderSpec`` of its own modules (``families/espnet_decoder.py``, ``families/blocks/decoder.py``). It refers to their
 weights and copies none.
 """
 

@@ -47,6 +47,9 @@ def speed_of(timed: Sequence[Timed], environment: Environment) -> Speed:
     wall = max((decoding[rank] + loading[rank] for rank in ranks), default=0.0)
     busy = max(decoding.values(), default=0.0)
     latencies = [t.timing.latency for t in timed]
+    alone = environment.batch_size == 1 and totals["load"] > 0  # else loading is a share of a batch's
+    whole = [t.timing.latency + t.timing.load for t in timed] if alone else []
+    with_loading = [percentile(whole, share) if whole else None for share in (0.5, 0.9, 0.99)]
     shares = [
         DeviceShare(rank, len(own), sum(t.duration for t in own), decoding[rank]) for rank, own in sorted(ranks.items())
     ]
@@ -65,6 +68,9 @@ def speed_of(timed: Sequence[Timed], environment: Environment) -> Speed:
         latency_p90=percentile(latencies, 0.9),
         latency_p99=percentile(latencies, 0.99),
         devices=tuple(shares),
+        latency_with_loading_p50=with_loading[0],
+        latency_with_loading_p90=with_loading[1],
+        latency_with_loading_p99=with_loading[2],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ class PromptOptions:
     """What is asked of an S2T (OWSM, Whisper) model.
 
     Attributes:
-        language: language, as ``"eng"`` (Whisper: ``"en"``); ``"auto"`` asks the decoder for each utterance; None is the
+        language: language, as ``"eng"`` (Whisper: ``"en"``, Dolphin: ``"zh"`` or ``"zh-CN"``); ``"auto"`` asks the decoder for each utterance; None is the
             model's default (a multilingual Whisper's is ``"auto"``).
         task: ``"asr"``, or a translation such as ``"st_deu"`` (Whisper: ``"st_eng"``).
         timestamps: let the decoder write times (``ar`` without CTC).
@@ -74,20 +74,25 @@ class Prompting:
         """Prompts of B utterances for the decoder: ``states`` (B, T, D) of ``frames`` (B,)."""
         if model.s2t is None:
             return (model.prompt,) * len(frames)
-        languages: Sequence[str | None] = [self.options.language] * len(frames)
-        if self.options.language == "auto" or (self.options.language is None and model.s2t.detects):
+        language = self.options.language
+        languages: Sequence[str | None] = [language] * len(frames)
+        detected = language == "auto" or (language is None and model.s2t.detects)
+        if detected or (model.s2t.regions and "-" not in str(language)):
             languages = [None] * len(frames)
             if model.decoder is not None:
-                languages = identify_languages(model, states, frames)
+                languages = identify_languages(model, states, frames, None if detected else language)
         return tuple(self._prompt(model, language) for language in languages)
 
 
-def identify_languages(model: HybridModel, states: Tensor, frames: Tensor) -> list[str]:
+def identify_languages(model: HybridModel, states: Tensor, frames: Tensor, language: str | None = None) -> list[str]:
     """The most probable language of each utterance: the decoder's first step after ``<sos>`` (ESPnet's Speech2Language).
+
+    For Dolphin its region too, the next step: ``"zh-CN"``.
 
     Args:
         states: (B, T, D) encoder output.
         frames: (B,) frames of each utterance.
+        language: the one that is known, where a region is asked for.
 
     Raises:
         UserError: the model has no language symbols.
@@ -98,9 +103,19 @@ def identify_languages(model: HybridModel, states: Tensor, frames: Tensor) -> li
             "language"
         )
     decoder = model.rows
+    cross = decoder.cross_cache(states, frames)
+
+    def best(tokens: Tensor, table: Mapping[str, int]) -> list[str]:
+        hidden, _ = decoder.prefill(tokens, cross)
+        ids = torch.tensor(list(table.values()), device=states.device)
+        names = list(table)
+        return [names[i] for i in decoder.logits(hidden[:, -1])[:, ids].argmax(1).tolist()]
+
     start = torch.full((len(frames), 1), model.special.sos, device=states.device)
-    hidden, _ = decoder.prefill(start, decoder.cross_cache(states, frames))
-    ids = torch.tensor(list(model.s2t.languages.values()), device=states.device)
-    best = decoder.logits(hidden[:, 0])[:, ids].argmax(1).tolist()
-    names = list(model.s2t.languages)
-    return [names[i] for i in best]
+    known = [f"<{language.strip('<>')}>"] * len(frames) if language is not None else None
+    languages = known or best(start, model.s2t.languages)
+    if not model.s2t.regions:
+        return languages
+    spoken = torch.tensor([[model.s2t.languages[name]] for name in languages], device=states.device)
+    regions = best(torch.cat([start, spoken], 1), model.s2t.regions)
+    return [f"{name.strip('<>')}-{region.strip('<>')}" for name, region in zip(languages, regions, strict=True)]

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from parlab.errors import UserError, nearest
 
 # Three letters in brackets name a language (ISO 639-3), but for these.
 _NO_LANGUAGES = frozenset({"<asr>", "<sos>", "<eos>", "<sop>", "<unk>", "<pad>"})
+_DOLPHINS_OTHERS = _NO_LANGUAGES | {"<na>", "<itn>"}
 _LANGUAGE = re.compile(r"<[a-z]{3}(_[A-Za-z]+)?>")
 _TASK = re.compile(r"<(asr|st_[a-z]{3})>")
+_SHORT_LANGUAGE, _REGION = re.compile(r"<[a-z]{2,3}>"), re.compile(r"<[A-Z]{2,}>")  # Dolphin's
+_NOTIME = "<notimestamp>"  # Dolphin's, which tells its token lists
 UNKNOWN_LANGUAGE = "<nolang>"
 TRANSCRIPTION = "<asr>"
 
@@ -52,6 +55,7 @@ class S2TSymbols:
         detects: where no language is named, the decoder is asked for it.
         most_previous: tokens of the previous text that count, its last ones; None: all.
         rules: Whisper's; None: ESPnet's.
+        regions: symbol -> id of Dolphin's, which follow the language: ``"zh-CN"`` names both.
     """
 
     sos: int
@@ -69,6 +73,7 @@ class S2TSymbols:
     detects: bool = False
     most_previous: int | None = None
     rules: WhisperRules | None = None
+    regions: Mapping[str, int] = field(default_factory=dict)
 
     def prompt(
         self, language: str | None = None, task: str = "asr", timestamps: bool = False, previous: Sequence[int] = ()
@@ -76,8 +81,8 @@ class S2TSymbols:
         """The ids before the first decoded token.
 
         Args:
-            language: ``"eng"`` or ``"<eng>"`` (Whisper: ``"en"``, ``"english"``); None is the model's default, English
-                where it has none (OWSM-CTC: unknown).
+            language: ``"eng"`` or ``"<eng>"`` (Whisper: ``"en"``, ``"english"``; Dolphin: ``"zh-CN"``); None is the model's
+                default, English where it has none (OWSM-CTC: unknown).
             task: ``"asr"``, or ``"st_deu"`` for a translation into German (Whisper: ``"st_eng"``, ``"translate"``).
             timestamps: let the decoder write times.
             previous: ids of a text that the prompt starts with.
@@ -86,8 +91,13 @@ class S2TSymbols:
             UserError: the model has no such language or task, or no time symbols.
         """
         head = []  # an English-only Whisper has neither language nor task
+        region = ""
+        if self.regions and language is not None:
+            language, _, region = language.partition("-")
         if self.languages or language is not None:
             head.append(self._find("language", self.languages, language or self._default()))
+        if self.regions:
+            head.append(self._find("region", self.regions, region or next(iter(self.regions))))
         if self.tasks or f"<{task.strip('<>')}>" != TRANSCRIPTION:
             head.append(self._find("task", self.tasks, task))
         if self.encoder_prompt:
@@ -157,6 +167,8 @@ def s2t_symbols(config: Mapping[str, Any], kind: str) -> S2TSymbols | None:
     tokens: Sequence[str] = config["token_list"]
     model_conf, conf = config.get("model_conf") or {}, config.get("preprocessor_conf") or {}
     index = {token: i for i, token in reversed(list(enumerate(tokens)))}
+    if _NOTIME in index:
+        return dolphin_symbols(index, index[model_conf.get("sym_sos", "<sos>")])
     languages = {
         t: i
         for i, t in enumerate(tokens)
@@ -175,4 +187,26 @@ def s2t_symbols(config: Mapping[str, Any], kind: str) -> S2TSymbols | None:
         resolution=float(conf.get("speech_resolution", 0.02)),
         window_seconds=None if encoder_prompt else float(conf.get("speech_length", 30)),
         encoder_prompt=encoder_prompt,
+    )
+
+
+def dolphin_symbols(index: Mapping[str, int], sos: int) -> S2TSymbols:
+    """The symbols of a Dolphin model: ``<sos> <zh> <CN> <asr> <notimestamp>`` is a prompt; speech is not padded to a window.
+
+    Args:
+        index: id of each token.
+    """
+    return S2TSymbols(
+        sos=sos,
+        sop=None,
+        na=index.get("<na>"),
+        languages={t: i for t, i in index.items() if _SHORT_LANGUAGE.fullmatch(t) and t not in _DOLPHINS_OTHERS},
+        tasks={t: i for t, i in index.items() if _TASK.fullmatch(t)},
+        notimestamps=index[_NOTIME],
+        first_time=index.get("<0.00>"),
+        last_time=index.get("<30.00>"),
+        resolution=0.02,
+        window_seconds=None,
+        detects=True,
+        regions={t: i for t, i in index.items() if _REGION.fullmatch(t)},
     )

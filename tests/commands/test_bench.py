@@ -12,11 +12,12 @@ import torch
 from parlab.cli import main
 from parlab.commands.bench.baselines import espnet_ar, espnet_par
 from parlab.commands.bench.cases import make_case
-from parlab.commands.bench.sizes import random_recognizer
+from parlab.commands.bench.sizes import random_recognizer, size_config
 from parlab.decode import AR, PAR
 from parlab.decode.draft import greedy_draft
 from parlab.decode.masking import mask_below
 from parlab.decode.segments import find_segments
+from parlab.model.families.espnet_build import build_model
 from tests.models import encoded, random_posteriors, tiny_model
 
 
@@ -138,3 +139,20 @@ def test_of_a_trained_model(tmp_path: Path, model: Path, data: Path, monkeypatch
 def test_a_model_needs_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--model", "m"]) == 2
     assert "without --data, expected speech to decode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "millions"),
+    [
+        ("firered_aed_l", (1050, 1200)),  # its authors say 1.1 billion
+        ("dolphin_small", (340, 400)),  # 372 million
+        ("wenet_u2pp", (40, 55)),
+        ("speechbrain_conformer", (100, 140)),
+    ],
+)
+def test_shapes_of_other_families(size: str, millions: tuple[int, int]) -> None:
+    """They build, and have about the parameters that they should."""
+    with torch.device("meta"):
+        model = build_model(size_config(size))
+    count = sum(p.numel() for p in model.parameters()) / 1e6
+    assert millions[0] < count < millions[1]

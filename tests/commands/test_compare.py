@@ -185,7 +185,7 @@ def test_names_are_text(folders: list[Path], tmp_path: Path, capsys: pytest.Capt
     assert "[x]" in shown and r"\x1b[31m" in shown
     assert main(["compare", str(folders[0]), str(hostile), "--replicates", "100", "--markdown", "true"]) == 0
     row = capsys.readouterr().out.splitlines()[-1]
-    assert len(re.findall(r"(?<!\\)\|", row)) == 9 and r"a\|b \[x\]" in row
+    assert len(re.findall(r"(?<!\\)\|", row)) == 10 and r"a\|b \[x\]" in row
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from parlab.decode import AR, PAR, Greedy, default_decoder
+from parlab.decode.default import WITH_A_HEAD
 from tests.models import tiny_model
 
 
@@ -13,5 +14,5 @@ def test_by_what_the_model_has() -> None:
     assert default_decoder(tiny_model(model_conf={"ctc_weight": 1.0})) == Greedy()
     attention = tiny_model(model_conf={"ctc_weight": 0.0})
     assert default_decoder(attention) == AR(ctc_weight=0.0)
-    assert default_decoder(attention, drafts=True) == PAR(ctc_weight=0.0, context="fills")
+    assert default_decoder(attention, drafts=True) == WITH_A_HEAD
     assert default_decoder(attention, transcribes=False, drafts=True) == AR(ctc_weight=0.0)

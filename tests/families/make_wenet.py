@@ -36,6 +36,11 @@ def import_kaldi(file: str) -> Any:
     return module
 
 
+def lengths_of(mask: torch.Tensor) -> torch.Tensor:
+    """Frames (B,) of a mask (B, 1, T)."""
+    return mask.squeeze(1).sum(1)
+
+
 def original(config: Mapping[str, Any]) -> Any:
     """WeNet's model of a configuration, as its ``init_model`` makes it."""
     from wenet.models.transformer.asr_model import ASRModel
@@ -67,7 +72,11 @@ def main(wenet: str, kaldi: str) -> None:
         sys.modules[name] = MagicMock()
     sys.modules["whisper.tokenizer"].LANGUAGES = {}  # type: ignore[attr-defined]
     torch.nn.modules.conv.Union, torch.nn.modules.conv.Optional = Union, Optional  # type: ignore[attr-defined] # of older torch
-    from wenet.models.transformer.search import attention_beam_search
+    from wenet.models.transformer.search import (
+        attention_beam_search,
+        attention_rescoring,
+        ctc_prefix_beam_search,
+    )
 
     bank = import_kaldi(kaldi)
     for name, config in CONFIGS.items():
@@ -97,6 +106,10 @@ def main(wenet: str, kaldi: str) -> None:
                 saved[f"left{i}"] = left[0].numpy()
                 if right.dim():
                     saved[f"right{i}"] = right[0].numpy()
+                lists = ctc_prefix_beam_search(model.ctc.log_softmax(states), lengths_of(mask), 10)
+                weights_of = {"ctc_weight": 0.0, "reverse_weight": 0.3 if right.dim() else 0.0}
+                best = attention_rescoring(model, lists, states, lengths_of(mask), **weights_of)[0]
+                saved[f"rescored{i}"], saved[f"rescored_score{i}"] = np.array(best.tokens), np.array(best.score)
                 greedy = attention_beam_search(model, states, mask, 1)[0].tokens
                 saved[f"greedy{i}"] = np.array(greedy[:GREEDY_STEPS])
         np.savez_compressed(GOLDEN / f"wenet_{name}.npz", **saved)

@@ -13,7 +13,10 @@ import torch
 
 from parlab.decode import DECODERS
 from parlab.errors import UserError
+from parlab.model.heads.folder import write_head
+from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.recognition.recognizer import Recognizer
+from parlab.text.tokenizer import Tokenizer
 from tests.families.firered_models import SEEDS, cmvn, write_cmvn, write_firered
 from tests.families.same import CPU, Code, check_batches, check_greedy, check_numbers, check_refused
 from tests.families.weights import waves
@@ -61,6 +64,25 @@ def test_the_decoder_that_needs_no_ctc(models: Models) -> None:
     for beam_size in (2, 5):
         found = recognizer.decode(DECODERS["ar"](beam_size=beam_size, ctc_weight=0.0), encoded)
         assert all(h.tokens for h in found)
+
+
+def test_a_draft_head_gives_it_drafts(models: Models, tmp_path: Path) -> None:
+    """With a head that says something, ``greedy`` and ``par`` decode it too."""
+    folder = tmp_path / "m"
+    write_firered(folder, "aed")
+    model = models["aed"][0].model
+    torch.manual_seed(0)
+    spelled = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if not models["aed"][0].tokenizer.unspellable(c)]
+    letters = Tokenizer(["<blank>", "<space>", *spelled], "char")
+    head = DraftHead(HeadOptions(width=16, heads=2, kernel=3, blocks=1), 32, len(letters.token_list)).eval()
+    with torch.no_grad():
+        head.output.weight.mul_(12.0)
+    recognizer = Recognizer.read(folder, CPU, head=write_head(head, letters, model, tmp_path / "h", "A head"))
+    encoded = recognizer.encode(waves())
+    drafts = recognizer.decode(DECODERS["greedy"](), encoded)
+    assert any(h.tokens for h in drafts)
+    for h in recognizer.decode(DECODERS["par"](threshold=0.9), encoded):
+        assert isinstance(recognizer.tokenizer.decode(h.tokens), str)
 
 
 def test_text(models: Models) -> None:

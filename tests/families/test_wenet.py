@@ -12,8 +12,12 @@ import torch
 import yaml
 
 from parlab.commands.fit.construct import NetworkOptions, make_network
+from parlab.decode import DECODERS
+from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.families.fbank import KaldiFbank
+from parlab.model.families.layouts import LAYOUTS
+from parlab.model.families.wenet.model import reverse_rows
 from parlab.model.folder import read_model, write_model
 from parlab.recognition.recognizer import Recognizer
 from tests.families.same import CPU, Code, check_batches, check_greedy, check_numbers, check_refused
@@ -21,10 +25,11 @@ from tests.families.weights import waves
 from tests.families.wenet_models import BANDS, CONFIGS, UNITS, write_wenet
 
 NAMES = list(CONFIGS)
+Models = dict[str, tuple[Recognizer, dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Recognizer, dict[str, Any]]]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     found = {}
     for name in NAMES:
         folder = tmp_path_factory.mktemp("wenet") / name
@@ -34,14 +39,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Recogniz
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_numbers_are_wenets(name: str, models: dict[str, tuple[Recognizer, dict[str, Any]]]) -> None:
+def test_numbers_are_wenets(name: str, models: Models) -> None:
     recognizer, golden = models[name]
     assert recognizer.model.family == "WeNet"
     check_numbers(recognizer, golden)
     check_greedy(recognizer, golden)
 
 
-def test_features_are_torchaudios(models: dict[str, tuple[Recognizer, dict[str, Any]]]) -> None:
+def test_features_are_torchaudios(models: Models) -> None:
     model, golden = models["u2pp"][0].model, models["u2pp"][1]
     assert isinstance(model.frontend, KaldiFbank)
     audio = waves()
@@ -54,11 +59,11 @@ def test_features_are_torchaudios(models: dict[str, tuple[Recognizer, dict[str, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_decoder_in_any_batch(name: str, models: dict[str, tuple[Recognizer, dict[str, Any]]]) -> None:
+def test_every_decoder_in_any_batch(name: str, models: Models) -> None:
     check_batches(models[name][0])
 
 
-def test_the_decoder_from_right_to_left(models: dict[str, tuple[Recognizer, dict[str, Any]]]) -> None:
+def test_the_decoder_from_right_to_left(models: Models) -> None:
     """U2++ has one, whose scores are WeNet's too."""
     recognizer, golden = models["u2pp"]
     model: Any = recognizer.model
@@ -77,20 +82,51 @@ def test_the_decoder_from_right_to_left(models: dict[str, tuple[Recognizer, dict
     assert models["u2"][0].model.right_decoder is None  # type: ignore[attr-defined]
 
 
-def test_text(models: dict[str, tuple[Recognizer, dict[str, Any]]]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_rescoring_is_wenets(name: str, models: Models) -> None:
+    """Its scores by the decoders, U2++'s from right to left among them, of what WeNet chose; and the choice, where both have one n-best."""
+    recognizer, golden = models[name]
+    reverse = 0.3 if "right0" in golden else 0.0
+    encoded, model = recognizer.encode(waves()), recognizer.model
+    chosen = [[tuple(golden[f"rescored{i}"].tolist())] for i in range(3)]
+    cross = model.rows.cross_cache(encoded.states, encoded.frames)
+    scores = sequence_scores(model.rows, cross, encoded.prompts, chosen, model.special.eos)
+    if reverse:
+        turned = [[tokens[::-1] for tokens in listed] for listed in chosen]
+        rows = reverse_rows(model)
+        cross = rows.cross_cache(encoded.states, encoded.frames)
+        backward = sequence_scores(rows, cross, encoded.prompts, turned, model.special.eos)
+        scores = (1 - reverse) * scores + reverse * backward
+    assert scores[:, 0].tolist() == pytest.approx([float(golden[f"rescored_score{i}"]) for i in range(3)], abs=1e-3)
+    if name in {"u2pp", "u2"}:
+        decoder = DECODERS["rescore"](beam_size=10, attention_weight=1.0, ctc_weight=0.0, reverse_weight=reverse)
+        found = recognizer.decode(decoder, encoded)
+        assert [h.tokens for h in found] == [listed[0] for listed in chosen]
+        assert [h.score for h in found] == pytest.approx(scores[:, 0].tolist(), abs=1e-3)
+
+
+def test_reverse_weight_where_there_is_no_such_decoder(models: Models) -> None:
+    recognizer = models["u2"][0]
+    with pytest.raises(UserError, match="needs a decoder that reads from right to left"):
+        recognizer.decode(DECODERS["rescore"](reverse_weight=0.3), recognizer.encode(waves()))
+    with pytest.raises(UserError, match="reverse_weight is 2"):
+        DECODERS["rescore"](reverse_weight=2.0)
+
+
+def test_text(models: Models) -> None:
     tokenizer = models["u2pp"][0].tokenizer
     assert tokenizer.decode(tokenizer.encode("ab 你好 c")) == "ab 你好 c"
     assert tokenizer.encode("a你") == [3, UNITS.index("你")]
 
 
-def test_too_short(models: dict[str, tuple[Recognizer, dict[str, Any]]]) -> None:
+def test_too_short(models: Models) -> None:
     """The shortest utterance that is taken can be decoded."""
     for recognizer, _ in models.values():
         encoded = recognizer.encode([0.1 * torch.randn(recognizer.model.min_samples)])
         assert int(encoded.frames[0]) >= 1
 
 
-def test_what_is_not_done(models: dict[str, tuple[Recognizer, dict[str, Any]]], tmp_path: Path) -> None:
+def test_what_is_not_done(models: Models, tmp_path: Path) -> None:
     recognizer = models["u2"][0]
     with pytest.raises(UserError, match="a WeNet model is not written in ESPnet's format"):
         write_model(recognizer.model, recognizer.tokenizer, tmp_path)
@@ -166,7 +202,6 @@ def test_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_an_unknown_folder_says_what_was_looked_for(tmp_path: Path) -> None:
     (tmp_path / "weights.bin").write_bytes(b"x")
-    with pytest.raises(
-        UserError, match=r"has no config.yaml of ESPnet's .* Whisper's config.json or WeNet's train.yaml"
-    ):
+    with pytest.raises(UserError, match=r"has no config.yaml of ESPnet's") as caught:
         read_model(tmp_path)
+    assert len(LAYOUTS) > 4 and all(layout.looked_for in str(caught.value) for layout in LAYOUTS)

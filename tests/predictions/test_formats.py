@@ -117,7 +117,10 @@ def test_the_page_and_the_files(model: Path, data: Path, tmp_path: Path) -> None
     missing = data.parent / "missing.jsonl"
     missing.write_text(data.read_text() + json.dumps({"id": "gone", "audio_filepath": "gone.wav"}) + "\n")
     predict(model, missing, Greedy(), tmp_path / "failed")
-    folders = [tmp_path / n for n in ("par", "nbest", "long", "failed")] + list((tmp_path / "s" / "points").iterdir())
+    predict(model, data, Greedy(), tmp_path / "latency", limit=2, latency=True)
+    folders = [tmp_path / n for n in ("par", "nbest", "long", "failed", "latency")] + list(
+        (tmp_path / "s" / "points").iterdir()
+    )
     seen: dict[str, set[str]] = {"hypotheses.jsonl": set(), "metrics.json": set()}
     for folder in folders:
         seen["metrics.json"] |= check(json.loads((folder / "metrics.json").read_text()), "metrics.json")

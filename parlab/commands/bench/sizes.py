@@ -67,6 +67,14 @@ def _whisper(width: int, blocks: int, decoder_blocks: int, heads: int) -> dict[s
     }
 
 
+def _dolphin(width: int, blocks: int, heads: int) -> dict[str, Any]:
+    """An E-Branchformer with relative positions, as in the ``config.yaml`` of the package dataoceanai-dolphin."""
+    made = _owsm(width, blocks, heads)
+    relative = {"attention_layer_type": "rel_selfattn", "pos_enc_layer_type": "rel_pos", "rel_pos_type": "latest"}
+    made["encoder_conf"] |= {**relative, "linear_units": 2 * width}
+    return made
+
+
 SIZES: dict[str, tuple[int, dict[str, Any]]] = {
     "tiny": (50, _conformer(32, 1, 1, 64)),
     "librispeech256": (5000, _conformer(256, 12, 6)),
@@ -78,6 +86,11 @@ SIZES: dict[str, tuple[int, dict[str, Any]]] = {
     "whisper_base": (51865, _whisper(512, 6, 6, 8)),
     "whisper_small": (51865, _whisper(768, 12, 12, 12)),
     "whisper_turbo": (51866, _whisper(1280, 32, 4, 20)),
+    # Shapes of other families in ESPnet's modules; FireRed's has no CTC head of its own.
+    "wenet_u2pp": (4233, _conformer(256, 12, 3)),
+    "speechbrain_conformer": (5000, _conformer(512, 12, 6, heads=8)),
+    "firered_aed_l": (7832, _conformer(1280, 16, 16, 5120, heads=20)),
+    "dolphin_small": (40020, _dolphin(768, 12, 12)),
 }
 
 

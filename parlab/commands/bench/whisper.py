@@ -143,12 +143,13 @@ class WhisperBench:
 
     def _drafted(self) -> dict[str, Decoder]:
         """The decoders that a draft makes possible."""
-        return {
-            "draft": Greedy(),
-            "speculative": Speculative(maxlenratio=-self.longest),
-            "par": PAR(ctc_weight=0.0),
-            "par, left to right": PAR(ctc_weight=0.0, context="fills"),
-        }
+        found: dict[str, Decoder] = {"draft": Greedy(), "speculative": Speculative(maxlenratio=-self.longest)}
+        if self.random:  # a decoder with random weights agrees with no draft: the planned masks are those of the head
+            found["par"] = PAR(beam_size=5, ctc_weight=0.0)
+            found["par, left to right"] = PAR(beam_size=5, ctc_weight=0.0, context="fills")
+        else:
+            found["par"] = self.recognizer.default_decoder()
+        return found
 
     def _faster(self) -> Iterator[tuple[str, Callable[[], Tokens]]]:
         """faster-whisper, one utterance after the other, where the package and a converted model are at hand."""

@@ -9,7 +9,7 @@ from parlab.predictions.metrics import Named, Speed
 from parlab.predictions.prediction import Prediction
 from parlab.predictions.rates import Rate
 
-_SPEED = ("rtfx", "search_seconds", "encode_seconds", "latency_p50", "latency_p90")
+_SPEED = ("rtfx", "rtfx_with_loading", "search_seconds", "encode_seconds", "latency_p50", "latency_p90")
 _PHASES = ("search", "encode")
 
 

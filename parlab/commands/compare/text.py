@@ -20,13 +20,29 @@ if TYPE_CHECKING:
 
 def markdown(comparison: Comparison) -> str:
     """The systems as a Markdown table."""
-    heads = ["prediction", "WER % [95 %]", "CER %", "search (s per s of audio)", "RTFx", "decoder passes + steps"]
-    lines = [f"| {' | '.join([*heads, 'masked', 'verdict'])} |", "| --- | --- | --- | --- | --- | --- | --- | --- |"]
+    heads = [
+        "prediction",
+        "WER % [95 %]",
+        "CER %",
+        "search (s per s of audio)",
+        "RTFx",
+        "with loading",
+        "decoder passes + steps",
+    ]
+    lines = [f"| {' | '.join([*heads, 'masked', 'verdict'])} |", f"|{' --- |' * 9}"]
     verdicts = {pair.other: pair.significance.verdict if pair.significance else "" for pair in comparison.pairs}
     for s in comparison.systems:
         cer = f"{100 * s.cer.counts.rate:.2f}" if s.cer else ""
         work = f"{s.passes:.0f} + {s.steps:.0f}"
-        cells = [cer, _search_rtf(s), _rtfx(s), work, f"{s.masked_share:.1%}", verdicts.get(s.name, "baseline")]
+        cells = [
+            cer,
+            _search_rtf(s),
+            _rtfx(s),
+            _rtfx_with_loading(s),
+            work,
+            f"{s.masked_share:.1%}",
+            verdicts.get(s.name, "baseline"),
+        ]
         wer = f"{100 * s.wer.counts.rate:.2f} [{100 * s.wer.low:.1f}, {100 * s.wer.high:.1f}]" if s.wer else ""
         # The interval's brackets are no link: what stands around them is ours.
         lines.append(f"{markdown_row([s.name])} {wer} {markdown_row(cells)}")
@@ -35,6 +51,11 @@ def markdown(comparison: Comparison) -> str:
 
 def _rtfx(system: System) -> str:
     return f"{system.speed.rtfx:.1f}" if system.speed and system.speed.rtfx is not None else ""
+
+
+def _rtfx_with_loading(system: System) -> str:
+    found = system.speed.rtfx_with_loading if system.speed else None
+    return "" if found is None else f"{found:.1f}"
 
 
 def _search_rtf(system: System) -> str:
@@ -51,11 +72,19 @@ def print_comparison(comparison: Comparison, show: int) -> None:
 
     console = Console(highlight=False)
     table = Table(title="systems (95 % bootstrap intervals over utterances)")
-    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "search (s per s)", "masked"):
+    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "with loading", "search (s per s)", "masked"):
         table.add_column(name, justify="left" if name in {"prediction", "decoder"} else "right")
     for s in comparison.systems:
         rates = [f"{r.counts.rate:.2%} [{r.low:.2%}, {r.high:.2%}]" if r else "" for r in (s.wer, s.cer)]
-        cells = [s.name, s.decoder.name, *rates, _rtfx(s), _search_rtf(s), f"{s.masked_share:.1%}"]
+        cells = [
+            s.name,
+            s.decoder.name,
+            *rates,
+            _rtfx(s),
+            _rtfx_with_loading(s),
+            _search_rtf(s),
+            f"{s.masked_share:.1%}",
+        ]
         table.add_row(*(Text(visible(str(cell))) for cell in cells))
     console.print(table)
     for warning in comparison.warnings:

@@ -31,7 +31,13 @@ def print_metrics(metrics: Metrics, out: str) -> None:
     if metrics.scored and metrics.scored != metrics.utterances:
         parts.append(f"both over {metrics.scored} of {metrics.utterances} utterances")
     if metrics.speed is not None:
-        parts.append(f"RTFx {metrics.speed.rtfx:.1f}")
+        speed = metrics.speed
+        loading = "" if speed.rtfx_with_loading is None else f" ({speed.rtfx_with_loading:.1f} with loading)"
+        parts.append(f"RTFx {speed.rtfx:.1f}{loading}")
+        if speed.latency_with_loading_p50 is not None:
+            parts.append(
+                f"latency {speed.latency_p50:.3f} s, from the file {speed.latency_with_loading_p50:.3f} s (medians)"
+            )
         parts.append(f"search {metrics.speed.search_seconds:.2f} s of {metrics.speed.audio_seconds:.0f} s audio")
     if metrics.par.segments:
         parts.append(f"{metrics.par.masked_share:.1%} of tokens masked")

@@ -51,6 +51,7 @@ class PredictOptions:
         decoder: greedy, ar, par, ...; par where the model allows it
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
+        latency: measure latency: one utterance at a time, loaded in the same process
         max_seconds: longest audio that is decoded in one piece
         long_audio: cut longer recordings at pauses, and join the results
         piece_seconds: longest piece; the model's window, else 20
@@ -84,6 +85,7 @@ class PredictOptions:
     head: str | None = None
     batch_size: int = 8
     batch_seconds: float = 240.0
+    latency: bool = False
     max_seconds: float | None = 120.0
     long_audio: bool = False
     piece_seconds: float | None = None
@@ -119,6 +121,11 @@ class PredictOptions:
                 )
         for form in self.subtitles:
             check_format(form)
+
+    @property
+    def together(self) -> int:
+        """Utterances that are decoded together at most."""
+        return 1 if self.latency else self.batch_size
 
     @property
     def cutting(self) -> LongAudio:

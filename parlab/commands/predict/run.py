@@ -98,7 +98,7 @@ class Job:
     def batches(self, rank: int = 0, world_size: int = 1) -> list[list[Utterance]]:
         """The batches of a rank."""
         options = self.options
-        return prediction_batches(self.timed, options.batch_size, options.batch_seconds, rank, world_size)
+        return prediction_batches(self.timed, options.together, options.batch_seconds, rank, world_size)
 
     def source(self) -> Source:
         """Where the prediction comes from. Called before the weights are converted, whose hash it holds."""
@@ -115,7 +115,8 @@ class Job:
             "max_seconds": self.max_seconds,
             "long_audio": {**vars(options.cutting), "subtitles": options.subtitles},
             "prompt": vars(options.prompt),
-            "batch_size": options.batch_size,
+            "batch_size": options.together,
+            "latency": options.latency or None,  # a folder's figures are all of one way of measuring
             "batch_seconds": options.batch_seconds,
             "seed": options.seed,
             "precision": self.precision,
@@ -181,7 +182,7 @@ def predict(options: PredictOptions) -> Metrics | None:
 
 def _environment(job: Job) -> Environment:
     return Environment(
-        batch_size=job.options.batch_size,
+        batch_size=job.options.together,
         precision=job.precision,
         device=device_name(job.trainer.strategy.root_device),
         num_devices=job.trainer.world_size,
@@ -196,7 +197,7 @@ def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     device = trainer.strategy.root_device
     # Lightning wants a batch on every rank, so one without work gets an empty one.
     dataset = AudioBatches(batches or [[]], model.sample_rate, model.min_samples, job.max_seconds)
-    workers = job.options.workers
+    workers = 0 if job.options.latency else job.options.workers
     if workers is None:
         workers = min(default_workers(device, trainer.num_devices), len(batches))
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda")

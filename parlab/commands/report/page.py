@@ -160,6 +160,7 @@ _HEADS = {
     "cer": "CER",
     "draft_wer": "draft's WER",
     "rtfx": "RTFx",
+    "rtfx_with_loading": "with loading",
     "search_seconds_per_audio_second": "search (s per s of audio)",
     "latency_p50": "latency p50 (s)",
     "latency_p90": "p90 (s)",

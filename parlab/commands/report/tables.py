@@ -15,7 +15,16 @@ _SAME_RESULT = frozenset(
     {"threshold", "max_mask_parallel"}
 )  # options that are axes of pictures, not settings of a line
 _SHORT = {"ctc_weight": "w", "beam_size": "beam", "ctc_mode": "", "max_seq_len": "max length", "threshold": "threshold"}
-_SPEED = ("rtfx", "search_seconds", "latency_p50", "latency_p90", "latency_p99", "peak_memory_bytes", "batch_size")
+_SPEED = (
+    "rtfx",
+    "rtfx_with_loading",
+    "search_seconds",
+    "latency_p50",
+    "latency_p90",
+    "latency_p99",
+    "peak_memory_bytes",
+    "batch_size",
+)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class SweepOptions:
         batch_seconds: padded seconds decoded together
         timed_utterances: utterances that speed is measured on; 0: none
         repeats: times that each point is timed; the median counts
+        latency: time one utterance at a time
         language: S2T: language, as eng, or auto
         task: S2T: asr, or a translation as st_deu
         normalizer: text normaliser for WER and CER
@@ -62,6 +63,7 @@ class SweepOptions:
     batch_seconds: float = 240.0
     timed_utterances: int = 20
     repeats: int = 3
+    latency: bool = False
     language: str | None = None
     task: str = "asr"
     normalizer: str = "none"

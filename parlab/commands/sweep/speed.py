@@ -33,7 +33,8 @@ def time_points(study: Study, points: Sequence[Point], stop: StopRequest) -> Non
     options, repeats = study.options, study.options.repeats
     failed = {f.id for f in study.read(points[0]).failed}
     sample = sample_of([u for u in study.utterances if u.id not in failed], options.timed_utterances, options.seed)
-    batches = [[(u, _load(study, u)) for u in batch] for batch in study.batches(sample)]
+    together = [[u] for u in sample] if options.latency else study.batches(sample)
+    batches = [[(u, _load(study, u)) for u in batch] for batch in together]
     peaks: dict[str, int] = {}
     rounds: dict[str, list[list[Timed]]] = {point.name: [] for point in points}
     with progress() as bar:
@@ -76,7 +77,8 @@ def _write_speed(study: Study, point: Point, rounds: Sequence[list[Timed]], peak
     """Add the median round, the one whose total time is in the middle, to the metrics of a point."""
     ordered = sorted(rounds, key=_seconds)
     totals = [_seconds(timed) for timed in ordered]
-    environment = Environment(study.options.batch_size, "32-true", device_name(study.recognizer.device), 1, peak)
+    size_of_batch = 1 if study.options.latency else study.options.batch_size
+    environment = Environment(size_of_batch, "32-true", device_name(study.recognizer.device), 1, peak)
     speed = replace(
         speed_of(ordered[len(ordered) // 2], environment),
         timed_utterances=size,

@@ -13,7 +13,9 @@ from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.fusion import fusion
 from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.decode.verification import sequence_scores
+from parlab.errors import UserError
 from parlab.model.encoded import Encoded
+from parlab.model.families.wenet.model import reverse_rows
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
@@ -30,6 +32,7 @@ class Rescore(Decoder):
         lm: folder of an ESPnet language model; ``lm_weight`` of its log-probability.
         nbest: hypotheses returned.
         token_beam: as for ``ctc_beam``.
+        reverse_weight: share of the decoder from right to left in the decoder's log-probability (WeNet's U2++, which trains it with 0.3).
     """
 
     name: ClassVar[str] = "rescore"
@@ -42,12 +45,17 @@ class Rescore(Decoder):
     lm_weight: float = 0.3
     nbest: int = 1
     token_beam: int = 20
+    reverse_weight: float = 0.0
 
     def __post_init__(self) -> None:
         check_beam(self.beam_size, self.nbest, self.token_beam)
+        if not 0.0 <= self.reverse_weight <= 1.0:
+            raise UserError(f"reverse_weight is {self.reverse_weight}, expected a share from 0 to 1; correct it")
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
         fusion(self.lm, self.lm_weight, model, device)
+        if self.reverse_weight:
+            reverse_rows(model)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score is the interpolated one."""
@@ -62,6 +70,10 @@ class Rescore(Decoder):
         cross = decoder.cross_cache(encoded.states, encoded.frames)
         candidates = [[h.tokens for h in listed] for listed in lists]
         attention_scores = sequence_scores(decoder, cross, encoded.prompts, candidates, special.eos)
+        if self.reverse_weight:
+            attention_scores = torch.lerp(
+                attention_scores, self._reverse(model, encoded, candidates), self.reverse_weight
+            )
         language_scores = self._language(model, encoded, candidates)
         columns = to_host(attention_scores, language_scores, encoded.frames)
         attention, weighted, frames = (x.tolist() for x in columns)
@@ -84,6 +96,14 @@ class Rescore(Decoder):
             best = scored[0]
             out.append(replace(best, nbest=tuple(scored[: self.nbest])) if self.nbest > 1 else best)
         return [h if count else NOTHING_SAID for h, count in zip(out, frames, strict=True)]
+
+    @staticmethod
+    def _reverse(model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]) -> Tensor:
+        """The log-probabilities (B, K) of the candidates by the decoder from right to left."""
+        decoder = reverse_rows(model)
+        cross = decoder.cross_cache(encoded.states, encoded.frames)
+        turned = [[tokens[::-1] for tokens in listed] for listed in candidates]
+        return sequence_scores(decoder, cross, encoded.prompts, turned, model.special.eos)
 
     def _language(
         self, model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]

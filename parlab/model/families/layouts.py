@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parlab.model.families import whisper_folder
+from parlab.model.families.dolphin import folder as dolphin
 from parlab.model.families.firered import folder as firered
 from parlab.model.families.speechbrain import folder as speechbrain
 from parlab.model.families.wenet import folder as wenet
@@ -33,6 +34,9 @@ class Layout:
 
 LAYOUTS: list[Layout] = [
     Layout("Whisper", "Whisper's config.json", whisper_folder.is_hugging_face, whisper_folder.read_folder),
+    Layout(
+        "Dolphin", dolphin.LOOKED_FOR, dolphin.recognises, dolphin.read_folder
+    ),  # before WeNet's, which it looks like
     Layout("WeNet", wenet.LOOKED_FOR, wenet.recognises, wenet.read_folder),
     Layout("SpeechBrain", speechbrain.LOOKED_FOR, speechbrain.recognises, speechbrain.read_folder),
     Layout("FireRed", firered.LOOKED_FOR, firered.recognises, firered.read_folder),

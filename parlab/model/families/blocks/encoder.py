@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -162,16 +163,19 @@ class Encoder(nn.Module):
 
     Args:
         embed: features (B, F, n_mels) and their counts (B,) to (B, T, D); has ``subsampled_lengths``.
+        block: makes a block of another kind than conformer and transformer.
     """
 
     batch_invariant: ClassVar[bool] = True
 
-    def __init__(self, embed: nn.Module, options: EncoderOptions):
+    def __init__(
+        self, embed: nn.Module, options: EncoderOptions, block: Callable[[EncoderOptions], nn.Module] | None = None
+    ):
         super().__init__()
         self.embed: Any = embed
         self.options = options
-        kind = TransformerBlock if options.convolution is None else ConformerBlock
-        self.encoders = nn.ModuleList(kind(options) for _ in range(options.blocks))
+        make = block or (TransformerBlock if options.convolution is None else ConformerBlock)
+        self.encoders = nn.ModuleList(make(options) for _ in range(options.blocks))
         self.after_norm = nn.LayerNorm(options.attention.width, eps=options.final_eps) if options.final_norm else None
 
     def output_size(self) -> int:

@@ -38,7 +38,7 @@ def build_encoder(config: Mapping[str, Any], bands: int) -> Encoder:
             f"train.yaml names the encoder '{kind}'{nearest(str(kind), ['conformer', 'transformer'])}, expected conformer or "
             "transformer; name another model"
         )
-    conf = _section(config, "encoder_conf")
+    conf = section(config, "encoder_conf")
     _only(conf, _ENCODER_ONLY, "encoder_conf")
     conformer = kind == "conformer"
     positions = conf.get("pos_enc_layer_type", "rel_pos" if conformer else "abs_pos")
@@ -51,12 +51,12 @@ def build_encoder(config: Mapping[str, Any], bands: int) -> Encoder:
     ):
         if value not in known:
             raise _unknown("encoder_conf", name, value, known)
-    width, heads = _width(conf, "output_size", 256), _width(conf, "attention_heads", 4)
+    width, heads = whole(conf, "output_size", 256), whole(conf, "attention_heads", 4)
     reads = conformer and attention == "rel_selfattn"
     options = EncoderOptions(
         AttentionOptions(width, heads, BY_KEY if reads else PLAIN, _biases(conf, ""), None),
-        hidden=_width(conf, "linear_units", 2048),
-        blocks=_width(conf, "num_blocks", 6),
+        hidden=whole(conf, "linear_units", 2048),
+        blocks=whole(conf, "num_blocks", 6),
         convolution=_convolution(conf) if conformer else None,
         macaron=bool(conf.get("macaron_style", True)),
         activation=conf.get("activation_type", "swish" if conformer else "relu"),
@@ -76,12 +76,12 @@ def _convolution(conf: Mapping[str, Any]) -> ConvolutionOptions:
     norm = conf.get("cnn_module_norm", "batch_norm")
     if norm not in {"batch_norm", "layer_norm"}:
         raise _unknown("encoder_conf", "cnn_module_norm", norm, ("batch_norm", "layer_norm"))
-    kernel, causal = _width(conf, "cnn_module_kernel", 15), bool(conf.get("causal", False))
+    kernel, causal = whole(conf, "cnn_module_kernel", 15), bool(conf.get("causal", False))
     if not causal and kernel % 2 == 0:
         raise UserError(
             f"train.yaml has cnn_module_kernel {kernel} without causal, expected an odd number; copy it again"
         )
-    factor = _width(conf, "conv_inner_factor", 2)
+    factor = whole(conf, "conv_inner_factor", 2)
     bias, eps = bool(conf.get("conv_bias", True)), float(conf.get("conv_norm_eps", 1e-5))
     return ConvolutionOptions(kernel, causal, True, factor // 2, norm == "batch_norm", bias, eps)
 
@@ -92,15 +92,15 @@ def build_decoder(config: Mapping[str, Any], width: int, vocabulary: int, layers
     Raises:
         UserError: it has an option that is not known here.
     """
-    conf = _section(config, "decoder_conf")
+    conf = section(config, "decoder_conf")
     _only(conf, _DECODER_ONLY, "decoder_conf")
     if _biases(conf, "") != _biases(conf, "src_"):
         raise _unknown("decoder_conf", "src_query_bias", conf.get("src_query_bias"), ("that of query_bias",))
     options = DecoderOptions(
         vocabulary,
-        AttentionOptions(width, _width(conf, "attention_heads", 4), biases=_biases(conf, "")),
-        hidden=_width(conf, "linear_units", 2048),
-        layers=_width(conf, layers, 6),
+        AttentionOptions(width, whole(conf, "attention_heads", 4), biases=_biases(conf, "")),
+        hidden=whole(conf, "linear_units", 2048),
+        layers=whole(conf, layers, 6),
         eps=float(conf.get("norm_eps", 1e-5)),
         pre_norm=bool(conf.get("normalize_before", True)),
         final_norm=bool(conf.get("normalize_before", True)),
@@ -113,14 +113,24 @@ def _biases(conf: Mapping[str, Any], before: str) -> tuple[bool, bool, bool, boo
     return query, key, value, query  # the output's goes with the query's
 
 
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Options with values, none where the config has no such entry.
+
+    Raises:
+        UserError: the entry is something else.
+    """
     section = config.get(name) or {}
     if not isinstance(section, Mapping):
         raise UserError(f"train.yaml: {name} is {str(section)[:60]!r}, expected options with values; copy it again")
     return section
 
 
-def _width(conf: Mapping[str, Any], name: str, default: int) -> int:
+def whole(conf: Mapping[str, Any], name: str, default: int) -> int:
+    """A whole number above 0.
+
+    Raises:
+        UserError: it is something else.
+    """
     value = conf.get(name, default)
     if type(value) is not int or not 0 < value < 1_000_000:
         raise UserError(f"train.yaml: {name} is {value!r}, expected a whole number above 0; copy it again")

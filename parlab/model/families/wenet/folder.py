@@ -44,7 +44,7 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
         )
     tokens, tokenizer = read_tokenizer(config, path)
     special = _special(config, tokens)
-    fbank = _fbank(config)
+    fbank = fbank_options(config)
     # 2. The network.
     encoder = build_encoder(config, fbank.num_mel_bins)
     width = encoder.output_size()
@@ -122,7 +122,7 @@ def _special(config: Mapping[str, Any], tokens: list[str]) -> SpecialTokens:
     return special_tokens(tokens, blank, symbols.get("<sos>", last), symbols.get("<eos>", last))
 
 
-def _fbank(config: Mapping[str, Any]) -> FbankOptions:
+def fbank_options(config: Mapping[str, Any]) -> FbankOptions:
     """The options of the features that the training read.
 
     Raises:

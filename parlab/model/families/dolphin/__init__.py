@@ -1,0 +1,1 @@
+"""Dolphin (Meng et al. 2025): E-Branchformers with a CTC head, languages and regions."""
