@@ -20,6 +20,7 @@ from parlab.commands.tune.search import frontier
 from parlab.commands.tune.trials import Trial, losses
 from parlab.data.utterance import Utterance
 from parlab.decode import AR, PAR, Decoder, Greedy
+from parlab.decode.default import WITH_A_HEAD
 from parlab.errors import UserError
 from parlab.metrics.confidence import ConfidenceQuality
 from parlab.metrics.promise import least_units
@@ -182,7 +183,11 @@ def test_a_draft_head(data: Path, tmp_path: Path) -> None:
     assert tune(tmp_path / "m", data, tmp_path / "t", *more) == 0
     found = json.loads((tmp_path / "t" / "tune.json").read_text())
     assert all(trial["options"]["context"] == "fills" for trial in found["trials"])
-    assert {"decoder", "posterior"} <= {m["measure"] for m in found["measures"]}
+    names = [m["measure"] for m in found["measures"]]
+    assert {"decoder", "posterior", WITH_A_HEAD.measure} <= set(
+        names
+    ) and "product" not in names  # one measure, not two
+    assert found["trials"][0]["options"]["measure"] == WITH_A_HEAD.measure
 
 
 def test_a_budget_that_nothing_keeps(

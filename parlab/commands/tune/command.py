@@ -42,10 +42,11 @@ def main(argv: Sequence[str]) -> int:
     # 1. The measures, from the drafts alone; then the trials.
     print(f"{len(searched)} utterances to search with, {len(held_out)} to test the promise on")
     laboratory = encode(options, recognizer, searched, "cache")
-    judged = judge_all(laboratory)
+    start = _start(recognizer)
+    judged = judge_all(laboratory, start.measure)
     show("Measures, the best first", measure_rows(judged))
     bases = reference_trials(laboratory)
-    search = Search(laboratory, judged, _start(recognizer), _report)
+    search = Search(laboratory, judged, start, _report)
     trials = search.run(_weights(options, recognizer), options.beams)
     # 2. The setting, and its promise.
     chosen, promise = budget.best(trials, bases), None

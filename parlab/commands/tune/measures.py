@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parlab.commands.tune.trials import Laboratory
 from parlab.decode import Greedy
+from parlab.decode.confidence.measure import find_measure
 from parlab.metrics.confidence import ConfidenceQuality, errors_caught
 from parlab.metrics.token_errors import token_errors
 
@@ -77,9 +78,13 @@ def judge(laboratory: Laboratory, measure: str) -> Judged:
     return Judged(measure, sure, errors, ConfidenceQuality.of(sure, errors), caught)
 
 
-def judge_all(laboratory: Laboratory, has_decoder: bool = True) -> list[Judged]:
-    """All measures, the best one first; among them the posterior at the temperature that calibrates it best."""
-    listed = [judge(laboratory, name) for name in (*OF_CTC, *(OF_DECODER if has_decoder else ()))]
+def judge_all(laboratory: Laboratory, default: str) -> list[Judged]:
+    """All measures, the best one first; among them the ``default`` one, and the posterior at the temperature that calibrates
+    it best."""
+    names = {
+        find_measure(name): name for name in (*OF_CTC, *OF_DECODER, default)
+    }  # one that is written in two ways is one
+    listed = [judge(laboratory, name) for name in names.values()]
     heated = [judge(laboratory, f"posterior:temperature={t}") for t in TEMPERATURES]
     calibrated = max(heated, key=lambda j: -math.inf if math.isnan(j.quality.nce) else j.quality.nce)
     if not calibrated.quality.nce <= listed[0].quality.nce:

@@ -9,7 +9,7 @@ from parlab.commands.tune.measures import Judged
 from parlab.commands.tune.trials import Laboratory, Trial
 from parlab.decode import PAR
 
-MEASURES = 3  # the best ones by caught errors, and the posterior
+MEASURES = 3  # the best ones by caught errors; besides, the default's and the posterior
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.6)  # of masked tokens, from which thresholds are made
 POLICIES = ("context", "context:left=1,right=0", "gaps:below=0.5", "gaps:below=0.9", "context+gaps:below=0.9")
 
@@ -32,12 +32,15 @@ class Search:
 
     def run(self, ctc_weights: Sequence[float], beams: Sequence[int]) -> list[Trial]:
         """All trials."""
-        # 1. CTC's weight, with a fifth of the tokens masked.
-        posterior = next(j for j in self.judged if j.measure == "posterior")
-        first = replace(self.start, threshold=posterior.threshold(0.2), beam_size=max(beams))
+        # 1. CTC's weight, with a fifth of the tokens masked by the default's measure.
+        own = {j.measure: j for j in self.judged}
+        posterior = own["posterior"]
+        default = own.get(self.start.measure, posterior)
+        beam = max(beams)
+        first = replace(self.start, measure=default.measure, threshold=default.threshold(0.2), beam_size=beam)
         best = self._best(replace(first, ctc_weight=w) for w in ctc_weights)
         # 2. The measure, with a tenth and a fifth masked; of each the mean counts.
-        chosen = list({j.measure: j for j in (*self.judged[:MEASURES], posterior)}.values())
+        chosen = list({j.measure: j for j in (*self.judged[:MEASURES], default, posterior)}.values())
         rates = {}
         for j in chosen:
             shares = [replace(best, measure=j.measure, threshold=j.threshold(s)) for s in (0.1, 0.2)]
