@@ -27,7 +27,12 @@ from parlab.synth.espeak import speak
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-ELSEWHERE = {"par.md", "new_decoder.md", "new_family.md", "architecture.md"}  # tests/test_docs.py runs or checks their blocks
+ELSEWHERE = {
+    "par.md",
+    "new_decoder.md",
+    "new_family.md",
+    "architecture.md",
+}  # tests/test_docs.py runs or checks their blocks
 RUN = [page for page in PAGES if page not in ELSEWHERE]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<why>[^>]+) -->\n)?```(?P<kind>\w+)\n(?P<code>.*?)```", re.DOTALL)
 SENTENCES = ["ONE TWO THREE", "HELLO", "YES PLEASE STOP", "GO HELP"]
@@ -122,7 +127,10 @@ def test_a_block_that_is_not_run_says_why(page: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the pages name: recipes, a model, data, audio, and files of other tools."""
-    work = tmp_path_factory.mktemp("site")
+    root = tmp_path_factory.mktemp("site")
+    work, shared = root / "work", root / "shared" / "data" / "an4"
+    work.mkdir()
+    shared.mkdir(parents=True)
     for name in ("recipes", "configs"):
         (work / name).symlink_to(ROOT / name)
     (work / "exp").mkdir()
@@ -135,6 +143,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     entries = [{"id": f"u{i}", "audio_filepath": f"{i}.wav", "text": text} for i, text in enumerate(SENTENCES)]
     for name in ("train", "dev"):
         (work / "data" / f"{name}.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries))
+        there = [{**e, "audio_filepath": str(work / "data" / e["audio_filepath"])} for e in entries]
+        (shared / f"{name}.jsonl").write_text("".join(json.dumps(e) + "\n" for e in there))
     return work
 
 
