@@ -8,7 +8,9 @@ from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 
 # Chosen on development data with Whisper tiny.en's head (recipes/whisper/README.md).
-WITH_A_HEAD = PAR(beam_size=5, margin=8, ctc_weight=0.0, context="fills", measure="product:of=posterior+decoder")
+WITH_A_HEAD = PAR(
+    threshold=0.8, beam_size=5, margin=8, ctc_weight=0.0, context="fills", measure="product:of=posterior+decoder"
+)
 
 
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:
