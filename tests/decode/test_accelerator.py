@@ -79,8 +79,9 @@ def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
 
 
 IN_CHUNKS = "par, 100 tokens, some at a time"
-# Fills from left to right wait in every wave; CTC's score of a fill by characters has no fixed shapes.
-OFTENER = {IN_CHUNKS, "whisper, par, fills", "whisper, par, letters"}
+# Fills from left to right wait in every wave; CTC's score of a fill by characters has no fixed shapes; a measure of frames finds the
+# runs again, and gaps are read from the device.
+OFTENER = {IN_CHUNKS, "whisper, par, fills", "whisper, par, letters", "par, gaps"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,11 @@ def test_chunks_look_each_for_themselves() -> None:
     assert chunks > 2
     assert 3 < syncs(IN_CHUNKS) <= 3 + 2 * chunks
     assert syncs("par, some at a time") <= syncs("par") + 1
+
+
+def test_a_measure_and_gaps_wait_four_times_more() -> None:
+    """Twice for the evidence of a measure of frames, twice for gaps; none of it in a step."""
+    assert syncs("par, gaps") <= syncs("par, words") + 4
 
 
 def test_fills_from_left_to_right_wait_in_each_wave() -> None:
