@@ -82,6 +82,7 @@ def export(prediction: Prediction, options: ExportOptions) -> list[Path]:
     if "manifest" in options.formats:
         path = out / "manifest.jsonl"
         write_text(path, "")  # makes the folder
-        write_jsonl(path, manifest(records, texts, references))
+        lines = manifest(records, texts, references)
+        write_jsonl(path, [{**line, "id": r.id} for line, r in zip(lines, records, strict=True)])
         written.append(path)
     return written

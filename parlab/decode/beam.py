@@ -105,9 +105,8 @@ class _Search:
         return row, candidates[row, index % width], score
 
     def _outranked(self, step: int, score: Tensor, live: Tensor) -> Tensor:
-        """Groups (G,) whose n-best have all ended, and rank as high as every live hypothesis (transformers' early stopping)."""
-        best = score.masked_fill(~live, NEVER).amax(1) / (step + 1)
-        self.done = self.done | self.ended.beats(best)
+        """Groups (G,) that were outranked by now (``Rules.outranked``)."""
+        self.done = self.done | self.rules.outranked(step, score, live, self.ended)
         return self.done
 
     def _finished(self, step: int, ended: Tensor, score: Tensor) -> Tensor:

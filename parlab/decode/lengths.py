@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,3 +20,16 @@ def length_limit(ratio: float, frames: Tensor, at_zero: Tensor) -> Tensor:
     if ratio < 0:
         return torch.full_like(frames, int(-ratio))
     return (frames.double() * ratio).long()
+
+
+def longest_texts(ratio: float, frames: Tensor, prompts: Sequence[Sequence[int]], positions: int | None) -> Tensor:
+    """Most tokens (B,) of texts after their prompts, at least 1.
+
+    Args:
+        ratio: as of ``length_limit``; 0 stands for all ``frames`` (B,), on the host.
+        positions: of the decoder, which prompt and text share; None: any number.
+    """
+    longest = length_limit(ratio, frames, at_zero=frames)
+    if positions is not None:
+        longest = torch.minimum(longest, positions - torch.tensor([len(prompt) for prompt in prompts]))
+    return longest.clamp(min=1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.ended import NEVER
+from parlab.decode.scorers.whisper import own_rules
 from parlab.model.caches import CrossCache
 from parlab.model.hybrid import HybridModel
 from parlab.model.rows import RowDecoder
@@ -63,8 +64,7 @@ class TextRules:
     @staticmethod
     def of(model: HybridModel) -> TextRules:
         """A model's own rules where it has some (Whisper); else special tokens are never written."""
-        special = model.special
-        rules = model.s2t.rules if model.s2t is not None else None
+        special, rules = model.special, own_rules(model)
         if rules is None:
             return TextRules(special.never, (), special.eos)
         return TextRules(tuple(rules.suppressed), tuple(rules.begin_suppressed), special.eos)

@@ -15,7 +15,7 @@ from parlab.model.encoded import Encoded
 from parlab.model.families.weights import hash_model
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import Head, read_head
-from parlab.model.heads.reading import Speech, encode_and_read
+from parlab.model.heads.reading import Reading, Speech, encode_and_read
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.finite import NO_NUMBERS, find_usable, has_numbers
 from parlab.recognition.padded import PaddedWaves
@@ -90,15 +90,27 @@ class Recognizer:
     def encode_padded(self, speech: Tensor, lengths: Tensor, watch: Stopwatch | None = None) -> Encoded:
         """Encode ``speech`` (B, samples) of ``lengths`` (B,), which lie on the device already."""
         watch = watch or Stopwatch(self.device)
+        if self.head is None:
+            return self.encode_and_read(speech, lengths, (), watch)[0]
+        encoded, read = self.encode_and_read(speech, lengths, self.head.layers, watch)
+        with watch.phase("ctc"):
+            drafted = self.head.draft(read)
+        return replace(encoded, drafted=drafted)
+
+    @torch.inference_mode()
+    def encode_and_read(
+        self, speech: Tensor, lengths: Tensor, layers: Sequence[int], watch: Stopwatch | None = None
+    ) -> tuple[Encoded, Reading]:
+        """Encode as ``encode_padded`` does, without a draft head, and what a head of ``layers`` reads."""
+        watch = watch or Stopwatch(self.device)
         with watch.phase("encode"):
             given = Speech(speech, lengths, self.prompting.for_encoder(self.model, len(lengths)))
-            states, frames, read = encode_and_read(self.model, given, self.head.layers if self.head is not None else ())
+            states, frames, read = encode_and_read(self.model, given, layers)
         with watch.phase("ctc"):
             ctc = self.model.ctc_log_probs(states) if self.model.ctc is not None else None
-            drafted = self.head.draft(read) if self.head is not None else None
         with watch.phase("search"):  # the decoder may be asked for the language
             prompts = self.prompting.for_decoder(self.model, states, frames)
-        return Encoded(states, frames, ctc, prompts, drafted)
+        return Encoded(states, frames, ctc, prompts), read
 
     # ---- an encoded batch to hypotheses ---------------------------------------------------------
 

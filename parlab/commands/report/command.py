@@ -11,6 +11,7 @@ from parlab.commands.report.page import TITLE, check_out, write_page
 from parlab.errors import UserError
 from parlab.options.parser import Parser
 from parlab.predictions.files import write_jsonl
+from parlab.predictions.formats.manifests import manifest
 from parlab.predictions.hypotheses import no_collection
 from parlab.predictions.prediction import Prediction
 from parlab.tracking.runs import MODES, RunOptions, log_report, resolve_mode
@@ -73,16 +74,5 @@ def _log(report: Report, options: RunOptions) -> None:
 
 def export_leaderboard(p: Prediction, out: Path) -> None:
     """Write the Open ASR Leaderboard's manifest: ``audio_filepath``, ``duration``, ``time``, ``text``, ``pred_text``."""
-    write_jsonl(
-        out,
-        [
-            {
-                "audio_filepath": r.id if r.audio is None else r.audio,
-                "duration": r.duration,
-                "time": r.seconds,
-                "text": p.reference(r),
-                "pred_text": p.normalized(r.text),
-            }
-            for r in p.records
-        ],
-    )
+    texts = [p.normalized(r.text) for r in p.records]
+    write_jsonl(out, manifest(p.records, texts, [p.reference(r) for r in p.records]))

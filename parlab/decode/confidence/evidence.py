@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,6 +61,12 @@ class Evidence:
     drafting: Drafting
     agreement: Agreement | None = None
 
+    @cached_property
+    def _runs(self) -> tuple[Tensor, Runs]:
+        """The frames (B,) of the utterances and the runs of their best paths, on the device."""
+        [frames] = to_device(self.drafting.log_probs.device, self.drafting.draft.frames)
+        return frames, find_runs(self.drafting.log_probs, frames, self.drafting.blank)
+
     def of_frames(
         self, value: Callable[[Tensor], Tensor], reduction: str, temperature: float = 1.0, blanks: bool = False
     ) -> Tensor:
@@ -74,10 +81,8 @@ class Evidence:
             temperature: by which log-posteriors are divided first.
             blanks: whether the blank frames after a token count to it.
         """
-        drafting = self.drafting
-        log_probs = drafting.log_probs
-        [frames] = to_device(log_probs.device, drafting.draft.frames)
-        runs = find_runs(log_probs, frames, drafting.blank)
+        log_probs = self.drafting.log_probs
+        frames, runs = self._runs
         index = runs.with_blanks(frames) if blanks else runs.index
         batch, frame = (index < runs.width).nonzero(as_tuple=True)
         chosen = log_probs[batch, frame]

@@ -18,7 +18,7 @@ from parlab.decode.scorers import Rows, VocabularyScorer
 from parlab.decode.scorers.attention import AttentionScorer, AttentionState, FixedAttention
 from parlab.decode.search.plan import Plan
 from parlab.model.hybrid import HybridModel
-from parlab.text.s2t import S2TSymbols
+from parlab.text.s2t import S2TSymbols, WhisperRules
 from parlab.transfer import numbers_on
 
 
@@ -126,6 +126,11 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
         return torch.where(self.timed[state.group].unsqueeze(1), ruled, logits)
 
 
+def own_rules(model: HybridModel) -> WhisperRules | None:
+    """The rules that a model comes with, where it has some."""
+    return model.s2t.rules if model.s2t is not None else None
+
+
 def ruled(
     attention: AttentionScorer, model: HybridModel, timed: Sequence[bool], begins: Sequence[bool], suppress: bool = True
 ) -> AttentionScorer | WhisperScorer:
@@ -137,10 +142,10 @@ def ruled(
         begins: which of them begin a text.
         suppress: whether the tokens that the model is not to write are forbidden.
     """
-    symbols = model.s2t
-    if symbols is None or symbols.rules is None:
+    symbols, rules = model.s2t, own_rules(model)
+    if symbols is None or rules is None:
         return attention
-    never = (symbols.rules.suppressed, symbols.rules.begin_suppressed) if suppress else ((), ())
+    never = (rules.suppressed, rules.begin_suppressed) if suppress else ((), ())
     suppressed, not_first, times, first = numbers_on(attention.owner.device, *never, timed, begins)
     stop = model.special.eos
     return WhisperScorer(attention, symbols, suppressed, not_first, times.bool(), any(timed), stop, begins=first.bool())

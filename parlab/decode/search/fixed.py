@@ -172,7 +172,8 @@ class FixedSearch:
         ended, live, now = self.rules.settle(grown, token, step, state.ended)
         by_length = torch.where(newest, score.masked_fill(~now, NEVER).amax(1, keepdim=True), state.by_length)
         refill = self.rules.options.refill
-        done = state.done | (self._outranked(step, score, live, ended) if refill else self._detected(step, by_length))
+        outranked = self.rules.outranked
+        done = state.done | (outranked(step, score, live, ended) if refill else self._detected(step, by_length))
         live = live & ~done.unsqueeze(1) & self.rules.unbeaten(score, ended)
         any_live = live.any(1)
         if refill:
@@ -194,10 +195,6 @@ class FixedSearch:
             by_length=by_length,
             states=state.states if last else self.scoring.advance(state.states, rows),
         )
-
-    def _outranked(self, step: Tensor, score: Tensor, live: Tensor, ended: Ended) -> Tensor:
-        """Groups (G,) whose n-best have all ended, and rank as high as every live hypothesis (transformers' early stopping)."""
-        return ended.beats(score.masked_fill(~live, NEVER).amax(1) / (step + 1))
 
     def _detected(self, step: Tensor, by_length: Tensor) -> Tensor:
         """Groups (G,) that ESPnet's end detection stops at a step."""

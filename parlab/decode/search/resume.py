@@ -8,7 +8,7 @@ import torch
 
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.prefill import Prefill
-from parlab.decode.scorers.whisper import ruled
+from parlab.decode.scorers.whisper import own_rules, ruled
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
@@ -30,7 +30,16 @@ def resume(
     attention = prefill.scorer(torch.arange(len(written)), prefill.prompt_lengths + lengths, 1.0)
     # No utterance writes times.
     scorer = ruled(attention, model, timed=[False] * len(written), begins=[not tokens for tokens in written])
-    own_rules = model.s2t is not None and model.s2t.rules is not None
-    banned = () if own_rules else model.special.never
+    banned = () if own_rules(model) is not None else model.special.never
     options = BeamOptions(beam_size=beam_size, nbest=1, banned=banned, force_all=True)
     return beam_search([scorer], groups, options).hypotheses()
+
+
+def continued(written: Hypothesis, rest: Hypothesis) -> Hypothesis:
+    """What was written and what ``resume`` found after it; a search whose scores are no numbers counts nothing."""
+    tokens = written.tokens + rest.tokens
+    counts = {**written.counts, "tokens": len(tokens)}
+    counts["decoder_passes"] += rest.counts.get("decoder_passes", 0.0)
+    counts["decoder_steps"] = rest.counts.get("decoder_steps", 0.0)
+    confidence = written.token_confidence + rest.token_confidence
+    return Hypothesis(tokens, written.score + rest.score, confidence, counts=counts)

@@ -143,6 +143,10 @@ class Rules:
         stops = 0 if options.refill else 1  # transformers does not count the one that is appended
         return ended.merge(grown, now, forced, options.normalize_length, stops), live & ~at_limit, now
 
+    def outranked(self, step: int | Tensor, score: Tensor, live: Tensor, ended: Ended) -> Tensor:
+        """Groups (G,) whose n-best have all ended, and rank as high as every live hypothesis (transformers' early stopping)."""
+        return ended.beats(score.masked_fill(~live, NEVER).amax(1) / (step + 1))
+
     def unbeaten(self, score: Tensor, ended: Ended) -> Tensor:
         """Continuations (G, K) that may still beat what has ended."""
         if not self.falling:

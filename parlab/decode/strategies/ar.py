@@ -12,13 +12,13 @@ from torch import Tensor
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
 from parlab.decode.fusion import fusion
-from parlab.decode.lengths import length_limit
+from parlab.decode.lengths import length_limit, longest_texts
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.length import LengthBonus
 from parlab.decode.scorers.timestamps import TimestampRules
-from parlab.decode.scorers.whisper import ruled
+from parlab.decode.scorers.whisper import own_rules, ruled
 from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -138,21 +138,16 @@ class AR(Decoder):
 
     def _groups(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> Groups:
         """One group per utterance, with its limits of length; ``frames`` (B,) lie on the host."""
-        longest = length_limit(self.maxlenratio, frames, at_zero=frames)
-        if (positions := model.rows.spec.max_positions) is not None:
-            before = torch.tensor([len(prompt) for prompt in encoded.prompts])
-            longest = torch.minimum(longest, positions - before)
         groups = Groups(
             stop=torch.full_like(frames, model.special.eos),
-            max_length=longest.clamp(min=1),
+            max_length=longest_texts(self.maxlenratio, frames, encoded.prompts, model.rows.spec.max_positions),
             min_length=length_limit(self.minlenratio, frames, at_zero=torch.zeros_like(frames)),
         )
         return groups.on_device(encoded.device)
 
     def _beam(self, model: HybridModel, encoded: Encoded, times: TimestampRules | None) -> BeamOptions:
         """The rules of ending: ESPnet's, or transformers'."""
-        own = model.s2t is not None and model.s2t.rules is not None
-        refill = self.ending == "transformers" or (self.ending == "auto" and own)
+        refill = self.ending == "transformers" or (self.ending == "auto" and own_rules(model) is not None)
         detected = self.maxlenratio == 0 and not refill
         return BeamOptions(
             beam_size=self.beam_size,
@@ -167,7 +162,7 @@ class AR(Decoder):
 
     def _banned(self, model: HybridModel, times: TimestampRules | None) -> tuple[int, ...]:
         """Symbols that are never written; the rules of timestamps decide on the time symbols themselves."""
-        if self.allow_special or (model.s2t is not None and model.s2t.rules is not None):
+        if self.allow_special or own_rules(model) is not None:
             return ()  # a model's own rules are those of its scorer
         if times is None:
             return model.special.never

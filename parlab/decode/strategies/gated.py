@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
-
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import find_measure
 from parlab.decode.filling.drafting import Drafting
-from parlab.decode.lengths import length_limit
-from parlab.decode.search.resume import resume
+from parlab.decode.lengths import longest_texts
+from parlab.decode.search.resume import continued, resume
 from parlab.decode.verification import Continuations, Proposal, TextRules, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
@@ -70,11 +68,8 @@ class Gated(Decoder):
         if not doubted:
             return found
         # 2. One pass over the doubted drafts: the longest prefix that the decoder accepts.
-        longest = length_limit(self.maxlenratio, frames, at_zero=frames).clamp(min=1)
-        if (positions := model.rows.spec.max_positions) is not None:
-            room = positions - torch.tensor([len(prompt) for prompt in encoded.prompts])
-            longest = torch.minimum(longest, room)
-        limits: list[int] = longest.tolist()
+        positions = model.rows.spec.max_positions
+        limits = longest_texts(self.maxlenratio, frames, encoded.prompts, positions).tolist()
         rows = [Proposal(encoded.prompts[i], (), found[i].tokens[: limits[i] - 1]) for i in doubted]
         chosen = encoded.select(doubted)
         cross = model.rows.cross_cache(chosen.states, chosen.frames)
@@ -85,7 +80,7 @@ class Gated(Decoder):
         for i, row, answer, n in zip(doubted, rows, answers, accepted, strict=True):
             passed = {"decoder_passes": before + 1, "accepted_tokens": n}
             scores = answer.own[:n]
-            if n == len(found[i].tokens) and self._ends(answer, n, model.special.eos):
+            if n == len(found[i].tokens) and answer.tokens[n] == model.special.eos:
                 found[i] = replace(found[i], score=sum(scores) + answer.best[n], counts={**found[i].counts, **passed})
             else:
                 open_.append(i)
@@ -100,7 +95,7 @@ class Gated(Decoder):
                 self.beam_size,
             )
             for i, more in zip(open_, rest, strict=True):
-                found[i] = _joined(found[i], more)
+                found[i] = continued(found[i], more)
         return found
 
     def _accepted(self, draft: Sequence[int], decoder: Continuations) -> int:
@@ -110,21 +105,7 @@ class Gated(Decoder):
                 return i
         return len(draft)
 
-    def _ends(self, decoder: Continuations, position: int, stop: int) -> bool:
-        """Whether the decoder ends the text after the draft."""
-        return decoder.tokens[position] == stop
-
 
 def _mean(values: tuple[float, ...]) -> float:
     """The mean confidence; of a draft without tokens nothing is known, so that the decoder is asked."""
     return sum(values) / len(values) if values else -1.0
-
-
-def _joined(prefix: Hypothesis, rest: Hypothesis) -> Hypothesis:
-    """The accepted prefix and what the search wrote after it."""
-    tokens = prefix.tokens + rest.tokens
-    counts = dict(prefix.counts)
-    counts["decoder_passes"] += rest.counts.get("decoder_passes", 0.0)
-    counts["decoder_steps"] = rest.counts.get("decoder_steps", 0.0)
-    confidence = prefix.token_confidence + rest.token_confidence
-    return Hypothesis(tokens, prefix.score + rest.score, confidence, counts={"tokens": len(tokens), **counts})

@@ -12,13 +12,10 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.filling.drafting import Drafting
-from parlab.decode.lengths import length_limit
-from parlab.decode.search.resume import resume
+from parlab.decode.lengths import longest_texts
+from parlab.decode.search.resume import continued, resume
 from parlab.decode.verification import Continuations, Proposal, TextRules, greedy_continuations
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
@@ -64,7 +61,8 @@ class Speculative(Decoder):
         draft = Drafting.of(model, encoded).draft
         drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
         [frames] = to_host(encoded.frames)
-        limits = self._limits(model, encoded, frames)
+        positions = model.rows.spec.max_positions
+        limits = longest_texts(self.maxlenratio, frames, encoded.prompts, positions).tolist()
         rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
         for row, count in zip(rows, frames.tolist(), strict=True):
             row.done = count == 0
@@ -86,13 +84,6 @@ class Speculative(Decoder):
         tokens, limits = [row.tokens for row in own], [row.limit for row in own]
         rest = dict(zip(weak, resume(model, encoded.select(weak), tokens, limits, 1) if weak else (), strict=True))
         return [row.hypothesis(rest.get(i)) for i, row in enumerate(rows)]
-
-    def _limits(self, model: HybridModel, encoded: Encoded, frames: Tensor) -> list[int]:
-        """Most tokens of each utterance; ``frames`` (B,) lie on the host."""
-        longest = length_limit(self.maxlenratio, frames, at_zero=frames)
-        if (positions := model.rows.spec.max_positions) is not None:
-            longest = torch.minimum(longest, positions - torch.tensor([len(prompt) for prompt in encoded.prompts]))
-        return list(longest.clamp(min=1).tolist())
 
 
 @dataclass
@@ -151,15 +142,10 @@ class _Row:
 
     def hypothesis(self, rest: Hypothesis | None) -> Hypothesis:
         """What was accepted, and the ``rest`` where it was decoded in steps."""
-        counts: dict[str, float] = {"decoder_passes": self.passes, "accepted_tokens": self.accepted}
-        tokens, score = tuple(self.tokens), sum(self.scores) + self.stop_score
+        counts = {"tokens": len(self.tokens), "decoder_passes": self.passes, "accepted_tokens": self.accepted}
         confidence = tuple(math.exp(s) for s in self.scores)
-        if rest is not None:
-            tokens, score, confidence = tokens + rest.tokens, score + rest.score, confidence + rest.token_confidence
-            # a search whose scores are no numbers counts nothing
-            counts["decoder_passes"] += rest.counts.get("decoder_passes", 0.0)
-            counts["decoder_steps"] = rest.counts.get("decoder_steps", 0.0)
-        return Hypothesis(tokens, score, confidence, counts={"tokens": len(tokens), **counts})
+        written = Hypothesis(tuple(self.tokens), sum(self.scores) + self.stop_score, confidence, counts=counts)
+        return written if rest is None else continued(written, rest)
 
 
 def realign(rest: list[int], correction: int, lookahead: int) -> list[int]:

@@ -51,7 +51,6 @@ def manifest(records: Sequence[UtteranceRecord], texts: Sequence[str], reference
             "time": r.seconds,
             "text": reference,
             "pred_text": text,
-            "id": r.id,
         }
         for r, text, reference in zip(records, texts, references, strict=True)
     ]

@@ -68,6 +68,7 @@ class HeadModule(OptimizedModule):
         self.net: DraftHead | None = None  # made in setup, when the labels are at hand
         self.tokenizer: Tokenizer | None = None
         self.recognizer: Recognizer | None = None  # no module of this one: checkpoints hold the head alone
+        self.start: Head | None = None  # likewise; whose weights are the start
         self.broken = BrokenFiles()
         self.scores = DraftScores(str)
         self.encoded_sample: EncodedSample | None = None
@@ -81,7 +82,8 @@ class HeadModule(OptimizedModule):
             check_layers(self.recognizer.model, self.layers)
             make_head(self.head, self.recognizer.model, 2)
             if self.init is not None:
-                self._start()
+                self.start = read_head(self.init, self.recognizer.model, self.recognizer.tokenizer)
+                check_sizes(self.head, self.start, self.init)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -106,16 +108,9 @@ class HeadModule(OptimizedModule):
         data.encode(self.recognizer, self.layers, cache / name, ranks)
         data.adapt_to(self.tokenizer, self.head.stack)
         self.net = make_head(self.head, model, len(self.tokenizer.token_list))
-        if self.init is not None:
-            start_from(self.net, self.tokenizer, self._start())
+        if self.start is not None:
+            start_from(self.net, self.tokenizer, self.start)
         freeze(self.net, self.optim.freeze)
-
-    def _start(self) -> Head:
-        """The head whose weights are the start."""
-        assert self.init is not None and self.recognizer is not None
-        start = read_head(self.init, self.recognizer.model, self.recognizer.tokenizer)
-        check_sizes(self.head, start, self.init)
-        return start
 
     def setup(self, stage: str) -> None:
         """Build, once."""

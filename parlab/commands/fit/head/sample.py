@@ -14,7 +14,7 @@ from parlab.decode import Decoder, default_decoder
 from parlab.metrics.wer import word_errors
 from parlab.model.encoded import Encoded
 from parlab.model.heads.folder import Head
-from parlab.model.heads.reading import Reading, Speech, encode_and_read
+from parlab.model.heads.reading import Reading
 from parlab.recognition.padded import PaddedWaves
 from parlab.recognition.recognizer import Recognizer
 
@@ -36,7 +36,6 @@ class EncodedSample:
     batches: list[tuple[list[Utterance], Encoded, Reading]]
 
     @staticmethod
-    @torch.inference_mode()
     def of(recognizer: Recognizer, layers: Sequence[int], utterances: Sequence[Utterance]) -> EncodedSample:
         """Encode utterances, each of which is known to load.
 
@@ -49,11 +48,7 @@ class EncodedSample:
         for batch in prediction_batches(utterances if decoder.name == "par" else [], _BATCH_SIZE, _BATCH_SECONDS):
             waves = [load_audio(u.audio, model.sample_rate, u.start, u.duration, model.min_samples) for u in batch]
             speech, lengths = PaddedWaves.of(waves).on(recognizer.device)
-            given = Speech(speech, lengths, recognizer.prompting.for_encoder(model, len(waves)))
-            states, frames, read = encode_and_read(model, given, layers)
-            ctc = model.ctc_log_probs(states) if model.ctc is not None else None
-            prompts = recognizer.prompting.for_decoder(model, states, frames)
-            found.append((list(batch), Encoded(states, frames, ctc, prompts), read))
+            found.append((list(batch), *recognizer.encode_and_read(speech, lengths, layers)))
         return EncodedSample(recognizer, decoder, found)
 
     @torch.inference_mode()

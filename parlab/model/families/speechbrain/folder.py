@@ -65,13 +65,22 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
     return model.eval().requires_grad_(False), tokenizer
 
 
+def _beside(path: Path, name: str, what: str) -> Path:
+    """A file that stands beside the weights.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not (path / name).is_file():
+        raise UserError(f"{path} has no {name}, expected {what} beside asr.ckpt; copy it there")
+    return path / name
+
+
 def _tokenizer(path: Path, size: int) -> Tokenizer:
     """The pieces of ``tokenizer.ckpt`` by their ids; the first, which no text has, is CTC's blank."""
     import sentencepiece
 
-    file = path / "tokenizer.ckpt"
-    if not file.is_file():
-        raise UserError(f"{path} has no tokenizer.ckpt, expected a sentencepiece model beside asr.ckpt; copy it there")
+    file = _beside(path, "tokenizer.ckpt", "a sentencepiece model")
     data = file.read_bytes()
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=data)
@@ -90,9 +99,7 @@ def _normalize(path: Path, params: Hyperparams, bands: int) -> GlobalNorm:
         raise UserError(
             f"{params.path}: normalize has norm_type {conf['norm_type']!r}, expected global; name another model"
         )
-    file = path / "normalizer.ckpt"
-    if not file.is_file():
-        raise UserError(f"{path} has no normalizer.ckpt, expected the statistics beside asr.ckpt; copy it there")
+    file = _beside(path, "normalizer.ckpt", "the statistics")
     stats: Any = read_pickle(file, "statistics", "copy the file again")
     mean, std = (stats.get(k) if isinstance(stats, dict) else None for k in ("glob_mean", "glob_std"))
     if not (isinstance(mean, Tensor) and isinstance(std, Tensor) and mean.shape == std.shape == (bands,)):
