@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
+from parlab.decode import Decoder
 from parlab.model.encoded import Encoded
 from parlab.model.families.espnet import LANGUAGE_MODELS, load
 from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer, build_tokenizer
+from parlab.types import Hypothesis
 
 LETTERS = "abcdefghijklmnopq"
 FRONT_END = {"n_fft": 512, "hop_length": 160, "win_length": 400, "n_mels": 40}
@@ -249,3 +252,15 @@ def encoded(
     if isinstance(prompt[0], int):
         prompt = [prompt] * len(states)  # type: ignore[list-item]
     return Encoded(states, frames, log_probs, tuple(tuple(p) for p in prompt))  # type: ignore[arg-type]
+
+
+def decoded_as_alone(decoder: Decoder, model: HybridModel, given: Encoded, order: Sequence[int]) -> list[Hypothesis]:
+    """The hypotheses of a batch in an order, which are those of each utterance alone and without padding."""
+    together = decoder.decode(model, given.select(order))
+    for hypothesis, i in zip(together, order, strict=True):
+        n = int(given.frames[i])
+        states, log_probs = given.states[i : i + 1, :n], given.posteriors[i : i + 1, :n]
+        [single] = decoder.decode(model, encoded(model, states, given.frames[i : i + 1], log_probs))
+        assert (hypothesis.tokens, hypothesis.counts) == (single.tokens, single.counts)
+        assert hypothesis.score == pytest.approx(single.score, abs=1e-3)
+    return together

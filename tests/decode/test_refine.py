@@ -13,7 +13,7 @@ from parlab.decode.strategies import Refine
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from tests.decode.test_confidence import MODEL, batch
-from tests.models import encoded, examples
+from tests.models import decoded_as_alone, examples
 from tests.reference.par import draft_of, next_log_probs
 
 
@@ -58,13 +58,7 @@ def test_neighbours_change_nothing(measure: str) -> None:
     options = Refine(threshold=0.6, measure=measure, iterations=2)
     for seed in range(4):
         given = batch(seed, 4, 14)
-        together = options.decode(MODEL, given.select([2, 0, 3, 1]))
-        for hypothesis, i in zip(together, [2, 0, 3, 1], strict=True):
-            n = int(given.frames[i])
-            states, log_probs = given.states[i : i + 1, :n], given.posteriors[i : i + 1, :n]
-            [single] = options.decode(MODEL, encoded(MODEL, states, given.frames[i : i + 1], log_probs))
-            assert (hypothesis.tokens, hypothesis.counts) == (single.tokens, single.counts)
-            assert hypothesis.score == pytest.approx(single.score, abs=1e-3)
+        decoded_as_alone(options, MODEL, given, [2, 0, 3, 1])
 
 
 def test_nothing_masked_is_greedy() -> None:

@@ -71,6 +71,17 @@ def check_numbers(recognizer: Recognizer, golden: dict[str, Any], decoder: str =
     return largest
 
 
+def check_features(recognizer: Recognizer, golden: dict[str, Any], atol: float, rtol: float) -> None:
+    """The features of a batch, against the original's utterance by utterance."""
+    audio = waves()
+    assert recognizer.model.frontend is not None
+    x, frames = recognizer.model.frontend(
+        torch.nn.utils.rnn.pad_sequence(audio, batch_first=True), torch.tensor([len(w) for w in audio])
+    )
+    for i, count in enumerate(frames.tolist()):
+        torch.testing.assert_close(x[i, :count], torch.from_numpy(golden[f"features{i}"]), atol=atol, rtol=rtol)
+
+
 def check_greedy(recognizer: Recognizer, golden: dict[str, Any]) -> None:
     """The tokens of the original's own search, beam 1."""
     assert greedy(recognizer, waves()) == [tuple(golden[f"greedy{i}"].tolist()) for i in range(3)]

@@ -18,7 +18,7 @@ from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 from tests.families.firered_models import SEEDS, cmvn, write_cmvn, write_firered
-from tests.families.same import CPU, Code, check_batches, check_greedy, check_numbers, check_refused
+from tests.families.same import CPU, Code, check_batches, check_features, check_greedy, check_numbers, check_refused
 from tests.families.weights import waves
 
 Models = dict[str, tuple[Recognizer, dict[str, Any]]]
@@ -44,13 +44,7 @@ def test_numbers_are_fireredasrs(name: str, models: Models) -> None:
 
 def test_features_are_kaldi_native_fbanks(models: Models) -> None:
     recognizer, golden = models["aed"]
-    audio = waves()
-    assert recognizer.model.frontend is not None
-    x, frames = recognizer.model.frontend(
-        torch.nn.utils.rnn.pad_sequence(audio, batch_first=True), torch.tensor([len(w) for w in audio])
-    )
-    for i, count in enumerate(frames.tolist()):
-        torch.testing.assert_close(x[i, :count], torch.from_numpy(golden[f"features{i}"]), atol=1e-3, rtol=0)
+    check_features(recognizer, golden, atol=1e-3, rtol=0.0)
 
 
 def test_the_decoder_that_needs_no_ctc(models: Models) -> None:

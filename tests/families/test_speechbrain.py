@@ -12,9 +12,8 @@ import torch
 
 from parlab.model.families.speechbrain.hyperparams import Hyperparams, Named
 from parlab.recognition.recognizer import Recognizer
-from tests.families.same import CPU, Code, check_batches, check_greedy, check_numbers, check_refused
+from tests.families.same import CPU, Code, check_batches, check_features, check_greedy, check_numbers, check_refused
 from tests.families.speechbrain_models import ARGUMENTS, write_speechbrain
-from tests.families.weights import waves
 
 NAMES = list(ARGUMENTS)
 Models = dict[str, tuple[Recognizer, dict[str, Any]]]
@@ -40,13 +39,7 @@ def test_numbers_are_speechbrains(name: str, models: Models) -> None:
 
 def test_features_are_speechbrains(models: Models) -> None:
     recognizer, golden = models["conformer"]
-    audio = waves()
-    assert recognizer.model.frontend is not None
-    x, frames = recognizer.model.frontend(
-        torch.nn.utils.rnn.pad_sequence(audio, batch_first=True), torch.tensor([len(w) for w in audio])
-    )
-    for i, count in enumerate(frames.tolist()):
-        torch.testing.assert_close(x[i, :count], torch.from_numpy(golden[f"features{i}"]), atol=1e-4, rtol=1e-5)
+    check_features(recognizer, golden, atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
