@@ -40,7 +40,8 @@ class Unit:
 class Spot:
     """A segment: what stands in it now, and what does not change of it.
 
-    ``word`` are the tokens after it whose scores count, the stop token first; ``limit`` the tokens of a fill at most, stop included.
+    ``word`` are the tokens after it whose scores count, the stop token first; ``limit`` the tokens of a fill at most, stop included;
+    ``draft`` what stood there at first.
     """
 
     fill: Tokens
@@ -48,6 +49,7 @@ class Spot:
     limit: int
     total: Callable[[Tokens], float]  # CTC's log-probability that the window holds exactly a fill
     prefix: Callable[[Tokens], float]
+    draft: Tokens
     score: float = 0.0
 
 
@@ -68,6 +70,7 @@ class Utterance:
     prompt: Tokens
     options: PAR
     nbest: int
+    size: Callable[[int], int]  # letters of a token
     parts: list[Tokens | Spot] = field(default_factory=list)
 
     @property
@@ -115,10 +118,16 @@ class Utterance:
                         gain += w * (new - old) if min(new, old) > -math.inf else -math.inf
                     grown.append((score + gain, tokens, v))
             best = sorted((g for g in grown if g[0] > -math.inf), key=lambda g: -g[0])[: options.beam_size]
-            ended += [(score, tokens) for score, tokens, v in best if v == spot.word[0]]
-            live = [(score, (*tokens, v)) for score, tokens, v in best if v != spot.word[0]]
-            if not live:
+            ended += [
+                (score, tokens) for score, tokens, v in best if v == spot.word[0] and not self.is_short(spot, tokens)
+            ]
+            live = [
+                (score, (*tokens, v)) for score, tokens, v in best if v != spot.word[0] or self.goes_on(spot, tokens, w)
+            ]
+            within = [(score, tokens) for score, tokens in live if not self.is_long(spot, tokens)]
+            if not within:  # all of them have written too much, or none is left
                 break
+            live = within
         per_token = options.length_normalize
         # The n-best that ended are judged by the whole next word.
         ended = sorted(ended, key=lambda e: -e[0] / (len(e[1]) + 1 if per_token else 1))[: self.nbest]
@@ -138,6 +147,23 @@ class Utterance:
         own = (1 - weight) * sum(self.log_probs(before, [*spot.fill, *spot.word])) + weight * spot.total(spot.fill)
         score, tokens = max(judged, key=rank, default=(-math.inf, ()))
         return (spot.fill, own) if rank((own, spot.fill)) >= rank((score, tokens)) else (tokens, score)
+
+    def letters(self, tokens: Tokens) -> int:
+        return sum(self.size(token) for token in tokens)
+
+    def is_short(self, spot: Spot, tokens: Tokens) -> bool:
+        """Whether a fill must not end yet."""
+        share = self.options.length_tolerance
+        return share is not None and self.letters(tokens) < (1 - share) * self.letters(spot.draft) - 3
+
+    def goes_on(self, spot: Spot, tokens: Tokens, w: float) -> bool:
+        """Whether the stop token after ``tokens`` is a word like others."""
+        return w == 0 and self.is_short(spot, tokens) and spot.word[0] != self.model.special.eos
+
+    def is_long(self, spot: Spot, tokens: Tokens) -> bool:
+        """Whether a fill has run on for too long."""
+        share = self.options.length_tolerance
+        return share is not None and self.letters(tokens) > (1 + share) * self.letters(spot.draft) + 3
 
     def unsure(self, spot: Spot) -> bool:
         """Whether the decoder gives a token of the fill, or the stop token, less than the threshold."""
@@ -167,7 +193,7 @@ def decode(model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, 
     masked = masks_of(model, draft, options.threshold, options.mask_unit)
     units = [Unit((t.id,), m, t.first, t.last, t.id, t.id) for t, m in zip(draft, masked, strict=True)]
     nbest = max(options.nbest, options.beam_size if options.ctc_mode == "rescore" and options.ctc_weight > 0 else 1)
-    utterance = Utterance(model, states, prompt, options, nbest)
+    utterance = Utterance(model, states, prompt, options, nbest, lambda token: 1)
 
     def scores(window: list[list[float]], left: int, right: int) -> tuple[Callable[[Tokens], float], ...]:
         return (
@@ -202,7 +228,10 @@ def decode_head(
         else:
             word.append((token.id, head.token_list[token.id], token.confidence, token.first, token.last))
     close()
-    utterance = Utterance(model, states, prompt, options, max(options.nbest, options.beam_size))
+    nbest = max(options.nbest, options.beam_size)
+    utterance = Utterance(
+        model, states, prompt, options, nbest, lambda t: letters.size(own.token_list[t], head.token_list)
+    )
 
     def scores(window: list[list[float]], left: int, right: int) -> tuple[Callable[[Tokens], float], ...]:
         seen = letters.Window(window, left, right)
@@ -239,6 +268,6 @@ def _parts(
             total, prefix = scores(
                 frames.double().tolist(), before.right if before else -1, after.left if after else -1
             )
-            parts.append(Spot(draft, after.tokens if after else (eos,), limit, total, prefix))
+            parts.append(Spot(draft, after.tokens if after else (eos,), limit, total, prefix, draft))
         i = end
     return parts

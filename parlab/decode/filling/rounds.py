@@ -62,6 +62,10 @@ class Written:
     texts: list[list[int]]
     starts: list[int]
 
+    def before(self, segment: int, owner: int) -> list[int]:
+        """The text before a segment of utterance ``owner``."""
+        return self.texts[owner][: self.starts[segment]]
+
 
 class Rounds:
     """The filling of a batch.
@@ -80,30 +84,36 @@ class Rounds:
         drafted: Prefill | None = None,
     ):
         self.search, self.encoded, self.segments, self.options = search, encoded, segments, options
-        self.drafted = drafted
+        self.drafted = self.earlier = drafted
         self.drafting: Drafting = search.drafting
         self.owners: list[int] = segments.owner.tolist()
         self.starts: list[int] = segments.start.tolist()
         self.ends: list[int] = segments.end.tolist()
         self.after = self.drafting.word_lengths[segments.owner, segments.end]
         self.left, self.right = self.drafting.neighbours(segments)
+        sizes = self.drafting.sizes(search.model.vocab_size).tolist()
         count = len(self.drafting.greedy)
         drafts = []
         for owner, start, end in zip(self.owners, self.starts, self.ends, strict=True):
             draft = self.drafting.greedy[owner]
             drafts.append(Fill(draft.tokens[start:end], draft.token_confidence[start:end], 0.0, False, 0))
+        self.sizes = torch.tensor([sum(sizes[token] for token in draft.tokens) for draft in drafts], dtype=torch.long)
+        self.seen: dict[int, list[int]] = {}  # the text before a segment when it was searched last
         self.progress = Progress(drafts, [0 if drafted is None else 1] * count, [0] * count)
 
     def run(self) -> Progress:
-        """Search all segments in the first round, the unsure ones in the following rounds."""
+        """Search all segments in the first round, in the following ones those that are unsure after another text than before."""
         chosen = list(range(len(self.segments)))
         for index in range(self.options.rounds):
             before = [fill.tokens for fill in self.progress.fills]
             prefill = self.drafted if index == 0 else None
             if index > 0:
                 now = self._written()
+                chosen = [i for i in self._fitting(chosen, now) if self.seen.get(i) != now.before(i, self.owners[i])]
+                if not chosen:
+                    break
                 prefill = self._pass(chosen, now)
-                chosen = self._unsure(prefill, self._fitting(chosen, now), now)
+                chosen = self._unsure(prefill, chosen, now)
             for wave in self._waves(chosen):
                 now = self._written()
                 if fitting := self._fitting(wave, now):
@@ -138,7 +148,9 @@ class Rounds:
         owners = list(dict.fromkeys(self.owners[i] for i in chosen))
         for owner in owners:
             self.progress.passes[owner] += 1
-        return pass_over(self.search.model, self.encoded, now.texts, owners)
+        found = pass_over(self.search.model, self.encoded, now.texts, owners, self.earlier)
+        self.earlier = self.earlier or found  # the first pass is over all utterances with segments
+        return found
 
     def _part(self, chosen: Sequence[int], now: Written) -> tuple[Text, Part]:
         """The texts, and the chosen segments in them."""
@@ -147,7 +159,8 @@ class Rounds:
         length = torch.tensor([len(self.progress.fills[i].tokens) for i in chosen], dtype=torch.long)
         segments = replace(self.segments.select(index), start=start, end=start + length)
         drafted = (self.segments.end - self.segments.start)[index]
-        return Text.of(now.texts), Part(segments, drafted, self.after[index], self.left[index], self.right[index])
+        numbers = (x[index] for x in (self.sizes, self.after, self.left, self.right))
+        return Text.of(now.texts), Part(segments, drafted, *numbers)
 
     def _fitting(self, chosen: Sequence[int], now: Written) -> list[int]:
         """The chosen segments that the decoder has positions for, with the tokens after them; the others stay as they are."""
@@ -190,6 +203,7 @@ class Rounds:
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
+        self.seen.update({i: now.before(i, self.owners[i]) for i in wave})
         size = len(part) if self.options.parallel < 0 else self.options.parallel
         choices = [self.search.fill(prefill, text, part.chunk(i, i + size)) for i in range(0, len(part), size)]
         longest: dict[int, int] = {}
@@ -201,11 +215,19 @@ class Rounds:
 
 
 def pass_over(
-    model: HybridModel, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int] | None = None
+    model: HybridModel,
+    encoded: Encoded,
+    texts: Sequence[Sequence[int]],
+    utterances: Sequence[int] | None = None,
+    earlier: Prefill | None = None,
 ) -> Prefill:
-    """One teacher-forced pass over the texts (B) of the given utterances, or of all, as far as the decoder has positions."""
+    """One teacher-forced pass over the texts (B) of the given utterances, or of all, as far as the decoder has positions.
+
+    Args:
+        earlier: as for ``Prefill.of``.
+    """
     positions = model.rows.spec.max_positions
     if positions is not None:
         room = [positions - len(prompt) for prompt in encoded.prompts]
         texts = [text[:n] for text, n in zip(texts, room, strict=True)]
-    return Prefill.of(model.rows, encoded, texts, utterances)
+    return Prefill.of(model.rows, encoded, texts, utterances, earlier)

@@ -53,6 +53,8 @@ class PAR(Decoder):
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
         measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
             ``renyi``, ``decoder``, ``rank``, ``product`` (``tsallis:alpha=0.5,temperature=1.2``).
+        length_tolerance: share of its draft's letters (tokens, where CTC has the decoder's vocabulary) by which a fill may be shorter or
+            longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
         rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
@@ -69,6 +71,7 @@ class PAR(Decoder):
         "nbest": 1,
         "context": "draft",
         "rounds": 1,
+        "length_tolerance": None,
         "measure": DEFAULT,
         "policy": "threshold",
     }
@@ -88,6 +91,7 @@ class PAR(Decoder):
     mask_unit: str = "token"
     context: str = "draft"
     rounds: int = 1
+    length_tolerance: float | None = None
     measure: str = DEFAULT
     policy: str = "threshold"
 
@@ -161,6 +165,8 @@ def _check(options: PAR) -> None:
         wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
     elif options.rounds < 1:
         wrong = f"rounds is {options.rounds}, expected at least 1"
+    elif options.length_tolerance is not None and not 0.0 <= options.length_tolerance < 1.0:
+        wrong = f"length_tolerance is {options.length_tolerance}, expected a share from 0 to below 1, or none"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:
