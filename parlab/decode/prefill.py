@@ -11,6 +11,7 @@ from torch import Tensor
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.model.caches import CrossCache, PrefixCache
 from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
 from parlab.model.rows import RowDecoder
 from parlab.text.padding import pad_tokens
 from parlab.transfer import numbers_on, to_device
@@ -77,6 +78,25 @@ class Prefill:
         row, length = to_device(self.hidden.device, self.row[owner], prefix_length)
         first = self.hidden[row, length - 1]
         return AttentionScorer(self.decoder, self.cross, self.prefix, row, length, first, weight)
+
+
+def pass_over(
+    model: HybridModel,
+    encoded: Encoded,
+    texts: Sequence[Sequence[int]],
+    utterances: Sequence[int] | None = None,
+    earlier: Prefill | None = None,
+) -> Prefill:
+    """One teacher-forced pass over the texts (B) of the given utterances, or of all, as far as the decoder has positions.
+
+    Args:
+        earlier: as for ``Prefill.of``.
+    """
+    positions = model.rows.spec.max_positions
+    if positions is not None:
+        room = [positions - len(prompt) for prompt in encoded.prompts]
+        texts = [text[:n] for text, n in zip(texts, room, strict=True)]
+    return Prefill.of(model.rows, encoded, texts, utterances, earlier)
 
 
 def _cross(decoder: RowDecoder, encoded: Encoded, utterances: Sequence[int]) -> CrossCache:

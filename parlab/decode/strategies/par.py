@@ -57,8 +57,8 @@ class PAR(Decoder):
             longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
-        rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
-            whose fill or stop token it gives one a probability below ``threshold``.
+        rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
+            ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
     """
 
     name: ClassVar[str] = "par"
@@ -138,11 +138,11 @@ class PAR(Decoder):
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         search = SegmentSearch.of(options, model, drafting, language)
-        order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
+        order = RoundOptions(self.context, self.rounds, self.threshold, self.mask_unit, self.max_mask_parallel)
         done = Rounds(search, encoded, segments, order, prefill).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
-        return assemble(drafting.greedy, drafting.in_encoder_frames(segments), done.fills, work)
+        return assemble(drafting.greedy, drafting.in_encoder_frames(done.segments), done.fills, work)
 
 
 def _check(options: PAR) -> None:
