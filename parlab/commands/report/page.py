@@ -171,6 +171,7 @@ _HEADS = {
     "latency_p50": "latency p50 (s)",
     "latency_p90": "p90 (s)",
     "peak_memory_bytes": "peak (MiB)",
+    "joules_per_audio_hour": "J per hour of audio",
     "masked_share": "masked",
     "segments": "segments",
     "failed": "failed",
