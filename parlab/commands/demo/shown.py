@@ -19,7 +19,7 @@ def table(predictions: Mapping[str, Prediction]) -> Table:
     """A row per prediction."""
     shown = Table(title="parlab demo: synthetic test voices that are not in the training")
     shown.add_column("decoder", no_wrap=True)
-    for column in ("WER", "CER", "RTFx", "search (s)", "tokens masked"):
+    for column in ("WER", "CER", "RTFx", "with loading", "search (s)", "tokens masked"):
         shown.add_column(column, justify="right")
     for name, prediction in predictions.items():
         metrics, speed = prediction.metrics, prediction.speed
@@ -28,6 +28,7 @@ def table(predictions: Mapping[str, Prediction]) -> Table:
             _percent(metrics.wer),
             _percent(metrics.cer),
             f"{speed.rtfx or 0.0:.0f}",
+            f"{speed.rtfx_with_loading or 0.0:.0f}",
             f"{speed.search_seconds or 0.0:.2f}",
             f"{prediction.masked_share:.1%}" if name == "par" else "-",
         )
