@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from whisper_normalizer.english import EnglishTextNormalizer
 
@@ -24,7 +25,7 @@ TABLES = Path("normalizer", "english_abbreviations.py")
 _NAMES = ("english_spelling_normalizer", "english_name_normalizer", "english_compound_normalizer")
 _HESITATIONS = "hmm mm mhm mmm uh um ah aha ahh ahm eh ehehe em hm huh hum mhum uhm umm uhuh".split()
 _NOT_WRITTEN_OUT = "dunno sorta cause kinda".split()  # which the package whisper-normalizer added
-_IS = re.compile(r"\b(it|he|she|what|that|who|here|there|how|when|where|why|this)'s\b")
+_IS = r"\b(it|he|she|what|that|who|here|there|how|when|where|why|this)'s\b"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def read_tables() -> Tables:
             f"{path} holds no tables of the leaderboard's normaliser ({type(error).__name__}: {error}), expected {', '.join(_NAMES)}; "
             f"name a clone of huggingface/open_asr_leaderboard, of June 2026 or later, in {FOLDER}"
         ) from error
-    return Tables(*found, version=hashlib.sha256(content).hexdigest()[:12])
+    spellings, names, compounds = found
+    return Tables(spellings, names, compounds, hashlib.sha256(content).hexdigest()[:12])
 
 
 class LeaderboardNormalizer(EnglishTextNormalizer):
@@ -78,16 +80,13 @@ class LeaderboardNormalizer(EnglishTextNormalizer):
 
     def __init__(self, tables: Tables):
         super().__init__()
+        whisper: Any = EnglishTextNormalizer()  # untyped
         self.ignore_patterns = rf"\b({'|'.join(_HESITATIONS)})\b"
-        replaced = {rf"\b{word}\b" for word in _NOT_WRITTEN_OUT}
-        rules = {pattern: text for pattern, text in self.replacers.items() if pattern not in replaced}
-        # 's is "is" after some words only, else a genitive.
-        self.replacers = {
-            (_IS.pattern if pattern == r"'s\b" else pattern): (r"\1 is" if pattern == r"'s\b" else text)
-            for pattern, text in rules.items()
-        }
-        numbers = self.standardize_numbers
-        self.standardize_numbers = lambda text: numbers(_joined(text, tables.compounds))
+        left = {rf"\b{word}\b" for word in _NOT_WRITTEN_OUT}
+        own = {r"'s\b": (_IS, r"\1 is")}  # after other words it is a genitive
+        rules = [own.get(rule[0], rule) for rule in whisper.replacers.items() if rule[0] not in left]
+        self.replacers = dict(rules)  # in order
+        self.standardize_numbers = lambda text: whisper.standardize_numbers(_joined(text, tables.compounds))
         self.standardize_spellings = lambda text: letters_joined(_words(_words(text, tables.spellings), tables.names))
 
 
