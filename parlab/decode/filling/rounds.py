@@ -191,7 +191,13 @@ class Rounds:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
         size = len(part) if self.options.parallel < 0 else self.options.parallel
-        choices = [self.search.fill(prefill, text, part.chunk(i, i + size)) for i in range(0, len(part), size)]
+        owners = list(dict.fromkeys(self.owners[i] for i in wave))
+        backward = self.search.backward(self.encoded, now.texts, owners)
+        for owner in owners if backward is not None else []:
+            self.progress.passes[owner] += 1
+        choices = [
+            self.search.fill(prefill, text, part.chunk(i, i + size), backward) for i in range(0, len(part), size)
+        ]
         longest: dict[int, int] = {}
         for i, fill in zip(wave, read_fills(choices, [self.progress.fills[i] for i in wave]), strict=True):
             longest[self.owners[i]] = max(longest.get(self.owners[i], 0), fill.steps)
