@@ -79,7 +79,7 @@ class Rounds:
         self.drafted = self.earlier = drafted
         self.drafting: Drafting = search.drafting
         self._sizes: list[int] = self.drafting.sizes(search.model.vocab_size).tolist()
-        self.seen: dict[Place, list[int]] = {}  # the text before a segment when it was searched last
+        self.seen: dict[Place, tuple[list[int], list[int]]] = {}  # what a segment's search read when it was made last
         count = len(self.drafting.greedy)
         self.progress = Progress(segments, [], [0 if drafted is None else 1] * count, [0] * count)
         self._take(segments, [drafted_fill(self.drafting.greedy, place) for place in places(segments)])
@@ -132,6 +132,12 @@ class Rounds:
         found = pass_over(self.search.model, self.encoded, now.texts, owners, self.earlier)
         self.earlier = self.earlier or found  # the first pass is over all utterances with segments
         return found
+
+    def _context(self, segment: int, now: Written) -> tuple[list[int], list[int]]:
+        """What the search of a segment reads: the text before it, and where fills are judged from right to left also that after it."""
+        text, start = now.texts[self.places[segment].owner], now.starts[segment]
+        end = start + len(self.progress.fills[segment].tokens)
+        return text[:start], text[end:] if self.search.options.reverse_weight > 0 else []
 
     def _part(self, chosen: Sequence[int], now: Written) -> tuple[Text, Part]:
         """The texts, and the chosen segments in them."""
@@ -186,7 +192,7 @@ class Rounds:
             gaps[place.owner, place.start] |= place.start == place.end
         masks = self.drafting.masked(self.search.model, Masks(masked, gaps), self.options.mask_unit)
         segments = find_segments(self.drafting.draft, masks.tokens, masks.gaps)
-        # 2. Segments that are unsure, and saw another text before them.
+        # 2. Segments that are unsure, and whose search read another text.
         old = dict(zip(self.places, self.progress.fills, strict=True))
         self._take(
             segments,
@@ -197,7 +203,7 @@ class Rounds:
         return [
             i
             for i in self._fitting(chosen, now)
-            if self.seen.get(self.places[i]) != now.before(i, self.places[i].owner)
+            if self.seen.get(self.places[i]) != self._context(i, now)
             and min(
                 chances[self.places[i].owner][now.starts[i] : now.starts[i] + len(self.progress.fills[i].tokens) + 1]
             )
@@ -226,9 +232,15 @@ class Rounds:
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
-        self.seen.update({self.places[i]: now.before(i, self.places[i].owner) for i in wave})
+        self.seen.update({self.places[i]: self._context(i, now) for i in wave})
         size = len(part) if self.options.parallel < 0 else self.options.parallel
-        choices = [self.search.fill(prefill, text, part.chunk(i, i + size)) for i in range(0, len(part), size)]
+        owners = self._owners(wave)
+        backward = self.search.backward(self.encoded, now.texts, owners)
+        for owner in owners if backward is not None else []:
+            self.progress.passes[owner] += 1
+        choices = [
+            self.search.fill(prefill, text, part.chunk(i, i + size), backward) for i in range(0, len(part), size)
+        ]
         longest: dict[int, int] = {}
         for i, fill in zip(wave, read_fills(choices, [self.progress.fills[i] for i in wave]), strict=True):
             longest[self.places[i].owner] = max(longest.get(self.places[i].owner, 0), fill.steps)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.ended import Ended
+from parlab.decode.filling.backward import Backward
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.next_word import with_next_word
 from parlab.decode.filling.text import Text
@@ -24,6 +24,7 @@ from parlab.decode.scorers.whisper import ruled
 from parlab.decode.search.extent import Extent
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
+from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_device
 
@@ -43,6 +44,7 @@ class FillOptions:
     nbest: int
     allow_unk: bool
     length_tolerance: float | None
+    reverse_weight: float
 
 
 def check_letters(options: FillOptions, drafting: Drafting) -> None:
@@ -113,8 +115,13 @@ class SegmentSearch:
         [sizes] = to_device(drafting.log_probs.device, drafting.sizes(model.vocab_size))
         return SegmentSearch(options, model, drafting, letters, sizes, added)
 
-    def fill(self, prefill: Prefill, text: Text, part: Part) -> Choice:
-        """The best fill of each segment of texts that the decoder has passed over."""
+    def backward(self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int]) -> Backward | None:
+        """The pass from right to left over the texts (B) of the given utterances, where fills are judged by it."""
+        weight = self.options.reverse_weight
+        return Backward.of(self.model, encoded, texts, utterances, weight) if weight > 0 else None
+
+    def fill(self, prefill: Prefill, text: Text, part: Part, backward: Backward | None = None) -> Choice:
+        """The best fill of each segment of texts that the decoder has passed over; ``backward`` judges the n-best."""
         options, segments, eos = self.options, part.segments, self.model.special.eos
         stop = segments.stops(eos)
         ctc = self._ctc(part)
@@ -125,10 +132,14 @@ class SegmentSearch:
         drafts = bound = None
         if ctc is not None:
             drafts = score_drafts(prefill, text, segments, scoring, eos)
+            if backward is not None:
+                drafts = replace(drafts, attention=backward.drafts(segments, drafts.attention))
             if self.added:
                 contexts, inside = _around(text, segments, eos)
                 drafts = replace(drafts, fused=fused_scores(self.added, contexts, inside))
-            if in_search and not options.length_normalize and (options.nbest == 1 or self.drafting.spelling):
+            best_alone = options.nbest == 1 or self.drafting.spelling
+            # What judges afterwards may raise a score above the draft's again.
+            if in_search and not options.length_normalize and best_alone and backward is None:
                 bound = drafts.joint(scoring)
         limits = self._limits(prefill, part)
         decoder = self._decoder(prefill, segments, scoring)
@@ -137,15 +148,13 @@ class SegmentSearch:
         groups = Groups(stop, limits, bound=bound, owner=segments.owner, extent=extent)
         groups = groups.on_device(self.drafting.log_probs.device)
         ended = beam_search(scorers, groups, self._beam(scoring))
-        if whole_words:
-            ended = self._judged(ended, decoder, text, part, bound)
+        words = text.following(segments, part.after, eos)
+        if whole_words:  # the whole next word counts, not its first token only
+            [moved] = to_device(decoder.hidden.device, words)
+            ended = with_next_word(ended, decoder, moved, part.after, bound)
+        if backward is not None:
+            ended = backward.judged(ended, decoder, segments, (words, part.after))
         return choose_fills(ended, segments, drafts, scoring)
-
-    def _judged(self, ended: Ended, decoder: AttentionScorer, text: Text, part: Part, bound: Tensor | None) -> Ended:
-        """The hypotheses with the whole next word scored, not its first token only."""
-        words = text.following(part.segments, part.after, self.model.special.eos)
-        [words] = to_device(decoder.hidden.device, words)
-        return with_next_word(ended, decoder, words, part.after, bound)
 
     def _limits(self, prefill: Prefill, part: Part) -> Tensor:
         """Tokens (S,) of a fill at most, the stop token included."""
@@ -174,7 +183,7 @@ class SegmentSearch:
         """As many ended hypotheses as are asked for, or as will be judged again; no special symbols in fills."""
         options, special = self.options, self.model.special
         rescored = scoring.ctc is not None and not scoring.in_search
-        again = rescored or self.drafting.spelling is not None
+        again = rescored or self.drafting.spelling is not None or options.reverse_weight > 0
         nbest = max(options.nbest, options.beam_size) if again else options.nbest
         banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
         return BeamOptions(options.beam_size, nbest, banned, options.length_normalize)
