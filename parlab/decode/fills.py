@@ -66,19 +66,19 @@ class DraftScores:
     Attributes:
         attention: the decoder's log-probability.
         ctc: CTC's log-probability on the window.
-        language: the language model's log-probability times its weight; 0 without one.
+        fused: what a language model and phrases add, weighted; 0 without them.
     """
 
     attention: Tensor
     ctc: Tensor
-    language: Tensor | float = 0.0
+    fused: Tensor | float = 0.0
 
     def joint(self, scoring: FillScoring) -> Tensor:
         """The score (S,) that a fill of the same tokens would have."""
         w = scoring.ctc_weight
         if scoring.in_search:
-            return (1 - w) * self.attention + w * self.ctc + self.language
-        return (1 - w) * (self.attention + self.language) + w * self.ctc  # of the search's score only 1 - w counts
+            return (1 - w) * self.attention + w * self.ctc + self.fused
+        return (1 - w) * (self.attention + self.fused) + w * self.ctc  # of the search's score only 1 - w counts
 
 
 def score_drafts(prefill: Prefill, text: Text, segments: Segments, scoring: FillScoring, eos: int) -> DraftScores:
@@ -144,7 +144,10 @@ def choose_fills(ended: Ended, segments: Segments, drafts: DraftScores | None, s
     """
     best, keep_draft, score = _choose(ended, segments, drafts, scoring)
     rows = torch.arange(len(best), device=best.device)
-    tokens, chances = ended.tokens[rows, best], ended.token_scores[rows, best].exp()
+    tokens, chances = (
+        ended.tokens[rows, best],
+        ended.token_scores[rows, best].exp().clamp(max=1.0),
+    )  # boosts are no chances
     lengths, forced = ended.lengths[rows, best], ended.forced[rows, best]
     return Choice(keep_draft, score, tokens, chances, lengths, forced, ended.steps)
 

@@ -1,4 +1,4 @@
-"""CTC prefix beam search, batched over utterances (Hannun et al. 2014, without a language model)."""
+"""CTC prefix beam search, batched over utterances (Hannun et al. 2014)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parlab.decode.draft import respell
 from parlab.decode.ended import NEVER
-from parlab.decode.search.frames import Beam, FrameSearch, grow_live
+from parlab.decode.search.frames import NO_AUTOMATA, Automata, Beam, FrameSearch, grow_live
 from parlab.decode.search.mode import mode
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
@@ -25,11 +25,13 @@ class Prefixes:
     """The K best prefixes of B utterances after T frames.
 
     Attributes:
-        score: (B, K) log-probability, best first; ``-inf`` where there are fewer.
+        score: (B, K) log-probability, with what automata add where it is counted; ``-inf`` where there are fewer.
+        rank: (B, K) what they are sorted by: the log-probability and what automata add.
         parent, token: (T, B, K) which old prefix a prefix of frame t came from, and the token it appended, or -1.
     """
 
     score: Tensor
+    rank: Tensor
     parent: Tensor
     token: Tensor
 
@@ -54,17 +56,19 @@ class PrefixBeam:
         beam: prefixes kept per utterance.
         token_beam: tokens that may extend a prefix at a frame, the most probable ones.
         blank_skip: frames whose blank posterior is at least this only add a blank; 1.0 skips none.
+        automata: what is counted beside CTC's probability.
     """
 
     beam: int
     token_beam: int
     blank_skip: float = 1.0
+    automata: Automata = NO_AUTOMATA
 
 
 def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBeam) -> Prefixes:
     """Search ``log_probs`` (B, T, V) of ``frames`` (B,), all utterances frame by frame."""
     batch, size, vocabulary = log_probs.shape
-    beam = options.beam
+    beam, automata = options.beam, options.automata
     # 1. The tokens that may extend a prefix at each frame; none where the blank is nearly sure.
     text = log_probs.clone()
     text[..., blank] = NEVER
@@ -77,22 +81,28 @@ def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBe
     # 2. Several frames at a time where the search has fixed shapes.
     device = log_probs.device
     if mode().is_fixed(device) and size:
-        search = FrameSearch.of(log_probs, at_blank, grown, ids, frames)
+        search = FrameSearch.of((log_probs, at_blank, grown, ids), frames, automata)
         state = search.run(beam, mode().stepper(device))
-        score = torch.logaddexp(state.beam.ends_blank, state.beam.ends_token)
-        return Prefixes(score, state.parent[:size].clone(), state.token[:size].clone())
+        return _prefixes(state.beam, automata, state.parent[:size].clone(), state.token[:size].clone())
     # 3. Else frame by frame; the prefixes of utterances that have ended stay as they are.
     stay = torch.arange(beam, device=device).expand(batch, beam)
-    prefixes = Beam.empty(batch, beam, log_probs)
+    prefixes = Beam.empty(batch, beam, log_probs, automata)
     parents, appended = [], []
     for t in range(size):
         frame = log_probs[:, t], at_blank[:, t], grown[:, t], ids[:, t]
-        prefixes, parent, token = grow_live(prefixes, t < frames, stay, frame)
+        prefixes, parent, token = grow_live(prefixes, t < frames, stay, frame, automata)
         parents.append(parent)
         appended.append(token)
-    score = torch.logaddexp(prefixes.ends_blank, prefixes.ends_token)
     empty = prefixes.last.new_zeros(0, batch, beam)
-    return Prefixes(score, torch.stack(parents) if parents else empty, torch.stack(appended) if appended else empty)
+    steps = (torch.stack(x) if x else empty for x in (parents, appended))
+    return _prefixes(prefixes, automata, *steps)
+
+
+def _prefixes(beam: Beam, automata: Automata, parent: Tensor, token: Tensor) -> Prefixes:
+    """The prefixes of a beam after the last frame."""
+    score = torch.logaddexp(beam.ends_blank, beam.ends_token)
+    rank = score + automata.ending(beam)
+    return Prefixes(rank if automata.counted else score, rank, parent, token)
 
 
 def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, frames: Tensor, nbest: int) -> list[Hypothesis]:
@@ -103,7 +113,8 @@ def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, frames: Tensor, nbe
         log_probs: (B, T, V) the posteriors that were searched, of ``frames`` (B,).
         nbest: prefixes listed in ``nbest`` of each hypothesis; 1 lists none.
     """
-    score, order = prefixes.score.sort(dim=1, descending=True)
+    order = prefixes.rank.argsort(dim=1, descending=True, stable=True)
+    score = prefixes.score.gather(1, order)
     path = _paths(prefixes, order)
     # A prefix takes a token up long before its peak: the token's frame is where its posterior is highest until the next one.
     size = path.size(2)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.heads.drafted import Drafted
+from parlab.text.tokenizer import Tokenizer
 from parlab.transfer import numbers_on
 
 Prompts = tuple[tuple[int, ...], ...]
@@ -25,6 +26,7 @@ class Encoded:
         ctc_log_probs: (B, T, V) log-posteriors of the CTC head, float32; None where the model has none.
         prompts: B tuples of the token ids that stand before the first decoded token, none of them empty.
         drafted: what a draft head says, where the model has one.
+        tokenizer: of the decoder's tokens, where it is known: phrases are spelled with it.
 
     Raises:
         ValueError: another number of prompts than utterances, or an empty prompt.
@@ -35,6 +37,7 @@ class Encoded:
     ctc_log_probs: Tensor | None
     prompts: Prompts
     drafted: Drafted | None = None
+    tokenizer: Tokenizer | None = None
 
     def __post_init__(self) -> None:
         if len(self.prompts) != len(self.states) or not all(self.prompts):
@@ -65,7 +68,7 @@ class Encoded:
         """The batch on a device."""
         ctc = None if self.ctc_log_probs is None else self.ctc_log_probs.to(device)
         drafted = None if self.drafted is None else self.drafted.to(device)
-        return Encoded(self.states.to(device), self.frames.to(device), ctc, self.prompts, drafted)
+        return Encoded(self.states.to(device), self.frames.to(device), ctc, self.prompts, drafted, self.tokenizer)
 
     def select(self, utterances: Sequence[int]) -> Encoded:
         """The given utterances of the batch, in the given order."""
@@ -73,7 +76,7 @@ class Encoded:
         ctc = None if self.ctc_log_probs is None else self.ctc_log_probs[index]
         prompts = tuple(self.prompts[i] for i in utterances)
         drafted = None if self.drafted is None else self.drafted.select(index)
-        return Encoded(self.states[index], self.frames[index], ctc, prompts, drafted)
+        return Encoded(self.states[index], self.frames[index], ctc, prompts, drafted, self.tokenizer)
 
 
 NO_CTC = (

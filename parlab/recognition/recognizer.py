@@ -110,7 +110,7 @@ class Recognizer:
             ctc = self.model.ctc_log_probs(states) if self.model.ctc is not None else None
         with watch.phase("search"):  # the decoder may be asked for the language
             prompts = self.prompting.for_decoder(self.model, states, frames)
-        return Encoded(states, frames, ctc, prompts), read
+        return Encoded(states, frames, ctc, prompts, tokenizer=self.tokenizer), read
 
     # ---- an encoded batch to hypotheses ---------------------------------------------------------
 

@@ -88,11 +88,13 @@ def prepare(folder: Path) -> None:
     """Write the files that the cases read."""
     for kind in LANGUAGE_MODELS:
         write_lm(folder / kind, kind)
+    (folder / "phrases.txt").write_text("ab\nbcd\t1.5\nha ke\t2\n", encoding="utf-8")
 
 
 def cases(folder: Path) -> Iterator[Case]:
     """All cases; their files are in ``folder`` (``prepare``)."""
     lms = {kind: str(folder / kind) for kind in LANGUAGE_MODELS}
+    phrases = str(folder / "phrases.txt")
     plain = asr()
     decoders: dict[str, Decoder] = {
         "greedy": Greedy(),
@@ -124,6 +126,10 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, decoder's measure": PAR(beam_size=4, measure="product", policy="budget:share=0.3"),
         "par, gaps": PAR(beam_size=4, measure="tsallis:temperature=1.5", policy="context+gaps"),
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
+        "par, phrases": PAR(beam_size=4, phrases=phrases, phrase_weight=2.0),
+        "ar, phrases": AR(beam_size=4, maxlenratio=-8, phrases=phrases, phrase_weight=2.0),
+        "ctc_beam, phrases": CTCBeam(beam_size=4, phrases=phrases, phrase_weight=2.0),
+        "rescore, phrases": Rescore(beam_size=4, phrases=phrases, phrase_weight=2.0),
     }
     for name, decoder in decoders.items():
         yield Case(name, decoder, plain)

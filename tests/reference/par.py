@@ -11,6 +11,7 @@ from torch import Tensor
 
 from parlab.model.hybrid import HybridModel
 from tests.reference.ctc import forward_prefix, forward_total
+from tests.reference.phrases import Boost
 
 
 @dataclass
@@ -78,11 +79,15 @@ def search(
     right: int = -1,
     banned: tuple[int, ...] = (),
     draft: tuple[int, ...] | None = None,
+    boost: Boost | None = None,
+    before: tuple[int, ...] = (),
+    after: tuple[int, ...] = (),
 ) -> tuple[float, tuple[int, ...], bool]:
     """The best hypothesis of a segment: score, tokens, and whether the draft won.
 
     With ``weight`` the CTC score of the window is part of every step, over the candidates that the decoder ranks
-    first (1.5 times the beam, and the stop token), and the draft is a candidate.
+    first (1.5 times the beam, and the stop token), and the draft is a candidate. A ``boost`` counts phrases between the tokens
+    ``before`` and ``after``.
     """
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     ended: list[tuple[float, tuple[int, ...]]] = []
@@ -97,12 +102,18 @@ def search(
         grown = []
         for score, tokens in live:
             log_probs = next_log_probs(model, states, [*prefix, *tokens])
+            boosts = [0.0] * len(log_probs)
+            if boost is not None:
+                now = boost.so_far(before, tokens)
+                boosts = [boost.so_far(before, (*tokens, v)) - now for v in range(len(log_probs))]
+                boosts[stop] = boost.ended(before, tokens, after) - now
+            ranks = [(1 - weight) * log_probs[v] + boosts[v] for v in range(len(log_probs))]
             allowed = [v for v in range(len(log_probs)) if v not in banned or v == stop]
-            allowed.sort(key=lambda v: -log_probs[v])
+            allowed.sort(key=lambda v: -ranks[v])
             if 0 < weight < 1:  # at 1 the decoder has no say, so it does not choose the candidates either
                 allowed = sorted({*allowed[: int(1.5 * beam)], stop})
             for v in allowed:
-                gain = (1 - weight) * log_probs[v]
+                gain = ranks[v]
                 if weight > 0:
                     new = ctc(tokens, True) if v == stop else ctc((*tokens, v), False)
                     old = ctc(tokens, False) if tokens else 0.0
@@ -117,6 +128,7 @@ def search(
         assert draft is not None
         own = sum(next_log_probs(model, states, [*prefix, *draft[:i]])[v] for i, v in enumerate([*draft, stop]))
         joint = (1 - weight) * own + weight * ctc(draft, True)
+        joint += boost.ended(before, draft, after) if boost is not None else 0.0
         best = max(ended, default=(-math.inf, ()))
         return (joint, draft, True) if joint >= best[0] else (*best, False)
     if ended:
@@ -139,6 +151,7 @@ def decode(
     unit: str = "token",
     chosen: list[bool] | None = None,
     gaps: set[int] | None = None,
+    boost: Boost | None = None,
 ) -> Result:
     """Decode one utterance: ``states`` (T, D), ``log_probs`` (T, V).
 
@@ -181,6 +194,9 @@ def decode(
             right,
             banned,
             tuple(t.id for t in draft[i:end]),
+            boost,
+            tuple(t.id for t in draft[:i]),
+            (*(t.id for t in draft[end:]), special.eos),
         )
         tokens += fill
         result.scores.append(score)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,17 +14,20 @@ from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.next_word import with_next_word
 from parlab.decode.filling.text import Text
 from parlab.decode.fills import Choice, FillScoring, WindowScorer, choose_fills, score_drafts
-from parlab.decode.fusion import Fusion
+from parlab.decode.fusion import Contexts, Fusion, fused_scores
 from parlab.decode.prefill import Prefill
-from parlab.decode.scorers import AnyScorer
+from parlab.decode.scorers import AnyScorer, CandidateScorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.letters import Letters, LetterScorer
 from parlab.decode.scorers.whisper import ruled
+from parlab.decode.search.extent import Extent
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_device
+
+_LETTERS = 3  # that a fill may have more or fewer than its share
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class FillOptions:
     length_normalize: bool
     nbest: int
     allow_unk: bool
+    length_tolerance: float | None
 
 
 def check_letters(options: FillOptions, drafting: Drafting) -> None:
@@ -60,12 +65,14 @@ class Part:
     Attributes:
         segments: in the texts as they are now.
         lengths: (S,) tokens of their drafts, which limit their fills.
+        sizes: (S,) letters of their drafts (``Drafting.sizes``).
         after: (S,) tokens after each whose scores count.
         left, right: (S,) neighbours in CTC's vocabulary, -1 at the edges of an utterance.
     """
 
     segments: Segments
     lengths: Tensor
+    sizes: Tensor
     after: Tensor
     left: Tensor
     right: Tensor
@@ -75,7 +82,7 @@ class Part:
 
     def chunk(self, begin: int, end: int) -> Part:
         """The segments ``begin`` to ``end`` (exclusive)."""
-        numbers = (self.lengths, self.after, self.left, self.right)
+        numbers = (self.lengths, self.sizes, self.after, self.left, self.right)
         return Part(self.segments.chunk(begin, end), *(x[begin:end] for x in numbers))
 
 
@@ -86,22 +93,25 @@ class SegmentSearch:
     Attributes:
         drafting: CTC's posteriors, and how it spells words.
         letters: how the decoder's tokens are spelled in CTC's characters, where vocabularies differ.
-        language: the language model of shallow fusion, or None.
+        sizes: (V,) letters of each of the decoder's tokens, on the device (``Drafting.sizes``).
+        added: what is fused: a language model, phrases.
     """
 
     options: FillOptions
     model: HybridModel
     drafting: Drafting
     letters: Letters | None
-    language: Fusion | None
+    sizes: Tensor
+    added: tuple[Fusion, ...]
 
     @staticmethod
-    def of(options: FillOptions, model: HybridModel, drafting: Drafting, language: Fusion | None) -> SegmentSearch:
+    def of(options: FillOptions, model: HybridModel, drafting: Drafting, added: tuple[Fusion, ...]) -> SegmentSearch:
         """The search for a batch of drafts; ``check_letters`` has passed them."""
         letters, spelling = None, drafting.spelling
         if spelling is not None and options.ctc_weight > 0:
             letters = Letters(spelling.letter_table.to(drafting.log_probs.device), spelling.space)
-        return SegmentSearch(options, model, drafting, letters, language)
+        [sizes] = to_device(drafting.log_probs.device, drafting.sizes(model.vocab_size))
+        return SegmentSearch(options, model, drafting, letters, sizes, added)
 
     def fill(self, prefill: Prefill, text: Text, part: Part) -> Choice:
         """The best fill of each segment of texts that the decoder has passed over."""
@@ -115,14 +125,18 @@ class SegmentSearch:
         drafts = bound = None
         if ctc is not None:
             drafts = score_drafts(prefill, text, segments, scoring, eos)
-            if self.language is not None:
-                drafts = replace(drafts, language=self._language_of_drafts(self.language, text, segments, stop))
+            if self.added:
+                contexts, inside = _around(text, segments, eos)
+                drafts = replace(drafts, fused=fused_scores(self.added, contexts, inside))
             if in_search and not options.length_normalize and (options.nbest == 1 or self.drafting.spelling):
                 bound = drafts.joint(scoring)
         limits = self._limits(prefill, part)
-        groups = Groups(stop, limits, bound=bound, owner=segments.owner).on_device(self.drafting.log_probs.device)
         decoder = self._decoder(prefill, segments, scoring)
-        ended = beam_search(self._scorers(decoder, text, segments, scoring), groups, self._beam(scoring))
+        scorers = self._scorers(decoder, text, segments, scoring)
+        extent = self._extent(part, scorers)
+        groups = Groups(stop, limits, bound=bound, owner=segments.owner, extent=extent)
+        groups = groups.on_device(self.drafting.log_probs.device)
+        ended = beam_search(scorers, groups, self._beam(scoring))
         if whole_words:
             ended = self._judged(ended, decoder, text, part, bound)
         return choose_fills(ended, segments, drafts, scoring)
@@ -145,6 +159,17 @@ class SegmentSearch:
             limits = torch.minimum(limits, room.clamp(min=1))
         return limits
 
+    def _extent(self, part: Part, scorers: Sequence[AnyScorer]) -> Extent | None:
+        """How much fills may write. CTC and phrases score a stop token as the end, so that it cannot be a word too."""
+        tolerance, drafted = self.options.length_tolerance, part.sizes.double()
+        if tolerance is None:
+            return None
+        least = ((1.0 - tolerance) * drafted - _LETTERS).ceil().clamp(min=0).long()
+        most = ((1.0 + tolerance) * drafted + _LETTERS).floor().long()
+        most = most.masked_fill(part.sizes == 0, torch.iinfo(torch.long).max)  # a gap: nobody knows how much is missing
+        ends = any(isinstance(scorer, CandidateScorer) for scorer in scorers)
+        return Extent(self.sizes, least, most, self.model.special.eos, goes_on=not ends)
+
     def _beam(self, scoring: FillScoring) -> BeamOptions:
         """As many ended hypotheses as are asked for, or as will be judged again; no special symbols in fills."""
         options, special = self.options, self.model.special
@@ -165,9 +190,9 @@ class SegmentSearch:
         """The decoder, under its model's own rules, and the scorers that the options ask for."""
         begins = (segments.start == 0).tolist()
         scorers: list[AnyScorer] = [ruled(decoder, self.model, [False] * len(begins), begins)]
-        if self.language is not None:  # it reads the text before each segment
-            prefixes = [(self.model.special.sos, *before) for before, _ in _around(text, segments)]
-            scorers.append(self.language.scorer(prefixes))
+        if self.added:
+            contexts, _ = _around(text, segments, self.model.special.eos)
+            scorers += [fusion.scorer(contexts) for fusion in self.added]
         if scoring.ctc is not None and scoring.in_search:
             scorers.append(scoring.ctc)
         return scorers
@@ -185,16 +210,11 @@ class SegmentSearch:
             return LetterScorer(windows, self.letters, self.options.ctc_weight)
         return CTCPrefixScorer(windows, self.options.ctc_weight)
 
-    def _language_of_drafts(self, language: Fusion, text: Text, segments: Segments, stop: Tensor) -> Tensor:
-        """The language model's weighted score (S,) of the segments' own tokens and stop tokens."""
-        around = _around(text, segments)
-        prefixes = [(self.model.special.sos, *before) for before, _ in around]
-        inside = [(*own, end) for (_, own), end in zip(around, stop.tolist(), strict=True)]
-        return language.scores(prefixes, inside)
 
-
-def _around(text: Text, segments: Segments) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The tokens before each segment, and those in it."""
-    ranges = zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True)
-    texts = [tuple(row) for row in text.rows()]
-    return [(texts[owner][:start], texts[owner][start:end]) for owner, start, end in ranges]
+def _around(text: Text, segments: Segments, eos: int) -> tuple[Contexts, list[list[int]]]:
+    """What stands around each segment, and the tokens in it."""
+    ranges = list(zip(segments.owner.tolist(), segments.start.tolist(), segments.end.tolist(), strict=True))
+    texts = text.rows()
+    before = [texts[owner][:start] for owner, start, _ in ranges]
+    after = [[*texts[owner][end:], eos] for owner, _, end in ranges]
+    return Contexts(before, after), [texts[owner][start:end] for owner, start, end in ranges]

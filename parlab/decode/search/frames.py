@@ -9,9 +9,58 @@ import torch
 from torch import Tensor
 
 from parlab.decode.ended import NEVER
+from parlab.decode.fused.automaton import Automaton
 from parlab.decode.search.plan import bucket, padded
 
 _TOGETHER = 8  # frames of one step
+
+
+@dataclass(frozen=True)
+class Automata:
+    """What a beam counts beside CTC's probability: automata over CTC's tokens, each with a weight.
+
+    Attributes:
+        stop: the token that ends a text.
+        counted: whether a hypothesis's score counts it, or only the search does.
+    """
+
+    parts: tuple[Automaton, ...] = ()
+    weights: tuple[float, ...] = ()
+    stop: int = 0
+    counted: bool = True
+
+    def begin(self, batch: int, beam: int, device: torch.device) -> Tensor:
+        """The states (B, K, A) before any token."""
+        begins = [torch.full((batch, beam), automaton.begin, device=device) for automaton in self.parts]
+        return torch.stack(begins, 2) if begins else torch.zeros(batch, beam, 0, dtype=torch.long, device=device)
+
+    def gains(self, states: Tensor, token: Tensor) -> Tensor:
+        """What tokens (B, K, C) add after ``states`` (B, K, A): (B, K, C)."""
+        total = torch.zeros(token.shape, device=token.device)
+        for i, (automaton, weight) in enumerate(zip(self.parts, self.weights, strict=True)):
+            gain = automaton.gains(states[..., i].flatten(), token.flatten(0, 1))
+            total = total + weight * gain.view(token.shape)
+        return total
+
+    def step(self, states: Tensor, token: Tensor, extends: Tensor) -> Tensor:
+        """The states (B, K, A) after a token (B, K), which only prefixes that it ``extends`` (B, K) read."""
+        moved = [
+            torch.where(
+                extends, automaton.step(states[..., i].flatten(), token.flatten()).view(token.shape), states[..., i]
+            )
+            for i, automaton in enumerate(self.parts)
+        ]
+        return torch.stack(moved, 2) if moved else states
+
+    def ending(self, beam: Beam) -> Tensor:
+        """What was added (B, K) to the prefixes, their ends included."""
+        if not self.parts:
+            return beam.added
+        stop = torch.full_like(beam.last, self.stop).unsqueeze(2)
+        return beam.added + self.gains(beam.states, stop).squeeze(2)
+
+
+NO_AUTOMATA = Automata()
 
 
 @dataclass(frozen=True)
@@ -22,34 +71,45 @@ class Beam:
         ends_blank, ends_token: log-probability of the ways that end with a blank, or with the last token.
         last: the last token, or -1.
         name: a hash of the tokens (64 bits), so that equal prefixes are found by comparing numbers.
+        added: what is counted beside CTC's probability.
+        states: (B, K, A) of the automata that count it.
     """
 
     ends_blank: Tensor
     ends_token: Tensor
     last: Tensor
     name: Tensor
+    added: Tensor
+    states: Tensor
 
     @staticmethod
-    def empty(batch: int, beam: int, like: Tensor) -> Beam:
+    def empty(batch: int, beam: int, like: Tensor, automata: Automata) -> Beam:
         """The empty prefix, and unused slots whose names differ."""
         ends_blank = like.new_full((batch, beam), NEVER)
         ends_blank[:, 0] = 0.0
         last = torch.full((batch, beam), -1, dtype=torch.long, device=like.device)
         name = torch.arange(beam, device=like.device).expand(batch, beam).contiguous() - beam
         name[:, 0] = 1
-        return Beam(ends_blank, torch.full_like(ends_blank, NEVER), last, name)
+        states = automata.begin(batch, beam, like.device)
+        return Beam(ends_blank, torch.full_like(ends_blank, NEVER), last, name, torch.zeros_like(ends_blank), states)
 
     def where(self, live: Tensor, other: Beam) -> Beam:
         """This beam for the utterances that are ``live`` (B, 1), the other for the rest."""
-        return Beam(*(torch.where(live, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)))
+
+        def chosen(name: str) -> Tensor:
+            own: Tensor = getattr(self, name)
+            return torch.where(live.view(-1, *[1] * (own.dim() - 1)), own, getattr(other, name))
+
+        return Beam(*(chosen(f.name) for f in fields(self)))
 
 
-def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor) -> tuple[Beam, Tensor, Tensor]:
-    """One frame: ``log_probs`` (B, V), ``at_blank`` (B,), and the ``best`` (B, C) tokens with their ``ids``.
+def grow(old: Beam, frame: Sequence[Tensor], automata: Automata) -> tuple[Beam, Tensor, Tensor]:
+    """One frame: its log-posteriors (B, V), those of the blank (B,), and those of the best tokens (B, C) with their ids (B, C).
 
     Returns:
         the new beam; which old prefix each new one came from, and the token it appended or -1, both (B, K).
     """
+    log_probs, at_blank, best, ids = frame
     batch, beam = old.last.shape
     count = ids.size(1)
     # 1. Prefixes that stay: a blank follows, or the last token goes on.
@@ -67,9 +127,10 @@ def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tens
     added = torch.where(known, grown.flatten(1).unsqueeze(2), NEVER).logsumexp(1)
     stay_token = torch.logaddexp(stay_token, added)
     grown = grown.flatten(1).masked_fill(known.any(2), NEVER)
-    # 4. The K best of both.
+    # 4. The K best of both, with what is added.
     score = torch.cat([torch.logaddexp(stay_blank, stay_token), grown], 1)
-    index = score.topk(beam, dim=1).indices
+    gained = torch.cat([old.added, (old.added.unsqueeze(2) + automata.gains(old.states, token)).flatten(1)], 1)
+    index = (score + gained).topk(beam, dim=1).indices
     extends = index >= beam
     parent = torch.where(extends, (index - beam) // count, index)
     extension = (index - beam).clamp(min=0)
@@ -78,6 +139,7 @@ def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tens
     # may be found later: two slots of one name would both grow.
     unused = torch.isneginf(score.gather(1, index))
     spare = torch.arange(beam, device=index.device) - beam
+    states = old.states.gather(1, parent.unsqueeze(2).expand(-1, -1, old.states.size(2)))
     following = Beam(
         ends_blank=torch.where(extends, NEVER, stay_blank.gather(1, parent)),
         ends_token=torch.where(extends, score.gather(1, index), stay_token.gather(1, parent)),
@@ -85,18 +147,22 @@ def grow(old: Beam, log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tens
         name=torch.where(
             unused, spare, torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent))
         ),
+        added=gained.gather(1, index),
+        states=automata.step(states, new, extends),
     )
     return following, parent, torch.where(extends, new, -1)
 
 
-def grow_live(old: Beam, live: Tensor, stay: Tensor, frame: Sequence[Tensor]) -> tuple[Beam, Tensor, Tensor]:
+def grow_live(
+    old: Beam, live: Tensor, stay: Tensor, frame: Sequence[Tensor], automata: Automata
+) -> tuple[Beam, Tensor, Tensor]:
     """``grow`` for the utterances that are ``live`` (B,); the prefixes of those that have ended stay as they are.
 
     Args:
         stay: (B, K) the number of each prefix.
         frame: what ``grow`` takes of the frame.
     """
-    following, parent, token = grow(old, *frame)
+    following, parent, token = grow(old, frame, automata)
     where = live.unsqueeze(1)
     return following.where(where, old), torch.where(where, parent, stay), torch.where(where, token, -1)
 
@@ -132,13 +198,18 @@ class FrameSearch:
     best: Tensor
     ids: Tensor
     frames: Tensor
+    automata: Automata
 
     @staticmethod
-    def of(log_probs: Tensor, at_blank: Tensor, best: Tensor, ids: Tensor, frames: Tensor) -> FrameSearch:
-        """The search with frames after the last one, in which nothing happens."""
-        size = -(-bucket(log_probs.size(1)) // _TOGETHER) * _TOGETHER
-        log_probs, at_blank, best, ids = (padded(x, 1, size) for x in (log_probs, at_blank, best, ids))
-        return FrameSearch(log_probs, at_blank, best, ids, frames)
+    def of(parts: Sequence[Tensor], frames: Tensor, automata: Automata) -> FrameSearch:
+        """The search with frames after the last one, in which nothing happens.
+
+        Args:
+            parts: ``log_probs``, ``at_blank``, ``best`` and ``ids``.
+        """
+        size = -(-bucket(parts[0].size(1)) // _TOGETHER) * _TOGETHER
+        log_probs, at_blank, best, ids = (padded(x, 1, size) for x in parts)
+        return FrameSearch(log_probs, at_blank, best, ids, frames, automata)
 
     def run(self, width: int, run_step: Callable[[FrameSearch, FrameState], FrameState] | None) -> FrameState:
         """Search with ``width`` prefixes; ``run_step`` does what ``step`` does."""
@@ -146,7 +217,7 @@ class FrameSearch:
         batch, size = self.at_blank.shape
         none = torch.zeros(size, batch, width, dtype=torch.long, device=self.frames.device)
         frame = torch.zeros((), dtype=torch.long, device=self.frames.device)
-        state = FrameState(frame, Beam.empty(batch, width, self.log_probs), none, none.clone())
+        state = FrameState(frame, Beam.empty(batch, width, self.log_probs, self.automata), none, none.clone())
         for _ in range(size // _TOGETHER):
             state = run_step(self, state)
         return state
@@ -158,7 +229,9 @@ class FrameSearch:
         numbers = state.frame + torch.arange(_TOGETHER, device=state.frame.device)
         parts = [x.index_select(1, numbers) for x in (self.log_probs, self.at_blank, self.best, self.ids)]
         for i in range(_TOGETHER):
-            beam, parent, token = grow_live(beam, numbers[i] < self.frames, stay, [x[:, i] for x in parts])
+            beam, parent, token = grow_live(
+                beam, numbers[i] < self.frames, stay, [x[:, i] for x in parts], self.automata
+            )
             parents.append(parent)
             tokens.append(token)
         return FrameState(

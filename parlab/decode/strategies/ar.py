@@ -11,7 +11,7 @@ from torch import Tensor
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
 from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.fusion import fusion
+from parlab.decode.fusion import Contexts, fusions, prepare_fusion
 from parlab.decode.lengths import length_limit, longest_texts
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer
@@ -47,6 +47,8 @@ class AR(Decoder):
         ctc_margin: frames around the newest token in which CTC looks for the next one; 0: all frames, exactly.
         pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
         lm: folder of an ESPnet language model for shallow fusion; ``lm_weight`` of its log-probability.
+        phrases: file of phrases that are boosted, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
+        phrase_weight: nats per token of a phrase of weight 1.
         allow_special: let the decoder emit blank and other special symbols, as ESPnet does.
         ending: how a beam ends and what its hypotheses are ranked by: ``"espnet"``; ``"transformers"``, whose beam stays full
             while hypotheses end, and which ranks by score per token; ``"auto"``: transformers' for a Whisper model.
@@ -65,6 +67,8 @@ class AR(Decoder):
     pre_beam_ratio: float = 1.5
     lm: str | None = None
     lm_weight: float = 0.3
+    phrases: str | None = None
+    phrase_weight: float = 1.0
     allow_special: bool = False
     ending: str = "auto"
 
@@ -85,7 +89,7 @@ class AR(Decoder):
             raise UserError(f"the option ctc_weight is {self.ctc_weight}, expected a weight from 0 to 1; correct it")
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
-        fusion(self.lm, self.lm_weight, model, device)
+        prepare_fusion(self, model, device)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """One group of rows per utterance, from its prompt to ``<eos>``; the score is that of ESPnet."""
@@ -119,9 +123,8 @@ class AR(Decoder):
         attention = prefill.scorer(owner, prefill.prompt_lengths, 1.0 - self.ctc_weight)
         timed, begins = _timed(model, encoded.prompts), [True] * len(encoded)
         scorers: list[AnyScorer] = [ruled(attention, model, timed, begins, suppress=not self.allow_special)]
-        language = fusion(self.lm, self.lm_weight, model, encoded.device)
-        if language is not None:
-            scorers.append(language.scorer([(model.special.sos,)] * len(encoded)))
+        texts = Contexts.whole(len(encoded), model.special.eos)
+        scorers += [fusion.scorer(texts) for fusion in fusions(self, model, encoded)]
         if times is not None:
             scorers.append(times)
         if self.ctc_weight > 0:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.fused.phrases import read_phrases
+from parlab.decode.fusion import phrase_automata
 from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -21,6 +25,8 @@ class CTCBeam(Decoder):
         nbest: hypotheses returned.
         token_beam: tokens that may extend a prefix at a frame, the most probable ones.
         blank_skip: frames whose blank posterior is at least this only add a blank; 1.0 skips none.
+        phrases: file of phrases that are boosted, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
+        phrase_weight: nats per token of a phrase of weight 1.
     """
 
     name: ClassVar[str] = "ctc_beam"
@@ -29,11 +35,18 @@ class CTCBeam(Decoder):
     nbest: int = 1
     token_beam: int = 20
     blank_skip: float = 1.0
+    phrases: str | None = None
+    phrase_weight: float = 1.0
 
     def __post_init__(self) -> None:
         check_beam(self.beam_size, self.nbest, self.token_beam)
 
+    def prepare(self, model: HybridModel, device: torch.device) -> None:
+        if self.phrases is not None:
+            read_phrases(self.phrases)
+
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         check_transcription(model, encoded.prompts, self.name)
-        options = PrefixBeam(max(self.beam_size, self.nbest), self.token_beam, self.blank_skip)
+        automata = phrase_automata(self.phrases, self.phrase_weight, model, encoded)
+        options = PrefixBeam(max(self.beam_size, self.nbest), self.token_beam, self.blank_skip, automata)
         return ctc_nbest(model, encoded, options, self.nbest)

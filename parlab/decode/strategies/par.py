@@ -7,7 +7,7 @@ draft serves all segments of all utterances: it gives their first step and their
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,8 +19,9 @@ from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
 from parlab.decode.filling.segment_search import FillOptions, SegmentSearch, check_letters
-from parlab.decode.fusion import fusion
-from parlab.decode.masking import UNITS
+from parlab.decode.fused.opening import open_places
+from parlab.decode.fusion import Fusion, PhraseFusion, fusions, prepare_fusion
+from parlab.decode.masking import UNITS, Masks
 from parlab.decode.policies.policy import Doubts, find_policies
 from parlab.decode.segments import find_segments
 from parlab.errors import UserError, nearest
@@ -48,15 +49,22 @@ class PAR(Decoder):
         length_normalize: choose among a segment's hypotheses by score per token.
         nbest: ended hypotheses kept per segment; with ``"rescore"`` those are rescored (at least ``beam_size``).
         lm: folder of an ESPnet language model for shallow fusion in the search; ``lm_weight`` of its log-probability.
+        phrases: file of phrases that are boosted in fills, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
+        phrase_weight: nats per token of a phrase of weight 1.
+        phrase_margin: a sure draft token is masked too, with as many tokens after it as the phrase has, where CTC gives a phrase's
+            first token a posterior so many nats below its best one at most; 0 masks none for phrases, nor does the draft of a
+            head with a vocabulary of its own.
         allow_unk: whether a fill may hold ``<unk>``.
         context: what the decoder reads before a segment: ``"draft"``, so that all segments are searched at once, or
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
         measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
             ``renyi``, ``decoder``, ``rank``, ``product`` (``tsallis:alpha=0.5,temperature=1.2``).
+        length_tolerance: share of its draft's letters (tokens, where CTC has the decoder's vocabulary) by which a fill may be shorter or
+            longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
-        rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
-            whose fill or stop token it gives one a probability below ``threshold``.
+        rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
+            ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
     """
 
     name: ClassVar[str] = "par"
@@ -69,6 +77,7 @@ class PAR(Decoder):
         "nbest": 1,
         "context": "draft",
         "rounds": 1,
+        "length_tolerance": None,
         "measure": DEFAULT,
         "policy": "threshold",
     }
@@ -84,10 +93,14 @@ class PAR(Decoder):
     nbest: int = 1
     lm: str | None = None
     lm_weight: float = 0.3
+    phrases: str | None = None
+    phrase_weight: float = 1.0
+    phrase_margin: float = 3.0
     allow_unk: bool = False
     mask_unit: str = "token"
     context: str = "draft"
     rounds: int = 1
+    length_tolerance: float | None = None
     measure: str = DEFAULT
     policy: str = "threshold"
 
@@ -114,7 +127,7 @@ class PAR(Decoder):
         return cls(**{**options, **cls.ESPNET})
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
-        fusion(self.lm, self.lm_weight, model, device)
+        prepare_fusion(self, model, device)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score of a hypothesis is the sum of its segments' scores, 0 when nothing was masked."""
@@ -127,18 +140,26 @@ class PAR(Decoder):
         doubts = Doubts.below(self.threshold, drafting.draft, drafting.silence)
         for policy in find_policies(self.policy):
             doubts = policy.apply(doubts)
-        masks = drafting.masked(model, doubts.masks, self.mask_unit)
+        added = fusions(self, model, encoded)
+        masks = drafting.masked(model, self._opened(doubts.masks, drafting, added), self.mask_unit)
         segments = find_segments(drafting.draft, masks.tokens, masks.gaps)
         if len(segments) == 0:
             return unmasked(drafting.greedy, 0 if prefill is None else 1)
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
-        language = fusion(self.lm, self.lm_weight, model, encoded.device)
-        search = SegmentSearch.of(options, model, drafting, language)
-        order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
+        search = SegmentSearch.of(options, model, drafting, added)
+        order = RoundOptions(self.context, self.rounds, self.threshold, self.mask_unit, self.max_mask_parallel)
         done = Rounds(search, encoded, segments, order, prefill).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
-        return assemble(drafting.greedy, drafting.in_encoder_frames(segments), done.fills, work)
+        return assemble(drafting.greedy, drafting.in_encoder_frames(done.segments), done.fills, work)
+
+    def _opened(self, masks: Masks, drafting: Drafting, added: tuple[Fusion, ...]) -> Masks:
+        """The masks, and the places that phrases open."""
+        tokens = masks.tokens
+        for fusion in added if self.phrase_margin > 0 and drafting.spelling is None else ():
+            if isinstance(fusion, PhraseFusion):
+                tokens = tokens | open_places(drafting, fusion.phrases, self.phrase_margin)
+        return replace(masks, tokens=tokens)
 
 
 def _check(options: PAR) -> None:
@@ -161,6 +182,10 @@ def _check(options: PAR) -> None:
         wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
     elif options.rounds < 1:
         wrong = f"rounds is {options.rounds}, expected at least 1"
+    elif options.length_tolerance is not None and not 0.0 <= options.length_tolerance < 1.0:
+        wrong = f"length_tolerance is {options.length_tolerance}, expected a share from 0 to below 1, or none"
+    elif not options.phrase_margin >= 0.0:
+        wrong = f"phrase_margin is {options.phrase_margin}, expected nats from 0"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
-from parlab.decode.fusion import fusion
+from parlab.decode.fusion import Contexts, fused_scores, fusions, phrase_automata, prepare_fusion
 from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
@@ -30,6 +30,9 @@ class Rescore(Decoder):
         ctc_weight, attention_weight: of the two log-probabilities.
         penalty: bonus per token.
         lm: folder of an ESPnet language model; ``lm_weight`` of its log-probability.
+        phrases: file of phrases that are boosted, in CTC's n-best too, one a line with or without a tab and a weight
+            (``docs/guides/phrases.md``).
+        phrase_weight: nats per token of a phrase of weight 1.
         nbest: hypotheses returned.
         token_beam: as for ``ctc_beam``.
         reverse_weight: share of the decoder from right to left in the decoder's log-probability (WeNet's U2++, which trains it with 0.3).
@@ -43,6 +46,8 @@ class Rescore(Decoder):
     penalty: float = 0.0
     lm: str | None = None
     lm_weight: float = 0.3
+    phrases: str | None = None
+    phrase_weight: float = 1.0
     nbest: int = 1
     token_beam: int = 20
     reverse_weight: float = 0.0
@@ -53,7 +58,7 @@ class Rescore(Decoder):
             raise UserError(f"reverse_weight is {self.reverse_weight}, expected a share from 0 to 1; correct it")
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
-        fusion(self.lm, self.lm_weight, model, device)
+        prepare_fusion(self, model, device)
         if self.reverse_weight:
             reverse_rows(model)
 
@@ -64,7 +69,8 @@ class Rescore(Decoder):
             return [NOTHING_SAID] * len(encoded)
         decoder, special = model.rows, model.special
         # 1. CTC's n-best, of the model's own head or of a draft head.
-        beam = PrefixBeam(self.beam_size, self.token_beam)
+        automata = phrase_automata(self.phrases, self.phrase_weight, model, encoded, counted=False)
+        beam = PrefixBeam(self.beam_size, self.token_beam, automata=automata)
         lists = [h.nbest or (h,) for h in ctc_nbest(model, encoded, beam, self.beam_size)]
         # 2. One decoder pass over all candidates of all utterances.
         cross = decoder.cross_cache(encoded.states, encoded.frames)
@@ -74,10 +80,10 @@ class Rescore(Decoder):
             attention_scores = torch.lerp(
                 attention_scores, self._reverse(model, encoded, candidates), self.reverse_weight
             )
-        language_scores = self._language(model, encoded, candidates)
-        columns = to_host(attention_scores, language_scores, encoded.frames)
+        added = self._fused(model, encoded, candidates)
+        columns = to_host(attention_scores, added, encoded.frames)
         attention, weighted, frames = (x.tolist() for x in columns)
-        language = iter(weighted)
+        fused = iter(weighted)
         # 3. Interpolate and choose.
         out = []
         for listed, scores in zip(lists, attention, strict=True):
@@ -87,7 +93,7 @@ class Rescore(Decoder):
                     score=self.ctc_weight * h.score
                     + self.attention_weight * scores[k]
                     + self.penalty * len(h.tokens)
-                    + next(language),
+                    + next(fused),
                     counts={**h.counts, "decoder_passes": 1, "candidates": len(listed)},
                 )
                 for k, h in enumerate(listed)
@@ -105,12 +111,9 @@ class Rescore(Decoder):
         turned = [[tokens[::-1] for tokens in listed] for listed in candidates]
         return sequence_scores(decoder, cross, encoded.prompts, turned, model.special.eos)
 
-    def _language(
-        self, model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]
-    ) -> Tensor:
-        """The language model's weighted score of each candidate in turn, 0 without one."""
-        flat = [(*tokens, model.special.eos) for found in candidates for tokens in found]
-        language = fusion(self.lm, self.lm_weight, model, encoded.device)
-        if language is None:
-            return torch.zeros(len(flat), device=encoded.device)
-        return language.scores([(model.special.sos,)] * len(flat), flat)
+    def _fused(self, model: HybridModel, encoded: Encoded, candidates: Sequence[Sequence[tuple[int, ...]]]) -> Tensor:
+        """What a language model and phrases add to the score of each candidate in turn, 0 without them."""
+        texts = [tokens for found in candidates for tokens in found]
+        added = fusions(self, model, encoded)
+        total = torch.zeros(len(texts), device=encoded.device)
+        return total + fused_scores(added, Contexts.whole(len(texts), model.special.eos), texts)
