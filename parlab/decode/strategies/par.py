@@ -54,10 +54,12 @@ class PAR(Decoder):
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
         measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
             ``renyi``, ``decoder``, ``rank``, ``product`` (``tsallis:alpha=0.5,temperature=1.2``).
+        length_tolerance: share of its draft's letters (tokens, where CTC has the decoder's vocabulary) by which a fill may be shorter or
+            longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
-        rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
-            whose fill or stop token it gives one a probability below ``threshold``.
+        rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
+            ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
         reverse_weight: share of the decoder from right to left in the decoder's score of the n-best of a segment (at least
             ``beam_size`` of them): it reads the text after the segment first (WeNet's U2++, which trains it with 0.3).
     """
@@ -72,6 +74,7 @@ class PAR(Decoder):
         "nbest": 1,
         "context": "draft",
         "rounds": 1,
+        "length_tolerance": None,
         "measure": DEFAULT,
         "policy": "threshold",
         "reverse_weight": 0.0,
@@ -92,6 +95,7 @@ class PAR(Decoder):
     mask_unit: str = "token"
     context: str = "draft"
     rounds: int = 1
+    length_tolerance: float | None = None
     measure: str = DEFAULT
     policy: str = "threshold"
     reverse_weight: float = 0.0
@@ -143,11 +147,11 @@ class PAR(Decoder):
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
         language = fusion(self.lm, self.lm_weight, model, encoded.device)
         search = SegmentSearch.of(options, model, drafting, language)
-        order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
+        order = RoundOptions(self.context, self.rounds, self.threshold, self.mask_unit, self.max_mask_parallel)
         done = Rounds(search, encoded, segments, order, prefill).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
-        return assemble(drafting.greedy, drafting.in_encoder_frames(segments), done.fills, work)
+        return assemble(drafting.greedy, drafting.in_encoder_frames(done.segments), done.fills, work)
 
 
 def _check(options: PAR) -> None:
@@ -170,6 +174,8 @@ def _check(options: PAR) -> None:
         wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
     elif options.rounds < 1:
         wrong = f"rounds is {options.rounds}, expected at least 1"
+    elif options.length_tolerance is not None and not 0.0 <= options.length_tolerance < 1.0:
+        wrong = f"length_tolerance is {options.length_tolerance}, expected a share from 0 to below 1, or none"
     elif not 0.0 <= options.reverse_weight <= 1.0:
         wrong = f"reverse_weight is {options.reverse_weight}, expected a share from 0 to 1"
     elif options.nbest < 1 or options.margin < 0:
