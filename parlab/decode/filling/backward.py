@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,9 +13,6 @@ from parlab.decode.filling.text import Text, token_scores
 from parlab.decode.prefill import Prefill
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.segments import Segments
-from parlab.model.encoded import Encoded
-from parlab.model.families.wenet.model import reverse_rows
-from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_device, to_host
 
 
@@ -38,19 +34,6 @@ class Backward:
     prefill: Prefill
     text: Text
     eos: int
-
-    @staticmethod
-    def of(
-        model: HybridModel, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], weight: float
-    ) -> Backward:
-        """One pass over the texts (B) of the given utterances.
-
-        Raises:
-            UserError: the model has no such decoder.
-        """
-        turned = [list(text)[::-1] for text in texts]
-        prefill = Prefill.of(reverse_rows(model), encoded, turned, utterances)
-        return Backward(weight, prefill, Text.of(turned), model.special.eos)
 
     def drafts(self, segments: Segments, attention: Tensor) -> Tensor:
         """Scores (S,) of the segments' own tokens by both decoders, of which ``attention`` (S,) is the other's; no step is made."""
@@ -74,7 +57,7 @@ class Backward:
             return ended
         index, own = rows[:, 0], own[rows[:, 0], rows[:, 1]]
         mirrored = self._mirrored(segments)
-        before = mirrored.stops(self.eos)
+        before = self.text.following(mirrored, torch.ones_like(mirrored.start), self.eos)
         start = self.prefill.prompt_lengths[segments.owner] + mirrored.start
         scorer = self.prefill.scorer(segments.owner, start, 1.0)
         device = decoder.hidden.device
@@ -87,7 +70,7 @@ class Backward:
         one = forth.scores(decoder, joined(fills, length, following[group]))
         turned = (length.unsqueeze(1) - 1 - torch.arange(fills.size(1), device=device)).clamp(min=0)
         turned = fills.gather(1, turned) if fills.size(1) else fills
-        two = back.scores(scorer, joined(turned, length, before[group].unsqueeze(1)))
+        two = back.scores(scorer, joined(turned, length, before[group]))
         # 3. What the mixture has more or less than the first alone.
         score = ended.score.clone()
         score[group, rank] += decoder.weight * self.weight * (two - one)

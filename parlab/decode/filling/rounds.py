@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from parlab.decode.filling.backward import Backward
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.segment_search import Part, SegmentSearch
 from parlab.decode.filling.text import Text, token_scores
@@ -79,7 +80,8 @@ class Rounds:
         self.drafted = self.earlier = drafted
         self.drafting: Drafting = search.drafting
         self._sizes: list[int] = self.drafting.sizes(search.model.vocab_size).tolist()
-        self.seen: dict[Place, tuple[list[int], list[int]]] = {}  # what a segment's search read when it was made last
+        self.backward: Backward | None = None
+        self.seen: dict[Place, tuple[list[int], list[int]]] = {}  # the texts around a segment when it was searched last
         count = len(self.drafting.greedy)
         self.progress = Progress(segments, [], [0 if drafted is None else 1] * count, [0] * count)
         self._take(segments, [drafted_fill(self.drafting.greedy, place) for place in places(segments)])
@@ -125,6 +127,12 @@ class Rounds:
         """The texts with the fills in place of the segments."""
         return Written.of(self.drafting.greedy, self.places, self.progress.fills)
 
+    def _around(self, i: int, now: Written) -> tuple[list[int], list[int]]:
+        """The text before a segment, and that after it where it matters."""
+        text, start = now.texts[self.places[i].owner], now.starts[i]
+        end = start + len(self.progress.fills[i].tokens)
+        return text[:start], text[end:] if self.search.options.reverse_weight > 0 else []
+
     def _pass(self, owners: Sequence[int], now: Written) -> Prefill:
         """One teacher-forced pass over the texts of utterances."""
         for owner in owners:
@@ -132,12 +140,6 @@ class Rounds:
         found = pass_over(self.search.model, self.encoded, now.texts, owners, self.earlier)
         self.earlier = self.earlier or found  # the first pass is over all utterances with segments
         return found
-
-    def _context(self, segment: int, now: Written) -> tuple[list[int], list[int]]:
-        """What the search of a segment reads: the text before it, and where fills are judged from right to left also that after it."""
-        text, start = now.texts[self.places[segment].owner], now.starts[segment]
-        end = start + len(self.progress.fills[segment].tokens)
-        return text[:start], text[end:] if self.search.options.reverse_weight > 0 else []
 
     def _part(self, chosen: Sequence[int], now: Written) -> tuple[Text, Part]:
         """The texts, and the chosen segments in them."""
@@ -194,16 +196,14 @@ class Rounds:
         segments = find_segments(self.drafting.draft, masks.tokens, masks.gaps)
         # 2. Segments that are unsure, and whose search read another text.
         old = dict(zip(self.places, self.progress.fills, strict=True))
-        self._take(
-            segments,
-            [old[place] if place in old else joined(self.drafting.greedy, place, old) for place in places(segments)],
-        )
+        greedy = self.drafting.greedy
+        self._take(segments, [old[p] if p in old else joined(greedy, p, old) for p in places(segments)])
         now = self._written()
         chosen = [i for i, place in enumerate(self.places) if place.owner in chances]
         return [
             i
             for i in self._fitting(chosen, now)
-            if self.seen.get(self.places[i]) != self._context(i, now)
+            if self.seen.get(self.places[i]) != self._around(i, now)
             and min(
                 chances[self.places[i].owner][now.starts[i] : now.starts[i] + len(self.progress.fills[i].tokens) + 1]
             )
@@ -232,10 +232,11 @@ class Rounds:
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
-        self.seen.update({self.places[i]: self._context(i, now) for i in wave})
+        self.seen.update({self.places[i]: self._around(i, now) for i in wave})
         size = len(part) if self.options.parallel < 0 else self.options.parallel
         owners = self._owners(wave)
-        backward = self.search.backward(self.encoded, now.texts, owners)
+        backward = self.search.backward(self.encoded, now.texts, owners, self.backward)
+        self.backward = self.backward or backward  # the first pass is over all utterances with segments
         for owner in owners if backward is not None else []:
             self.progress.passes[owner] += 1
         choices = [

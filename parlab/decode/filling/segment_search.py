@@ -25,6 +25,7 @@ from parlab.decode.search.extent import Extent
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
+from parlab.model.families.wenet.model import reverse_rows
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_device
 
@@ -115,10 +116,20 @@ class SegmentSearch:
         [sizes] = to_device(drafting.log_probs.device, drafting.sizes(model.vocab_size))
         return SegmentSearch(options, model, drafting, letters, sizes, added)
 
-    def backward(self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int]) -> Backward | None:
-        """The pass from right to left over the texts (B) of the given utterances, where fills are judged by it."""
-        weight = self.options.reverse_weight
-        return Backward.of(self.model, encoded, texts, utterances, weight) if weight > 0 else None
+    def backward(
+        self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], earlier: Backward | None
+    ) -> Backward | None:
+        """The pass from right to left over the texts (B) of the given utterances, where fills are judged by it.
+
+        Args:
+            earlier: such a pass over these utterances at least, whose cross caches serve again.
+        """
+        if self.options.reverse_weight == 0:
+            return None
+        decoder, caches = reverse_rows(self.model), None if earlier is None else earlier.prefill
+        turned = [list(text)[::-1] for text in texts]
+        prefill = Prefill.of(decoder, encoded, turned, utterances, caches)
+        return Backward(self.options.reverse_weight, prefill, Text.of(turned), self.model.special.eos)
 
     def fill(self, prefill: Prefill, text: Text, part: Part, backward: Backward | None = None) -> Choice:
         """The best fill of each segment of texts that the decoder has passed over; ``backward`` judges the n-best."""
