@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from parlab.predictions.files import Json
 
@@ -30,7 +30,7 @@ class Environment:
     device: str | None = None
     num_devices: int | None = None
     peak_memory_bytes: int | None = None
-    joules_per_audio_hour: float | None = None
+    joules_per_audio_hour: float | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
