@@ -18,7 +18,7 @@ setup: $(STAMP)
 # torch is named by constraints.txt in the same pip call as the rest, so that one torch is chosen, once.
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; install Python 3.11 or run make PYTHON=/path/to/python" >&2; exit 2; }
-	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"error: Python {v.major}.{v.minor} found, expected 3.11; run make PYTHON=/path/to/python3.11")'
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v[:2] <= (3, 13) else f"error: Python {v.major}.{v.minor} found, expected 3.11 to 3.13; run make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,docs,lora,release,whisper,workspace]'
 	$(BIN)/python -m pip install --no-deps $(ESPNET)

@@ -1,13 +1,18 @@
-"""Pages of the site that are made from the code: commands, decoders, the Python interface; and the recipes' results.
+"""Pages of the site that are made from the code: commands, decoders, the Python interface; the recipes' results; a report.
 
-MkDocs calls ``on_files`` (``mkdocs.yml``). Nothing of parlab's heavy imports is needed: sources are read with ``ast``.
+MkDocs calls ``on_files`` (``mkdocs.yml``). Nothing of parlab's heavy imports is needed: sources are read with ``ast``, and the
+report is made by a process of its own, once however often the site is built again.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,7 @@ PYTHON = {
     "parlab.predictions.prediction": ("read_prediction", "Prediction"),
 }
 RESULTS = ("an4", "mini_librispeech")
+REPORT = "results/example/report.html"
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -38,6 +44,7 @@ def on_files(files: Any, config: Any) -> Any:
     for name in RESULTS:
         for picture in sorted((ROOT / "recipes" / name / "pictures").glob("*")):
             files.append(File.generated(config, f"results/{name}/{picture.name}", abs_src_path=str(picture)))
+    files.append(File.generated(config, REPORT, content=example_report()))
     return files
 
 
@@ -47,6 +54,7 @@ def made_pages() -> dict[str, str]:
         "reference/commands.md": commands_page(),
         "reference/decoders.md": decoders_page(),
         "reference/python.md": python_page(),
+        "results/example.md": example_page(),
     }
     return pages | {f"results/{name}.md": results_page(name) for name in RESULTS}
 
@@ -121,3 +129,34 @@ def results_page(name: str) -> str:
     text = (ROOT / "recipes" / name / "README.md").read_text(encoding="utf-8")
     text = text.replace("](pictures/", f"]({name}/")
     return re.sub(rf"(?<!!)\[([^]]+)\]\((?!{name}/|https?:)[^)]*\)", r"\1", text)
+
+
+@cache
+def example_report() -> bytes:
+    """The page that ``docs/example_report.py`` writes.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "report.html")
+        command = [sys.executable, str(ROOT / "docs" / "example_report.py"), str(page)]
+        threads = {"OMP_NUM_THREADS": "1", **os.environ}
+        run = subprocess.run(command, capture_output=True, text=True, env={**threads, "WANDB_MODE": "disabled"})
+        if run.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with status {run.returncode}: {run.stderr[-2000:]}")
+        return page.read_bytes()
+
+
+def example_page() -> str:
+    """What the report is of, and the report."""
+    return f"""# A report
+
+What `python -m parlab report` writes: one page that needs no network. This one is of `python -m parlab demo` where `runs/demo` was there when the site was
+built, else of 24 synthetic sentences by greedy CTC, AR and PAR, by the model that the repository ships. Either set shows what a report looks like and is too
+small to decide anything; times are those of the machine that built the site.
+
+[Open it alone]({REPORT.removeprefix("results/")}).
+
+<iframe src="{REPORT.removeprefix("results/")}" title="a report of parlab" class="report"></iframe>
+"""

@@ -56,7 +56,8 @@ def test_every_python_that_setup_takes_is_tested() -> None:
     low, high = re.findall(r"\((\d+, \d+)\)", MAKEFILE)
     minor = [int(version.split(", ")[1]) for version in (low, high)]
     assert versions == [f"3.{n}" for n in range(minor[0], minor[1] + 1)]
-    assert PROJECT["requires-python"] == f">={versions[0]}"
+    after = int(versions[-1].split(".")[1]) + 1
+    assert PROJECT["requires-python"] == f">={versions[0]},<3.{after}"
 
 
 def test_the_image_is_made_by_the_projects_own_commands() -> None:

@@ -100,6 +100,8 @@ def test_the_reference_is_complete(made: ModuleType) -> None:
         assert re.search(rf"^##+ {re.escape(name)}$", pages["reference/python.md"], re.MULTILINE), name
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # the report on it takes two minutes of a busy machine
 def test_it_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     pytest.importorskip("material")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
@@ -108,6 +110,11 @@ def test_it_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stderr == ""
+    report = (tmp_path / "site" / "results" / "example" / "report.html").read_text(encoding="utf-8")
+    assert '"prediction":"par"' in report and "data:audio/flac;base64," in report
+    assert "on 24 utterances" in report  # as the page beside it says
+    assert report.count('"v":"') >= 3  # waveforms of utterances with masks
+    assert 'src="example/report.html"' in (tmp_path / "site" / "results" / "example.html").read_text(encoding="utf-8")
     for path in (tmp_path / "site").rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.findall(r"""<(?:script|img|iframe)[^>]*src=["']?(?:https?:)?//""", text), path

@@ -63,7 +63,7 @@ def test_contents(wheel: Path) -> None:
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "parlab").rglob("*.py")}
     configs = {f"parlab/{p.relative_to(ROOT)}" for p in (ROOT / "configs").rglob("*.yaml")}
     model = {f"parlab/models/an4/{p.name}" for p in (ROOT / "recipes/an4/model").iterdir()}
-    page = {f"parlab/commands/report/page.{kind}" for kind in ("html", "css", "js")}
+    page = {f"parlab/commands/report/{name}" for name in ("page.html", "page.css", "page.js", "wave.js", "pareto.js")}
     wanted = modules | configs | model | page | {"parlab/py.typed"}
     assert wanted <= names, sorted(wanted - names)
     others = {n for n in names - wanted if not n.startswith(f"{wheel.name.split('-py3')[0]}.dist-info/")}

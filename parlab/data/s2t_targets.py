@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from parlab.data.utterance import Utterance
+from parlab.errors import UserError
 from parlab.text.s2t import TRANSCRIPTION, S2TSymbols
 from parlab.text.tokenizer import Tokenizer
 
@@ -37,10 +38,15 @@ def s2t_targets(
             both with a probability of one half while training).
 
     Raises:
-        UserError: an unknown language or task.
+        UserError: an unknown language or task, or none where the model has regions (Dolphin).
     """
     task = str(utterance.extra.get("task") or TRANSCRIPTION)
-    head = symbols.prompt(utterance.extra.get("lang"), task.strip("<>"), timestamps=True)[1:]
+    language = utterance.extra.get("lang")
+    if symbols.regions and language is None:  # a default would teach the wrong one
+        raise UserError(
+            f"the utterance {utterance.id} names no language, expected 'lang' in the manifest, as 'zh-CN'; add it to every line"
+        )
+    head = symbols.prompt(language, task.strip("<>"), timestamps=True)[1:]
     text = utterance.text or ""
     timed = bool(_TIME.search(text)) and with_times and symbols.first_time is not None
     if not timed and symbols.notimestamps is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.model.caches import CrossCache, PrefixCache
 from parlab.model.encoded import Encoded
+from parlab.model.hybrid import HybridModel
 from parlab.model.rows import RowDecoder
 from parlab.text.padding import pad_tokens
 from parlab.transfer import numbers_on, to_device
@@ -44,25 +45,28 @@ class Prefill:
         encoded: Encoded,
         drafts: Sequence[Sequence[int]] = (),
         utterances: Sequence[int] | None = None,
+        earlier: Prefill | None = None,
     ) -> Prefill:
         """One pass over the prompts, each with its draft after it where ``drafts`` (B of them) are given.
 
         Args:
             utterances: those that need a prefix, in order; None is all.
+            earlier: a pass over these utterances at least, whose cross caches serve again.
         """
         chosen = range(len(encoded)) if utterances is None else utterances
-        states, frames = encoded.states, encoded.frames
-        if len(chosen) < len(encoded):
-            [index] = numbers_on(encoded.device, chosen)
-            states, frames = states[index], frames[index]
         rows = [[*encoded.prompts[i], *(drafts[i] if drafts else ())] for i in chosen]
         [tokens] = to_device(encoded.device, pad_tokens(rows)[0])
-        cross = decoder.cross_cache(states, frames)
+        cross = _cross(decoder, encoded, chosen) if earlier is None else earlier.cross_of(chosen)
         hidden, prefix = decoder.prefill(tokens, cross)
         row = torch.zeros(len(encoded), dtype=torch.long)
         row[list(chosen)] = torch.arange(len(chosen))
         prompt_lengths = torch.tensor([len(prompt) for prompt in encoded.prompts])
         return Prefill(decoder, cross, prefix, hidden, prompt_lengths, row)
+
+    def cross_of(self, utterances: Sequence[int]) -> CrossCache:
+        """The cross caches of some of the utterances."""
+        rows = self.row[list(utterances)].tolist()
+        return self.cross if rows == list(range(len(self.hidden))) else self.cross.select(rows)
 
     def scorer(self, owner: Tensor, prefix_length: Tensor, weight: float) -> AttentionScorer:
         """The decoder as a scorer of G groups.
@@ -74,3 +78,31 @@ class Prefill:
         row, length = to_device(self.hidden.device, self.row[owner], prefix_length)
         first = self.hidden[row, length - 1]
         return AttentionScorer(self.decoder, self.cross, self.prefix, row, length, first, weight)
+
+
+def pass_over(
+    model: HybridModel,
+    encoded: Encoded,
+    texts: Sequence[Sequence[int]],
+    utterances: Sequence[int] | None = None,
+    earlier: Prefill | None = None,
+) -> Prefill:
+    """One teacher-forced pass over the texts (B) of the given utterances, or of all, as far as the decoder has positions.
+
+    Args:
+        earlier: as for ``Prefill.of``.
+    """
+    positions = model.rows.spec.max_positions
+    if positions is not None:
+        room = [positions - len(prompt) for prompt in encoded.prompts]
+        texts = [text[:n] for text, n in zip(texts, room, strict=True)]
+    return Prefill.of(model.rows, encoded, texts, utterances, earlier)
+
+
+def _cross(decoder: RowDecoder, encoded: Encoded, utterances: Sequence[int]) -> CrossCache:
+    """The cross caches of some utterances of a batch."""
+    states, frames = encoded.states, encoded.frames
+    if len(utterances) < len(encoded):
+        [index] = numbers_on(encoded.device, utterances)
+        states, frames = states[index], frames[index]
+    return decoder.cross_cache(states, frames)

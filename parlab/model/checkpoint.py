@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from parlab.errors import UserError
+from parlab.model.families.blocks.model import BlockModel
+from parlab.model.families.blocks.origin import Origin
 from parlab.model.families.espnet_build import build_model
 from parlab.model.families.espnet_folder import portable_config
+from parlab.model.families.layouts import origin_of, read_origin
 from parlab.model.families.weights import check_finite, load_weights, read_pickle
 from parlab.model.hybrid import HybridModel
 from parlab.model.lora import merge_lora
@@ -28,16 +31,19 @@ def read_checkpoint(path: Path) -> tuple[HybridModel, Tokenizer]:
     """
     checkpoint = read_pickle(path, "checkpoint", "name another one, or the run's model/")
     entry: Any = checkpoint.get(CHECKPOINT_KEY) if isinstance(checkpoint, dict) else None
-    whole = isinstance(entry, dict) and isinstance(entry.get("config"), dict)
+    foreign = isinstance(entry, dict) and isinstance(entry.get("family"), str)
+    whole = foreign or (isinstance(entry, dict) and isinstance(entry.get("config"), dict))
     if not (whole and isinstance(checkpoint.get("state_dict"), dict)):
         lacking = f"'state_dict' beside '{CHECKPOINT_KEY}'" if whole else f"'{CHECKPOINT_KEY}'"
         raise UserError(
             f"{path} is no checkpoint of parlab (it lacks {lacking}), expected one that `fit` wrote; "
             "name an ESPnet-format folder instead"
         )
-    model = build_model(entry["config"])
     state = network_state(checkpoint)
     check_finite(state, path)
+    if foreign:
+        return read_origin(Origin.from_entry(entry, path), state)
+    model = build_model(entry["config"])
     load_weights(model, state, path)
     config = {**entry["config"], "token_list": model.token_list}
     model_bytes = entry["bpemodel"].numpy().tobytes() if "bpemodel" in entry else None
@@ -49,6 +55,8 @@ def read_checkpoint(path: Path) -> tuple[HybridModel, Tokenizer]:
 
 def checkpoint_entry(model: HybridModel, tokenizer: Tokenizer) -> dict[str, Any]:
     """What a Lightning checkpoint needs beside its weights to be read alone (plain types and one byte tensor)."""
+    if isinstance(model, BlockModel):
+        return {**origin_of(model).entry(), "lora_scale": model.lora_scale}
     entry: dict[str, Any] = {"config": portable_config(model, tokenizer), "lora_scale": model.lora_scale}
     if tokenizer.model_bytes is not None:
         entry["bpemodel"] = torch.frombuffer(bytearray(tokenizer.model_bytes), dtype=torch.uint8)

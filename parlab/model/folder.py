@@ -12,7 +12,8 @@ from pathlib import Path
 from parlab.errors import UserError
 from parlab.model.checkpoint import read_checkpoint
 from parlab.model.families import espnet_folder
-from parlab.model.families.layouts import LAYOUTS, layout_of
+from parlab.model.families.blocks.model import BlockModel
+from parlab.model.families.layouts import LAYOUTS, layout_of, write_like_origin
 from parlab.model.hub import looks_like_hub_id, snapshot
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
@@ -40,9 +41,10 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
         )
     if path.is_file() and path.suffix == ".ckpt":
         return read_checkpoint(path)
-    if layout := layout_of(path):
-        logger.info("%s: a %s model", path, layout.family)
-        return layout.read(path)
+    for folder in (path, path / "model"):  # the second: of a run folder of ours
+        if layout := layout_of(folder):
+            logger.info("%s: a %s model", folder, layout.family)
+            return layout.open(folder)
     if path.is_dir() and not espnet_folder.is_espnet(path):
         known = " or ".join(layout.looked_for for layout in LAYOUTS)
         raise UserError(
@@ -55,11 +57,15 @@ def read_model(name: str | Path) -> tuple[HybridModel, Tokenizer]:
 def write_model(model: HybridModel, tokenizer: Tokenizer, directory: str | Path, half: bool = False) -> Path:
     """Write a folder that ESPnet loads too: ``config.yaml``, ``model.pth``, the tokenizer, normalisation statistics.
 
-    ``half`` stores float16 weights (half the size; ESPnet and parlab read them into float32).
+    A model of another family is written in its own layout, with the text files of the folder that it came from. ``half`` stores
+    float16 weights (half the size; they are read into float32).
 
     Raises:
-        UserError: the model comes from another toolkit.
+        UserError: models of this family are not written.
     """
+    if isinstance(model, BlockModel):
+        write_like_origin(model, Path(directory), half)
+        return Path(directory)
     if model.family != "ESPnet":
         raise UserError(
             f"a {model.family} model is not written in ESPnet's format, expected an ESPnet model; copy its folder"

@@ -31,15 +31,13 @@ class HybridModel(nn.Module):
     Args:
         config: ESPnet's training configuration (``config.yaml``) as a plain dict, ``token_list`` included.
         special: ids with a meaning of their own.
-        parts: ``frontend``, ``specaug``, ``normalize``, ``encoder``, ``decoder``, ``ctc``, and for rarer
-            models ``preencoder`` and ``postencoder``; a part may be None.
+        parts: ``frontend``, ``specaug``, ``normalize``, ``preencoder``, ``encoder``, ``postencoder``, ``decoder``, ``ctc``; or None.
 
     Attributes:
         prompt: default prompt of the decoder, ``(sos,)`` for ASR models.
         kind: ``"asr"``, ``"s2t"`` (OWSM), ``"s2t_ctc"`` (OWSM-CTC) or a foreign family's name in small letters.
         s2t: symbols and window of an S2T model; None for ASR models.
-        one_thread: held while ESPnet's encoder runs, because its modules keep the attention, the position tables and
-            (``PaddingGuard``) the mask of the batch that passes through; all else may run in several threads.
+        one_thread: held while ESPnet's encoder runs: its modules keep attention, position tables and mask of the batch at hand.
     """
 
     prompt_frames: ClassVar[int] = 0  # encoder frames of the prompt, before those of the speech
@@ -121,6 +119,10 @@ class HybridModel(nn.Module):
             made = self._rows = (Fingerprint(parameters), RowDecoder(self.decoder_spec()))
         return made[1]
 
+    def backward_decoder(self) -> tuple[nn.Module, float] | None:
+        """A decoder that reads a text from its end, and its share of the attention loss, where a family has one."""
+        return None
+
     def decoder_spec(self) -> DecoderSpec:
         """What ``rows`` reads: the decoder's layers, positions and output.
 
@@ -178,8 +180,7 @@ class HybridModel(nn.Module):
         groups = groups_of_equal_length(lengths)
         outputs = [self.encode_features(*self.features(speech[g, : lengths[g[0]]], lengths[g])) for g in groups]
         size = max(states.size(1) for states, _, _ in outputs)
-        states = outputs[0][0].new_zeros(len(lengths), size, outputs[0][0].size(2))
-        frames = lengths.clone()
+        states, frames = outputs[0][0].new_zeros(len(lengths), size, outputs[0][0].size(2)), lengths.clone()
         for group, (part, count, _) in zip(groups, outputs, strict=True):
             states[group, : part.size(1)] = part
             frames[group] = count
@@ -230,7 +231,7 @@ class HybridModel(nn.Module):
 
     def compile_encoder(self, backend: str | Callable[..., Any] | None = "inductor", graphs: bool = False) -> None:
         """Let ``torch.compile`` (None: nobody) fuse the encoder's kernels in evaluation mode; ``graphs``: CUDA graphs of batches."""
-        run = self._run_encoder if backend is None else torch.compile(self._run_encoder, backend=backend, dynamic=True)
+        run = torch.compile(self._run_encoder, backend=backend, dynamic=True) if backend else self._run_encoder
         self.compiled = EncoderGraphs(self.encoder, run) if graphs and self._batch_invariant else run
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from parlab.errors import UserError
-from parlab.model.families.espnet_build import build_model
 from parlab.model.hybrid import HybridModel
 
 _ADAPTER = re.compile(r"\.lora_[AB]\.default\.weight$")
@@ -87,6 +87,11 @@ def without_lora(net: HybridModel) -> HybridModel:
     """``net`` itself where it has no adapters, else a copy with them merged."""
     if net.lora_scale is None:
         return net
-    plain = build_model({**net.config, "init": None})
-    plain.load_state_dict(merge_lora({k: v.detach().cpu() for k, v in net.state_dict().items()}, net.lora_scale))
+    merged = merge_lora({k: v.detach().cpu() for k, v in net.state_dict().items()}, net.lora_scale)
+    plain = deepcopy(net).cpu()
+    for name, module in list(plain.named_modules()):
+        if isinstance(base := getattr(module, "base_layer", None), nn.Linear):
+            plain.set_submodule(name, base)
+    plain.load_state_dict(merged)
+    plain.lora_scale = None
     return plain.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -31,6 +31,10 @@ class TrainableModel(Protocol):
     @property
     def decoder(self) -> nn.Module | None:
         """The attention decoder, where there is one."""
+        ...
+
+    def backward_decoder(self) -> tuple[nn.Module, float] | None:
+        """A decoder that reads a text from its end, and its share of the attention loss (U2++), or None."""
         ...
 
     def ctc_log_probs(self, encoder_out: Tensor) -> Tensor:
@@ -72,9 +76,28 @@ def with_previous(model: TrainableModel, inputs: Tensor, labels: Tensor, previou
     return pad_sequence(rows_in, batch_first=True), pad_sequence(rows_out, batch_first=True, padding_value=-1)
 
 
+def from_its_end(targets: Targets) -> Targets:
+    """The texts (B, U) from their ends to their starts; padding stays at the right, and there is no previous text."""
+    text, lengths = targets.text, targets.text_lengths.unsqueeze(1)
+    index = lengths - 1 - torch.arange(text.size(1), device=text.device)
+    return replace(targets, text=text.gather(1, index.clamp(min=0)).masked_fill(index < 0, -1), previous=None)
+
+
 def attention_loss(model: TrainableModel, states: Tensor, frames: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Label-smoothed cross-entropy of the decoder and its token accuracy."""
+    """Label-smoothed cross-entropy of the decoder and its token accuracy; U2++ mixes in that of its decoder from right to left."""
     assert model.decoder is not None, "the weight of CTC is 1 where there is no decoder"
+    loss, accuracy = decoder_loss(model, model.decoder, (states, frames), targets)
+    backward = model.backward_decoder()
+    if backward is not None and backward[1] > 0.0:
+        other, _ = decoder_loss(model, backward[0], (states, frames), from_its_end(targets))
+        loss = (1 - backward[1]) * loss + backward[1] * other
+    return loss, accuracy
+
+
+def decoder_loss(
+    model: TrainableModel, decoder: nn.Module, encoded: tuple[Tensor, Tensor], targets: Targets
+) -> tuple[Tensor, Tensor]:
+    """One decoder's cross-entropy and accuracy; ``encoded`` are states (B, T, D) and their frames (B,)."""
     text, text_lengths, previous = targets.text, targets.text_lengths, targets.previous
     conf = model.config.get("model_conf", {})
     special = model.special
@@ -86,7 +109,7 @@ def attention_loss(model: TrainableModel, states: Tensor, frames: Tensor, target
         inputs, labels = with_previous(model, inputs, labels, previous)
     # The decoder masks what follows, so that padding at the right changes nothing before it.
     lengths = torch.full_like(text_lengths, inputs.size(1)) if previous is not None else text_lengths + 1
-    logits, _ = model.decoder(states, frames, inputs, lengths)
+    logits, _ = decoder(*encoded, inputs, lengths)
     logits = logits.float()
     criterion = espnet.label_smoothing_loss(
         size=model.vocab_size,

@@ -19,13 +19,18 @@ class DeviceShare:
 
 @dataclass(frozen=True)
 class Environment:
-    """What speed depends on: batch, precision, device, and the peak of its memory in bytes."""
+    """What speed depends on: batch, precision, device, and the peak of its memory in bytes.
+
+    ``joules_per_audio_hour`` is the energy of the GPUs per hour of audio, from the end of the warm-up to the last result; None
+    where they do not report it.
+    """
 
     batch_size: int | None = None
     precision: str | None = None
     device: str | None = None
     num_devices: int | None = None
     peak_memory_bytes: int | None = None
+    joules_per_audio_hour: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,4 +93,4 @@ class Speed(Environment):
         return Environment(**{name: getattr(self, name) for name in Environment.__dataclass_fields__})
 
 
-_ALWAYS = frozenset(Environment.__dataclass_fields__)
+_ALWAYS = frozenset(Environment.__dataclass_fields__) - {"joules_per_audio_hour"}

@@ -88,6 +88,33 @@ def test_small_sets_are_warned_of(folders: list[Path], capsys: pytest.CaptureFix
     assert [w.split(",")[0] for w in warnings_of_size(99, 11)] == ["99 utterances with a reference", "11 speakers"]
 
 
+def test_figures_are_whole_in_80_columns(
+    folders: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long names are folded; error rates, intervals, both RTFx and search times stand in full, tiny ones rounded."""
+    monkeypatch.setenv("COLUMNS", "80")
+    named = []
+    for folder, search in zip(folders[:2], (0.001, 0.00001), strict=True):
+        other = tmp_path / f"a-long-name-of-a-point-with-a-threshold-and-a-beam-{folder.name}"
+        shutil.copytree(folder, other)
+        metrics = json.loads((other / "metrics.json").read_text())
+        metrics["speed"] |= {"rtfx": 12345.6, "wall_seconds": 2.0, "load_seconds": 1.0, "audio_seconds": 12000.0}
+        metrics["speed"]["search_seconds"] = search * 12000.0
+        (other / "metrics.json").write_text(json.dumps(metrics))
+        named.append(other)
+    assert main(["compare", *map(str, named), "--replicates", "100"]) == 0
+    table = capsys.readouterr().out.split("warning")[0]
+    assert "\u2026" not in table
+    assert all(len(line) <= 80 for line in table.splitlines())
+    for system in compare([read_prediction(f) for f in named], replicates=100).systems:
+        assert system.wer is not None
+        assert f"{100 * system.wer.counts.rate:.2f}" in table
+        assert f"[{100 * system.wer.low:.1f}, {100 * system.wer.high:.1f}]" in table
+    words = table.split()
+    assert words.count("12345.6") == 2 and words.count("6000.0") == 2
+    assert "0.0010" in words and "< 0.0001" in table
+
+
 @pytest.mark.parametrize("change", ["ids", "ref", "normalizer"])
 def test_other_data_are_refused(change: str, folders: list[Path], tmp_path: Path) -> None:
     other = tmp_path / "other"

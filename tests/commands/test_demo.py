@@ -141,6 +141,35 @@ def test_examples_show_what_par_changed_in_whole_words() -> None:
     assert shown.count("reference  ") == 1
     assert "draft      CALL ROVERT" in shown
     assert "ROVERT -> ROBERT   (reference: ROBERT)" in shown
+    assert "PAR changed words of 1 of 2 utterances: fewer errors than the draft in 1, more in 0" in shown
+    assert examples(prediction(same)) == []
+
+
+def test_examples_are_those_that_gained_most() -> None:
+    def changed(name: str, draft: str, fill: str, ref: str) -> dict[str, Any]:
+        """One segment of words over the whole utterance."""
+        before, after = ([f"\u2581{word}" for word in text.split()] for text in (draft, fill))
+        ids = [list(range(len(words))) for words in (before, after)]
+        segment = {
+            "start": 0,
+            "end": len(before),
+            "draft": ids[0],
+            "fill": ids[1],
+            "draft_text": before,
+            "fill_text": after,
+        }
+        return {"id": name, "text": fill, "ref": ref, "token_text": after, "segments": [segment]}
+
+    made = [
+        changed("a", "YES", "NO", "YES"),  # harm
+        changed("b", "X B", "Y B", "A B"),  # neither
+        changed("c", "X Y C", "A B C", "A B C"),  # two words
+        changed("d", "X B", "A B", "A B"),
+    ]
+    shown = [str(line) for line in examples(prediction(*made), 2)]
+    assert "4 of 4 utterances: fewer errors than the draft in 2, more in 1" in shown[0]
+    assert [line.strip() for line in shown if "reference  " in line] == ["reference  A B C", "reference  A B"]
+    assert [line.strip() for line in shown if "PAR   " in line] == ["PAR        A B C", "PAR        A B"]
 
 
 def test_changes_name_the_words_of_the_reference_that_stand_there() -> None:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -37,10 +36,9 @@ from parlab.metrics.wer import ErrorCounts
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed
 from parlab.predictions.prediction import Prediction, read_prediction, read_predictions
+from tests.browser import CHROMIUM, FRAMED, acting, browse, framed
 from tests.fake_predictions import write_prediction
 from tests.helpers import environment, lines, noise
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -336,16 +334,6 @@ def test_leaderboard_manifest(folders: list[Path], tmp_path: Path) -> None:
     assert len(rows) == 8
 
 
-def browse(page: Path, tmp_path: Path, *more: str) -> tuple[str, str]:
-    """The document and the log of a browser that has run the page's script."""
-    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-quic"]
-    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--v=0"]
-    command += ["--virtual-time-budget=3000", *more, "--dump-dom", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.stdout, done.stderr
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_report_in_a_browser(folders: list[Path], tmp_path: Path) -> None:
     """The script runs without a console error and draws every utterance, the three decoders beside each other."""
@@ -386,10 +374,7 @@ def test_tables_are_sorted_by_their_heads(tmp_path: Path) -> None:
         const found = [press("RTFx"), press("RTFx"), press("WER"), press("draft's WER"), press("prediction")];
         found.push(document.querySelectorAll("[aria-sort]").length, document.querySelectorAll(".wide[tabindex='0']").length);
         document.title = found.join("; ");"""
-    page.write_text(
-        re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace("</body>", f"<script>{act}</script></body>")
-    )
-    document, log = browse(page, tmp_path)
+    document, log = browse(acting(page, act), tmp_path)
     assert "CONSOLE" not in log, log[-2000:]
     title = re.search(r"<title>(.*?)</title>", document)
     assert title is not None
@@ -428,15 +413,8 @@ def test_nothing_is_cut_off(width: int, folders: list[Path], tmp_path: Path) -> 
     measure = """document.title = [innerWidth, document.documentElement.scrollWidth,
         ...[...document.querySelectorAll("dd, figcaption, #verdict p, .utterance *")].map(e => e.scrollWidth - e.clientWidth)
             .filter(more => more > 1)].join(" ")"""
-    text = re.sub(r"<meta http-equiv=[^>]*>", "", page.read_text()).replace(
-        "</body>", f"<script>{measure}</script></body>"
-    )
-    measured = tmp_path / "measured.html"
-    measured.write_text(text)
-    frame = tmp_path / "frame.html"
-    frame.write_text(f"<iframe src='measured.html' style='width:{width}px;height:900px;border:0'></iframe>"
-                     "<script>onload = () => { document.title = frames[0].document.title }</script>")  # fmt: skip
-    document, log = browse(frame, tmp_path, "--allow-file-access-from-files", "--window-size=1600,1000")
+    acting(page, measure)
+    document, log = browse(framed(page, width), tmp_path, *FRAMED)
     found = re.search(r"<title>(\d+) (\d+)</title>", document)
     assert found is not None, log[-500:]
     window, wide = map(int, found.groups())

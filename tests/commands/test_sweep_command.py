@@ -42,13 +42,15 @@ def test_points_of_a_sweep() -> None:
 
 def test_the_table_of_points(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Names may hold markup and control characters; search time is per second of audio, whatever was timed."""
-    monkeypatch.setenv("COLUMNS", "100")
-    speed = Speed(rtfx=20.0, search_seconds=3.0, audio_seconds=120.0)
+    monkeypatch.setenv("COLUMNS", "80")
+    speed = Speed(rtfx=20.0, search_seconds=3.0, audio_seconds=120.0, load_seconds=2.0, wall_seconds=8.0)
     point = Point("lm=a[/x]b\x1b[2J", {}, PAR())
     print_points("runs/[/y]", [(point, Metrics(Named("par"), speed=speed)), (point, Metrics(Named("par")))])
     shown = capsys.readouterr().out
     assert "runs/[/y]" in shown and r"lm=a[/x]b\x1b[2J" in shown and "\x1b" not in shown
-    assert "search s/s" in shown and "0.025" in shown and "3.0" not in shown
+    assert "0.025" in shown and "3.0" not in shown
+    assert "loading" in shown and "15.0" in shown  # 120 s of audio in 8 s
+    assert "\u2026" not in shown
 
 
 def sweep(model: Path, data: Path, out: Path, *more: str) -> int:
@@ -96,6 +98,7 @@ def test_sweep(model: Path, data: Path, tmp_path: Path) -> None:
     assert [r["tokens"] for r in lines(point)] == [r["tokens"] for r in lines(tmp_path / "p")]
     assert metrics["speed"]["timed_utterances"] == 2
     assert metrics["speed"]["encode_seconds"] > 0  # timed in full, not from cached outputs
+    assert metrics["speed"]["wall_seconds"] > metrics["speed"]["load_seconds"] > 0
     narrow = json.loads((out / "points" / "threshold=0.999,beam_size=1" / "metrics.json").read_text())
     assert 0 < narrow["search_memory_bytes"] < metrics["search_memory_bytes"]
     assert metrics["speed"]["peak_memory_bytes"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,39 @@ def test_drafts_of_a_head(
     assert searched > 3
 
 
+@pytest.mark.parametrize(("weight", "mode"), [(0.0, "prefix"), (0.4, "prefix"), (0.4, "rescore")])
+@pytest.mark.parametrize("tolerance", [0.0, 0.3])
+def test_fills_of_about_their_drafts_length(
+    headed: tuple[HybridModel, Tokenizer], weight: float, mode: str, tolerance: float
+) -> None:
+    """In both kinds of vocabulary, against the slow reference; some fills are others than without the bounds."""
+    options = PAR(0.9, 3, margin=6, ctc_weight=weight, ctc_mode=mode, length_tolerance=tolerance, rounds=2)
+    free = replace(options, length_tolerance=None)
+    others = 0
+    for seed, model in HYBRIDS.items():
+        states, lengths = draft_of(seed)
+        given = encoded(model, states[:, :14], lengths, log_probs := random_posteriors(seed, 3, 14, 21))
+        found, unbounded = options.decode(model, given), free.decode(model, given)
+        for i, n in enumerate(lengths.tolist()):
+            equal(
+                found[i],
+                reference.decode(model, states[i, :n], log_probs[i, :n], options, tuple(model.prompt)),
+            )
+        others += sum(a.tokens != b.tokens for a, b in zip(found, unbounded, strict=True))
+    model, tokenizer = headed
+    for seed in range(4):
+        states, lengths = draft_of(seed)
+        log_probs, prompt = written(seed, 3, 14), tuple(model.prompt)
+        drafted = Drafted(log_probs, lengths, STRIDE, Spelling(LETTERS, tokenizer))
+        encoded_speech = Encoded(states, lengths * STRIDE, None, (prompt,) * 3, drafted)
+        found, unbounded = options.decode(model, encoded_speech), free.decode(model, encoded_speech)
+        for i, n in enumerate(lengths.tolist()):
+            own = states[i, : n * STRIDE]
+            equal(found[i], reference.decode_head(model, own, log_probs[i, :n], options, prompt, tokenizer, LETTERS))
+        others += sum(a.tokens != b.tokens for a, b in zip(found, unbounded, strict=True))
+    assert others or mode == "prefix" and weight
+
+
 def test_the_options_matter() -> None:
     """The cases above have segments that see other fills, and rounds that change fills."""
     model, found = HYBRIDS[0], {}
@@ -117,6 +151,7 @@ def test_the_options_matter() -> None:
     [
         ({"context": "fils"}, "context is 'fils', expected 'draft' or 'fills'; did you mean 'fills'\\?$"),
         ({"context": "text"}, "context is 'text', expected 'draft' or 'fills'; correct it"),
+        ({"length_tolerance": 1.0}, "length_tolerance is 1.0, expected a share from 0 to below 1, or none; correct it"),
         ({"rounds": 0}, "rounds is 0, expected at least 1"),
         ({"rounds": -2}, "rounds is -2, expected at least 1"),
     ],

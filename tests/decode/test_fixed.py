@@ -35,6 +35,8 @@ OPTIONS: list[Decoder] = [
             {"length_normalize": True, "nbest": 3},
             {"max_seq_len": 3},
             {"max_seq_len": 20, "ctc_weight": 0.0},
+            {"length_tolerance": 0.0, "ctc_weight": 0.0, "margin": 8},
+            {"length_tolerance": 0.2, "ctc_mode": "rescore", "rounds": 2},
             {"beam_size": 1},
             {"max_mask_parallel": 2},
             {"mask_unit": "word"},

@@ -11,14 +11,13 @@ import pytest
 import torch
 import yaml
 
-from parlab.commands.fit.construct import NetworkOptions, make_network
 from parlab.decode import DECODERS
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
 from parlab.model.families.fbank import KaldiFbank
 from parlab.model.families.layouts import LAYOUTS
 from parlab.model.families.wenet.model import reverse_rows
-from parlab.model.folder import read_model, write_model
+from parlab.model.folder import read_model
 from parlab.recognition.recognizer import Recognizer
 from tests.families.same import CPU, Code, check_batches, check_greedy, check_numbers, check_refused
 from tests.families.weights import waves
@@ -124,15 +123,6 @@ def test_too_short(models: Models) -> None:
     for recognizer, _ in models.values():
         encoded = recognizer.encode([0.1 * torch.randn(recognizer.model.min_samples)])
         assert int(encoded.frames[0]) >= 1
-
-
-def test_what_is_not_done(models: Models, tmp_path: Path) -> None:
-    recognizer = models["u2"][0]
-    with pytest.raises(UserError, match="a WeNet model is not written in ESPnet's format"):
-        write_model(recognizer.model, recognizer.tokenizer, tmp_path)
-    options = NetworkOptions("a model", {}, None)
-    with pytest.raises(UserError, match="a WeNet model can be decoded but not trained here"):
-        make_network(options, None, tmp_path, None, (recognizer.model, recognizer.tokenizer))  # type: ignore[arg-type]
 
 
 def config(**changes: Any) -> Callable[[Path], None]:

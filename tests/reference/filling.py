@@ -40,7 +40,8 @@ class Unit:
 class Spot:
     """A segment: what stands in it now, and what does not change of it.
 
-    ``word`` are the tokens after it whose scores count, the stop token first; ``limit`` the tokens of a fill at most, stop included.
+    ``word`` are the tokens after it whose scores count, the stop token first; ``limit`` the tokens of a fill at most, stop included;
+    ``draft`` what stood there at first, ``units`` the same.
     """
 
     fill: Tokens
@@ -48,6 +49,8 @@ class Spot:
     limit: int
     total: Callable[[Tokens], float]  # CTC's log-probability that the window holds exactly a fill
     prefix: Callable[[Tokens], float]
+    units: list[Unit]
+    draft: Tokens
     score: float = 0.0
 
 
@@ -68,7 +71,9 @@ class Utterance:
     prompt: Tokens
     options: PAR
     nbest: int
-    parts: list[Tokens | Spot] = field(default_factory=list)
+    size: Callable[[int], int]  # letters of a token
+    spot: Callable[[list[Unit], Unit | None, Unit | None], Spot]  # a segment of some units, from its neighbours
+    parts: list[Unit | Spot] = field(default_factory=list)
 
     @property
     def spots(self) -> list[Spot]:
@@ -80,8 +85,12 @@ class Utterance:
         for part in self.parts:
             if part is spot:
                 break
-            text += part.fill if isinstance(part, Spot) else part
+            text += part.fill if isinstance(part, Spot) else part.tokens
         return text
+
+    @property
+    def text(self) -> Tokens:
+        return tuple(t for part in self.parts for t in (part.fill if isinstance(part, Spot) else part.tokens))
 
     def log_probs(self, before: Sequence[int], tokens: Sequence[int]) -> list[float]:
         """The decoder's log-probability of each of ``tokens`` after ``before``, by one plain forward pass over both."""
@@ -115,10 +124,16 @@ class Utterance:
                         gain += w * (new - old) if min(new, old) > -math.inf else -math.inf
                     grown.append((score + gain, tokens, v))
             best = sorted((g for g in grown if g[0] > -math.inf), key=lambda g: -g[0])[: options.beam_size]
-            ended += [(score, tokens) for score, tokens, v in best if v == spot.word[0]]
-            live = [(score, (*tokens, v)) for score, tokens, v in best if v != spot.word[0]]
-            if not live:
+            ended += [
+                (score, tokens) for score, tokens, v in best if v == spot.word[0] and not self.is_short(spot, tokens)
+            ]
+            live = [
+                (score, (*tokens, v)) for score, tokens, v in best if v != spot.word[0] or self.goes_on(spot, tokens, w)
+            ]
+            within = [(score, tokens) for score, tokens in live if not self.is_long(spot, tokens)]
+            if not within:  # all of them have written too much, or none is left
                 break
+            live = within
         per_token = options.length_normalize
         # The n-best that ended are judged by the whole next word.
         ended = sorted(ended, key=lambda e: -e[0] / (len(e[1]) + 1 if per_token else 1))[: self.nbest]
@@ -139,26 +154,74 @@ class Utterance:
         score, tokens = max(judged, key=rank, default=(-math.inf, ()))
         return (spot.fill, own) if rank((own, spot.fill)) >= rank((score, tokens)) else (tokens, score)
 
+    def letters(self, tokens: Tokens) -> int:
+        return sum(self.size(token) for token in tokens)
+
+    def is_short(self, spot: Spot, tokens: Tokens) -> bool:
+        """Whether a fill must not end yet."""
+        share = self.options.length_tolerance
+        return share is not None and self.letters(tokens) < (1 - share) * self.letters(spot.draft) - 3
+
+    def goes_on(self, spot: Spot, tokens: Tokens, w: float) -> bool:
+        """Whether the stop token after ``tokens`` is a word like others."""
+        return w == 0 and self.is_short(spot, tokens) and spot.word[0] != self.model.special.eos
+
+    def is_long(self, spot: Spot, tokens: Tokens) -> bool:
+        """Whether a fill has run on for too long."""
+        share = self.options.length_tolerance
+        return share is not None and self.letters(tokens) > (1 + share) * self.letters(spot.draft) + 3
+
     def unsure(self, spot: Spot) -> bool:
         """Whether the decoder gives a token of the fill, or the stop token, less than the threshold."""
         scores = self.log_probs(self.before(spot), [*spot.fill, spot.word[0]])
         return any(math.exp(score) < self.options.threshold for score in scores)
 
+    def mask_again(self) -> None:
+        """Mask what was sure and is no longer, and join what stands side by side."""
+        text = self.text
+        chance = [math.exp(score) for score in self.log_probs(self.prompt, text)]
+        parts: list[list[Unit | Spot]] = []  # masked ones that stand side by side are together
+        place, before = 0, False
+        for part in self.parts:
+            size = len(part.fill if isinstance(part, Spot) else part.tokens)
+            doubted = isinstance(part, Spot) or min(chance[place : place + size]) < self.options.threshold
+            if doubted and before:
+                parts[-1].append(part)
+            else:
+                parts.append([part])
+            if isinstance(part, Unit) and doubted:
+                part.masked = True
+            place, before = place + size, doubted
+        flat = [unit for part in self.parts for unit in (part.units if isinstance(part, Spot) else [part])]
+        self.parts = []
+        for run in parts:
+            if len(run) == 1 and (isinstance(run[0], Spot) or not run[0].masked):
+                self.parts.append(run[0])
+                continue
+            units = [unit for part in run for unit in (part.units if isinstance(part, Spot) else [part])]
+            first, last = (next(i for i, unit in enumerate(flat) if unit is own) for own in (units[0], units[-1]))
+            spot = self.spot(
+                units, flat[first - 1] if first else None, flat[last + 1] if last + 1 < len(flat) else None
+            )
+            spot.fill = tuple(t for part in run for t in (part.fill if isinstance(part, Spot) else part.tokens))
+            self.parts.append(spot)
+
     def run(self) -> Result:
         """All rounds."""
         searches = 0
         for number in range(self.options.rounds):
+            if number:
+                self.mask_again()
             chosen = [spot for spot in self.spots if number == 0 or self.unsure(spot)]
-            old = [spot.fill for spot in self.spots]
+            old = self.text
             at_start = [self.before(spot) for spot in chosen]  # all texts as they are before the round
             for spot, before in zip(chosen, at_start, strict=True):
                 now = self.before(spot) if self.options.context == "fills" else before
                 spot.fill, spot.score = self.search(spot, now)
                 searches += 1
-            if [spot.fill for spot in self.spots] == old:
+            if self.text == old:
                 break
-        tokens = [t for part in self.parts for t in (part.fill if isinstance(part, Spot) else part)]
-        return Result(tuple(tokens), [s.fill for s in self.spots], [s.score for s in self.spots], searches)
+        return Result(self.text, [s.fill for s in self.spots], [s.score for s in self.spots], searches)
 
 
 def decode(model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, prompt: Tokens) -> Result:
@@ -167,7 +230,6 @@ def decode(model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, 
     masked = masks_of(model, draft, options.threshold, options.mask_unit)
     units = [Unit((t.id,), m, t.first, t.last, t.id, t.id) for t, m in zip(draft, masked, strict=True)]
     nbest = max(options.nbest, options.beam_size if options.ctc_mode == "rescore" and options.ctc_weight > 0 else 1)
-    utterance = Utterance(model, states, prompt, options, nbest)
 
     def scores(window: list[list[float]], left: int, right: int) -> tuple[Callable[[Tokens], float], ...]:
         return (
@@ -175,8 +237,8 @@ def decode(model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, 
             lambda fill: ctc.forward_prefix(window, fill, left) if fill else 0.0,
         )
 
-    utterance.parts = _parts(units, log_probs, options, model.special.eos, scores)
-    return utterance.run()
+    spot = _spot_of(log_probs, options, model.special.eos, scores)
+    return Utterance(model, states, prompt, options, nbest, lambda token: 1, spot, _parts(units, spot)).run()
 
 
 # A head's vocabulary is a tokenizer, as the decoder's is.
@@ -202,7 +264,6 @@ def decode_head(
         else:
             word.append((token.id, head.token_list[token.id], token.confidence, token.first, token.last))
     close()
-    utterance = Utterance(model, states, prompt, options, max(options.nbest, options.beam_size))
 
     def scores(window: list[list[float]], left: int, right: int) -> tuple[Callable[[Tokens], float], ...]:
         seen = letters.Window(window, left, right)
@@ -211,34 +272,40 @@ def decode_head(
             lambda fill: letters.prefix(seen, [own.token_list[t] for t in fill], head.token_list),
         )
 
-    utterance.parts = _parts(units, log_probs, options, model.special.eos, scores)
-    return utterance.run()
+    def size(token: int) -> int:
+        return letters.size(own.token_list[token], head.token_list)
+
+    spot = _spot_of(log_probs, options, model.special.eos, scores)
+    nbest = max(options.nbest, options.beam_size)
+    return Utterance(model, states, prompt, options, nbest, size, spot, _parts(units, spot)).run()
 
 
-def _parts(
-    units: list[Unit],
-    log_probs: Tensor,
-    options: PAR,
-    eos: int,
-    scores: Callable[..., tuple[Callable[[Tokens], float], ...]],
-) -> list[Tokens | Spot]:
-    """Kept tokens and segments, in order."""
-    parts: list[Tokens | Spot] = []
+def _spot_of(
+    log_probs: Tensor, options: PAR, eos: int, scores: Callable[..., tuple[Callable[[Tokens], float], ...]]
+) -> Callable[[list[Unit], Unit | None, Unit | None], Spot]:
+    """How a segment is made of masked units and their neighbours."""
+
+    def spot(units: list[Unit], before: Unit | None, after: Unit | None) -> Spot:
+        frames = log_probs[before.last + 1 if before else 0 : after.first if after else len(log_probs)]
+        draft = tuple(t for unit in units for t in unit.tokens)
+        limit = len(draft) + options.margin + 1 if options.max_seq_len == "auto" else int(options.max_seq_len)
+        total, prefix = scores(frames.double().tolist(), before.right if before else -1, after.left if after else -1)
+        return Spot(draft, after.tokens if after else (eos,), limit, total, prefix, units, draft)
+
+    return spot
+
+
+def _parts(units: list[Unit], spot: Callable[[list[Unit], Unit | None, Unit | None], Spot]) -> list[Unit | Spot]:
+    """Kept units and segments, in order."""
+    parts: list[Unit | Spot] = []
     i = 0
     while i < len(units):
         end = i + 1
         if not units[i].masked:
-            parts.append(units[i].tokens)
+            parts.append(units[i])
         else:
             while end < len(units) and units[end].masked:
                 end += 1
-            before, after = units[i - 1] if i > 0 else None, units[end] if end < len(units) else None
-            frames = log_probs[before.last + 1 if before else 0 : after.first if after else len(log_probs)]
-            draft = tuple(t for unit in units[i:end] for t in unit.tokens)
-            limit = len(draft) + options.margin + 1 if options.max_seq_len == "auto" else int(options.max_seq_len)
-            total, prefix = scores(
-                frames.double().tolist(), before.right if before else -1, after.left if after else -1
-            )
-            parts.append(Spot(draft, after.tokens if after else (eos,), limit, total, prefix))
+            parts.append(spot(units[i:end], units[i - 1] if i else None, units[end] if end < len(units) else None))
         i = end
     return parts

@@ -37,6 +37,11 @@ def spell(tokens: Sequence[str], alphabet: Sequence[str], left: int, right: int,
     return tuple(alphabet.index("<space>" if c == " " else c) for c in text if c != " " or "<space>" in alphabet)
 
 
+def size(token: str, alphabet: Sequence[str]) -> int:
+    """How many characters of CTC a piece has, a blank before a word among them."""
+    return len(spell([token], alphabet, 0, -1, ended=False))
+
+
 def total(window: Window, tokens: Sequence[str], alphabet: Sequence[str]) -> float:
     """Log-probability that the window reads exactly the fill, and the blank before the word on the right."""
     letters = spell(tokens, alphabet, window.left, window.right, ended=True)

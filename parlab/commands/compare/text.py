@@ -16,6 +16,7 @@ from parlab.predictions.rates import RateChange
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 
 def markdown(comparison: Comparison) -> str:
@@ -67,26 +68,10 @@ def _search_rtf(system: System) -> str:
 def print_comparison(comparison: Comparison, show: int) -> None:
     """Print the systems, then each against the baseline with ``show`` of the utterances that differ."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table(title="systems (95 % bootstrap intervals over utterances)")
-    for name in ("prediction", "decoder", "WER", "CER", "RTFx", "with loading", "search (s per s)", "masked"):
-        table.add_column(name, justify="left" if name in {"prediction", "decoder"} else "right")
-    for s in comparison.systems:
-        rates = [f"{r.counts.rate:.2%} [{r.low:.2%}, {r.high:.2%}]" if r else "" for r in (s.wer, s.cer)]
-        cells = [
-            s.name,
-            s.decoder.name,
-            *rates,
-            _rtfx(s),
-            _rtfx_with_loading(s),
-            _search_rtf(s),
-            f"{s.masked_share:.1%}",
-        ]
-        table.add_row(*(Text(visible(str(cell))) for cell in cells))
-    console.print(table)
+    console.print(_systems(comparison.systems))
     for warning in comparison.warnings:
         console.print(Text(f"warning: {warning}"))
     for pair in comparison.pairs:
@@ -100,6 +85,33 @@ def print_comparison(comparison: Comparison, show: int) -> None:
         console.print(f"  {len(pair.differences)} utterances differ")
         for difference in pair.differences[:show]:
             _print_difference(console, difference)
+
+
+def _systems(systems: Sequence[System]) -> Table:
+    """Two lines a system, so that 80 columns hold all figures; long names are folded, figures never."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    title = "systems (in brackets: 95 % bootstrap intervals over utterances)"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("prediction\ndecoder", overflow="fold")
+    for head in ("WER %", "CER %", "RTFx\nwith\nloading", "search\n(s per s)", "masked\n%"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for s in systems:
+        rates = [
+            f"{100 * r.counts.rate:.2f}\n[{100 * r.low:.1f}, {100 * r.high:.1f}]" if r else "" for r in (s.wer, s.cer)
+        ]
+        cells = [*rates, f"{_rtfx(s)}\n{_rtfx_with_loading(s)}", _short(s), f"{100 * s.masked_share:.1f}"]
+        name = Text.assemble(visible(s.name), "\n", (visible(s.decoder.name), "dim"))
+        table.add_row(name, *map(Text, cells))
+    return table
+
+
+def _short(system: System) -> str:
+    """Search time per second of audio, to a ten-thousandth."""
+    seconds = system.speed.per_audio_second("search") if system.speed else None
+    return "" if seconds is None else f"{seconds:.4f}" if seconds >= 0.0001 or seconds == 0 else "< 0.0001"
 
 
 def print_groups(groups: Sequence[Group], names: Sequence[str], by: str, as_markdown: bool) -> None:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from parlab.metrics.wer import GAP, ErrorCounts, alignment
 from parlab.predictions.hypotheses import UtteranceRecord
-from parlab.predictions.prediction import Prediction
+from parlab.predictions.prediction import Prediction, known_word_errors
 
 NAMES = {"before": "greedy, not fine-tuned", "greedy": "greedy", "ar": "AR, joint beam", "par": "PAR"}
 
@@ -19,7 +19,7 @@ def table(predictions: Mapping[str, Prediction]) -> Table:
     """A row per prediction."""
     shown = Table(title="parlab demo: synthetic test voices that are not in the training")
     shown.add_column("decoder", no_wrap=True)
-    for column in ("WER", "CER", "RTFx", "search (s)", "tokens masked"):
+    for column in ("WER", "CER", "RTFx", "with loading", "search (s)", "tokens masked"):
         shown.add_column(column, justify="right")
     for name, prediction in predictions.items():
         metrics, speed = prediction.metrics, prediction.speed
@@ -28,6 +28,7 @@ def table(predictions: Mapping[str, Prediction]) -> Table:
             _percent(metrics.wer),
             _percent(metrics.cer),
             f"{speed.rtfx or 0.0:.0f}",
+            f"{speed.rtfx_with_loading or 0.0:.0f}",
             f"{speed.search_seconds or 0.0:.2f}",
             f"{prediction.masked_share:.1%}" if name == "par" else "-",
         )
@@ -47,25 +48,51 @@ class Change:
     reference: str
 
 
+@dataclass(frozen=True)
+class _Changed:
+    """An utterance whose words PAR has changed; ``gain``: word errors of the draft less those of the result."""
+
+    record: UtteranceRecord
+    draft: str
+    result: str
+    changes: list[Change]
+    gain: int
+
+
 def examples(prediction: Prediction, count: int = 3) -> list[Text]:
-    """The first utterances whose words PAR has changed: reference, draft and result, and each change in whole words."""
-    lines: list[Text] = []
-    shown = 0
-    for record in prediction.scored:
-        draft, result = (_text(record, tokens) for tokens in (draft_tokens(record), record.token_text))
-        found = changes(draft.split(), result.split(), prediction.reference(record).split())
-        if not found or shown == count:
-            continue
-        shown += 1
-        lines.append(Text.assemble("\nreference  ", record.ref or ""))
-        lines.append(Text.assemble("draft      ", draft))
-        lines.append(Text.assemble("PAR        ", (result, "bold")))
-        for change in found:
+    """What came of PAR's changes, and the ``count`` utterances that gained most: reference, draft, result, changed words."""
+    found = [
+        c
+        for r, reference in zip(prediction.scored, prediction.references, strict=True)
+        if (c := _changed(prediction, r, reference))
+    ]
+    better, worse = sum(c.gain > 0 for c in found), sum(c.gain < 0 for c in found)
+    lines = [
+        Text(
+            f"\nPAR changed words of {len(found)} of {len(prediction.scored)} utterances: fewer errors than the "
+            f"draft in {better}, more in {worse}. Those that gained most:"
+        )
+    ]
+    for c in sorted(found, key=lambda c: -c.gain)[:count]:
+        lines.append(Text.assemble("\nreference  ", c.record.ref or ""))
+        lines.append(Text.assemble("draft      ", c.draft))
+        lines.append(Text.assemble("PAR        ", (c.result, "bold")))
+        for change in c.changes:
             draft, fill, reference = (text or "(nothing)" for text in (change.draft, change.fill, change.reference))
             right = "green" if change.fill == change.reference else "yellow"
             arrow = Text.assemble("           ", (draft, "red strike"), " -> ", (fill, right))
             lines.append(arrow + Text(f"   (reference: {reference})", "dim"))
-    return lines
+    return lines if found else []
+
+
+def _changed(p: Prediction, record: UtteranceRecord, reference: str) -> _Changed | None:
+    """What PAR did to an utterance; None where draft and result have the same words."""
+    draft, result = (_text(record, tokens) for tokens in (draft_tokens(record), record.token_text))
+    found = changes(draft.split(), result.split(), reference.split())
+    if not found:
+        return None
+    before, after = (known_word_errors(reference, p.normalized(text)).errors for text in (draft, result))
+    return _Changed(record, draft, result, found, before - after)
 
 
 def draft_tokens(record: UtteranceRecord) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, RichProgressBar, Timer
 
 from parlab.commands.fit.checkpoints import average_checkpoints, best_checkpoints
+from parlab.model.families.blocks.model import BlockModel
+from parlab.model.families.blocks.origin import Origin
 from parlab.model.families.weights import load_weights
 from parlab.model.folder import write_model
 from parlab.model.lora import without_lora
@@ -66,7 +68,8 @@ class ExportModel(ExportAtEnd):
             load_weights(net, average_checkpoints(best), best[0])
         folder = Path(trainer.default_root_dir) / "model"
         made = write_model(net, pl_module.tokenizer, folder.with_name("model.partial"), self.half)
-        move_into(made, folder, last="config.yaml")
+        last = net.source.weights if isinstance(net, BlockModel) and isinstance(net.source, Origin) else "config.yaml"
+        move_into(made, folder, last)
         names = ", ".join(path.stem for path in best)
         print(f"wrote {folder} ({f'average of {names}' if best else 'the last weights'})", flush=True)
 

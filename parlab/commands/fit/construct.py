@@ -15,9 +15,10 @@ import torch
 from parlab.data.audio import load_audio
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError, nearest
-from parlab.model.families.blocks.model import BlockModel, no_training
+from parlab.model.families.blocks.model import BlockModel
 from parlab.model.families.espnet_build import build_model
 from parlab.model.families.espnet_whisper import take_over_encoder
+from parlab.model.families.layouts import origin_of
 from parlab.model.families.whisper_model import NO_TRAINING
 from parlab.model.features import GlobalMVN
 from parlab.model.folder import read_model
@@ -90,7 +91,7 @@ def make_network(
     """Make the network and its tokenizer, the same on every rank.
 
     Weights of ``init`` whose name and shape stay are taken over; with another token list the embedding and the output
-    layers are new. Of a Whisper model only the encoder is.
+    layers are new. Of a Whisper model only the encoder is. A model of another family stays as it is.
 
     Args:
         folder: where a new tokenizer is written, or found when a run goes on.
@@ -100,8 +101,14 @@ def make_network(
         UserError: the configuration names no encoder, or does not fit; ``init`` cannot be trained here.
     """
     old, tokenizer = start or (read_model(options.init) if options.init else (None, None))
-    if isinstance(old, BlockModel):
-        raise UserError(no_training(old.family))
+    if isinstance(old, BlockModel) and tokenizer is not None:
+        if options.tokenizer:
+            raise UserError(
+                f"model.tokenizer is given, but a {old.family} model keeps that of its folder; leave it out, or train an ESPnet model"
+            )
+        old.came_from(origin_of(old))  # its files, which the training writes again, may be gone by then
+        old.trainable(options.network)
+        return old, tokenizer
     from_whisper = old is not None and old.kind == "whisper"
     if from_whisper and options.network.get("encoder") != "whisper":
         raise UserError(NO_TRAINING)

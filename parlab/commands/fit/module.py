@@ -90,6 +90,12 @@ class ASRModule(OptimizedModule):
             return
         assert self.net is not None and self.tokenizer is not None
         data.adapt_to(self.net, self.tokenizer)
+        wanted = {getattr(callback, "monitor", None) for callback in trainer.checkpoint_callbacks}
+        if stage == "fit" and self.net.ctc is None and wanted & {"dev/wer", "dev/cer"}:
+            raise UserError(
+                "checkpoints are chosen by an error rate of the CTC head, but this model has none, expected dev/loss; add "
+                "--checkpoint.monitor dev/loss --early_stopping.monitor dev/loss"
+            )
         self.broken = BrokenFiles(raises=data.broken == "raise")
         text = f"{describe(self.net)}\n{data.describe()}" if first and stage == "fit" else ""
         if text and trainer.is_global_zero:

@@ -13,6 +13,7 @@ import yaml
 
 from parlab.commands.fit.checkpoints import checkpoint_names, has_checkpoints, is_whole
 from parlab.errors import UserError
+from parlab.model.families.layouts import layout_of
 from parlab.predictions.files import writing
 
 CONFIG, FINISHED = "fit.yaml", "finished.json"
@@ -223,7 +224,9 @@ def clear(folder: Path, filename: str | None) -> None:
     """
     checkpoints = folder / "checkpoints"
     _remove(checkpoints, [path.name for name in checkpoint_names(filename) for path in checkpoints.glob(name)])
-    _remove(folder / "model", _MODEL_FILES)
+    layout = layout_of(folder / "model")  # where it is another family's than ESPnet's
+    own = layout.writing.files(folder / "model") if layout is not None and layout.writing is not None else []
+    _remove(folder / "model", [*_MODEL_FILES, *(path.name for path in own)])
     _remove(folder / "head", _HEAD_FILES)
     _remove(folder / "tokenizer", _TOKENIZER_FILES)
     for name in (CONFIG, FINISHED):

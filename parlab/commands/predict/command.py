@@ -39,6 +39,8 @@ def print_metrics(metrics: Metrics, out: str) -> None:
                 f"latency {speed.latency_p50:.3f} s, from the file {speed.latency_with_loading_p50:.3f} s (medians)"
             )
         parts.append(f"search {metrics.speed.search_seconds:.2f} s of {metrics.speed.audio_seconds:.0f} s audio")
+        if speed.joules_per_audio_hour is not None:
+            parts.append(f"{speed.joules_per_audio_hour:.0f} J per hour of audio")
     if metrics.par.segments:
         parts.append(f"{metrics.par.masked_share:.1%} of tokens masked")
     if metrics.failed:

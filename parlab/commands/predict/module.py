@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule
 
 from parlab.decode import Decoder
 from parlab.errors import UserError
+from parlab.metrics.energy import EnergyMeter
 from parlab.options.signals import StopRequest
 from parlab.predictions.background import Background
 from parlab.predictions.hypotheses import UtteranceRecord
@@ -30,16 +31,28 @@ class PredictModule(LightningModule):
         self.head = recognizer.head.network if recognizer.head is not None else None  # likewise
         self.recognizer, self.decoder = recognizer, decoder
         self.warm = False
+        self.energy: EnergyMeter | None = None
+        self.audio_seconds = 0.0  # decoded since the warm-up
 
     def on_predict_start(self) -> None:
         self.recognizer = replace(self.recognizer, device=self.device)
+        self.energy = EnergyMeter(self.device)
         self.decoder.prepare(self.net, self.device)
 
     def predict_step(self, batch: LoadedBatch, index: int) -> RecognizedBatch:
         if batch.waves and not self.warm:
             self.recognizer.warm_up(self.decoder, batch.waves)
             self.warm = True
-        return recognize_batch(self.recognizer, self.decoder, batch)
+            if self.energy is not None:
+                self.energy.start()
+        found = recognize_batch(self.recognizer, self.decoder, batch)
+        self.audio_seconds += sum(found.durations)
+        return found
+
+    @property
+    def joules(self) -> float | None:
+        """Energy that the device used since the warm-up; None where it does not report it."""
+        return self.energy.joules() if self.energy is not None else None
 
     def transfer_batch_to_device(self, batch: LoadedBatch, device: torch.device, dataloader_idx: int) -> LoadedBatch:
         return batch  # the recognizer copies it, and the copy is timed

@@ -203,9 +203,21 @@ def _decode(job: Job, batches: Sequence[Sequence[Utterance]]) -> Environment:
     loader = DataLoader(dataset, batch_size=None, num_workers=workers, pin_memory=device.type == "cuda")
     module = PredictModule(job.recognizer, job.decoder)
     trainer.predict(module, Ahead(loader, device), return_predictions=False)
+    joules = module.joules  # before other ranks are waited for
     trainer.strategy.barrier("predicted")
     peak = trainer.strategy.reduce(torch.tensor(peak_memory(device), device=device), reduce_op="max")
-    return replace(_environment(job), peak_memory_bytes=int(peak))
+    energy = math.nan if joules is None and module.audio_seconds else joules or 0.0  # a rank without work used none
+    used = torch.tensor([energy, module.audio_seconds], device=device)
+    return replace(
+        _environment(job),
+        peak_memory_bytes=int(peak),
+        joules_per_audio_hour=_per_hour(*trainer.strategy.reduce(used, reduce_op="sum").tolist()),
+    )
+
+
+def _per_hour(joules: float, audio_seconds: float) -> float | None:
+    """Energy per hour of audio; None where a device did not report it (NaN), or nothing was decoded."""
+    return 3600 * joules / audio_seconds if joules > 0 and audio_seconds > 0 else None
 
 
 def _nothing_to_do(job: Job) -> Environment:

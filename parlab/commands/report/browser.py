@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.drafts import Drafts
+from parlab.commands.report.waveform import waveform, windows
 from parlab.metrics.token_errors import BOUNDARY, SPACE
 from parlab.metrics.wer import GAP, alignment
 from parlab.predictions.files import Json
@@ -16,6 +17,7 @@ from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction
 
 PAGE_BYTES = 9_000_000  # of JSON: what a browser opens without a pause
+WAVEFORMS = 200  # utterances that have one: as many as the page shows at once
 _SAMPLE = 0.1  # share of the bytes that is for utterances in which nothing differs or is wrong
 
 
@@ -47,23 +49,27 @@ def utterances(
 
     Those that differ or have errors come first, as many as fit in ``limit`` bytes, then a random sample of the others.
 
-    Keys of an utterance: ``id``, ``d`` duration in seconds, ``a`` the audio, ``w`` the words that all are aligned with,
-    ``k`` whether they are the reference, ``p`` an entry per prediction or null.
+    Keys of an utterance: ``id``, ``d`` duration in seconds, ``a`` the audio, ``v`` its waveform (of the first ``WAVEFORMS``
+    that any prediction masked something of), ``w`` the words that all are aligned with, ``k`` whether they are the
+    reference, ``p`` an entry per prediction or null.
 
     Keys of an entry: ``e`` errors; ``x`` edits of ``w`` as (index, word; "" where it is missing) and (index, words, 1) for
     words before the index; ``t`` tokens; ``c`` their confidences in thousandths; ``s`` segments as (index of the first token,
-    tokens, tokens of the draft, their confidences).
+    tokens, tokens of the draft, their confidences); ``m`` the window of each segment in hundredths of a second.
     """
     spoken = _spoken(predictions)
     telling = sorted((s for s in spoken if s.telling), key=lambda s: s.rank)
     others = [s for s in spoken if not s.telling]
     random.Random(0).shuffle(others)
     found: list[Json] = []
-    used, counts = 0, [0, 0]
+    used, drawn, counts = 0, 0, [0, 0]
     share = (1 - _SAMPLE if others else 1.0) * limit
     for kind, (some, most) in enumerate(((telling, share), (others, limit))):
         for s in some:
             entry = _described(s, predictions, drafts, audio)
+            if drawn < WAVEFORMS and (picture := _waveform(s, audio)):
+                entry["v"] = picture
+                drawn += 1
             used += len(json.dumps(entry))
             if used > most and found:
                 break
@@ -116,8 +122,18 @@ def _described(
             row["e"] = s.errors[i]
         if r.segments:
             row["s"] = list(_segments(r, drafts[i]))
+            if spans := [[round(100 * start), round(100 * end)] for start, end in windows(r)]:
+                row["m"] = spans
         rows.append(row)
     return {**entry, "p": rows}
+
+
+def _waveform(s: _Spoken, audio: AudioLinks) -> str | None:
+    """The waveform of an utterance in which something was masked; None for others, and for a page without audio."""
+    if audio.way == "off" or not any(r.segments for r in s.records.values()):
+        return None
+    record = s.records[min(s.records)]
+    return waveform(record.audio, record.duration)
 
 
 def _edits(words: Sequence[str], said: Sequence[str]) -> Iterator[list[Json]]:

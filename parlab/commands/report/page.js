@@ -3,7 +3,7 @@
 // Everything that the predictions hold goes into the page as textContent; nothing here parses HTML.
 const data = JSON.parse(document.getElementById("data").textContent);
 const by = id => document.getElementById(id);
-const pick = by("prediction"), filter = by("filter"), find = by("find"), list = by("utterances");
+const pick = by("prediction"), beside = by("beside"), filter = by("filter"), find = by("find"), list = by("utterances");
 const SHOWN = 200;
 function el(tag, cls, text) {
   const e = document.createElement(tag);
@@ -80,16 +80,22 @@ function article(u, chosen) {
   head.append(el("span", "", u.id));
   if (u.d !== undefined) head.append(el("span", "", `${u.d} s`));
   if (row.e !== undefined) head.append(el("span", "", `${row.e} of ${u.w.length} words wrong`));
+  let audio = null;
   if (u.a) {
-    const audio = el("audio");
+    audio = el("audio");
     audio.controls = true;
     audio.preload = "none";
     audio.src = u.a;
     head.append(audio);
   }
   box.append(head);
+  const others = beside.value === "" ? data.beside : [Number(beside.value)];
+  if (u.v) {  // the segments of the chosen prediction, or of the first beside it that has some
+    const marked = [chosen, ...others].find(i => u.p[i] && u.p[i].m) ?? chosen;
+    box.append(waveform(u, u.p[marked], audio, data.predictions[marked].prediction));
+  }
   if (u.k) box.append(line("reference", el("div", "words", u.w.join(" "))));
-  for (const i of new Set([...data.beside, chosen])) {
+  for (const i of new Set([...others, chosen])) {
     if (u.p[i]) box.append(line(data.predictions[i].prediction, words(u, u.p[i], row), i === chosen ? "chosen" : ""));
   }
   if (row.s) box.append(line("draft", draft(row)));
@@ -165,8 +171,8 @@ for (const table of document.querySelectorAll(".wide table")) {
   });
 }
 
-data.predictions.forEach((p, i) => pick.append(new Option(p.prediction, i)));
+data.predictions.forEach((p, i) => { for (const s of [pick, beside]) s.append(new Option(p.prediction, i)); });
 pick.value = data.best;
-for (const control of [pick, filter]) control.addEventListener("change", draw);
+for (const control of [pick, beside, filter]) control.addEventListener("change", draw);
 find.addEventListener("input", draw);
 draw();

@@ -15,6 +15,7 @@ from parlab.commands.report.audio import AudioLinks, check_audio
 from parlab.commands.report.browser import utterances
 from parlab.commands.report.contents import Report, read_report
 from parlab.commands.report.figures import Picture
+from parlab.commands.report.pareto import pareto
 from parlab.commands.report.tables import ThresholdPoint
 from parlab.errors import UserError
 from parlab.metrics.tables import Cell, Table, visible, write_csv
@@ -23,6 +24,8 @@ from parlab.predictions.files import Json, writing
 TITLE = "parlab report"
 _BROWSED = 12  # predictions whose utterances go into the page; a sweep has too many for one file
 _ASSETS = Path(__file__).parent
+_SCRIPTS = ("wave.js", "page.js", "pareto.js")  # one script of the page, in this order
+_PLANE = "wer_rtfx"  # the picture that the page's script draws, from the same rows
 _PLACEHOLDER = re.compile(r"@@([A-Z]+)@@")
 # Every character that ends a script or a string, or starts markup, in some parser.
 _IN_SCRIPT = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -65,7 +68,8 @@ def write_page(report: Report, out: Path, title: str = TITLE, audio: str = "link
         for name, picture in report.pictures.items():
             (files / f"{name}.png").write_bytes(picture.png)
             write_csv(files / f"{name}.csv", picture.table)
-    script, style = ((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    script = "".join((_ASSETS / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    style = (_ASSETS / "page.css").read_text(encoding="utf-8")
     browsed, note = _browsed(report, out, audio)
     parts = {
         "POLICY": _policy(script, style),
@@ -76,7 +80,7 @@ def write_page(report: Report, out: Path, title: str = TITLE, audio: str = "link
         "VERDICT": "\n".join(f"<p>{_text(sentence)}</p>" for sentence in report.verdict.sentences),
         "TABLE": _html_table(report.summary, _HEADS),
         "ABOUT": _html_headers(about(report.predictions)),
-        "PICTURES": "\n".join(map(_html_picture, report.pictures.values())),
+        "PICTURES": "\n".join(_html_picture(picture) for name, picture in report.pictures.items() if name != _PLANE),
         "NOTE": _text(note),
         "DATA": in_script(browsed),
     }
@@ -128,6 +132,8 @@ def _browsed(report: Report, out: Path, audio: str) -> tuple[dict[str, Json], st
         "utterances": shown,
         "thresholds": _thresholds(report.thresholds),
     }
+    if _PLANE in report.pictures:
+        data["plane"] = pareto(report.predictions, report.pictures[_PLANE].table)
     return data, note
 
 
@@ -165,6 +171,7 @@ _HEADS = {
     "latency_p50": "latency p50 (s)",
     "latency_p90": "p90 (s)",
     "peak_memory_bytes": "peak (MiB)",
+    "joules_per_audio_hour": "J per hour of audio",
     "masked_share": "masked",
     "segments": "segments",
     "failed": "failed",

@@ -207,6 +207,8 @@ def summary(predictions: Sequence[Prediction], known: Intervals, drafts: Sequenc
             row["draft_wer"] = draft_errors(p, own) / max(sum(c.total for c in p.word_counts), 1)
         if p.metrics.speed:
             row |= {name: getattr(p.metrics.speed, name) for name in _SPEED}
+            if p.metrics.speed.joules_per_audio_hour is not None:
+                row["joules_per_audio_hour"] = p.metrics.speed.joules_per_audio_hour
             row["search_seconds_per_audio_second"] = p.metrics.speed.per_audio_second("search")
         if par.tokens or p.decoder == "par":
             row |= {"masked_share": p.masked_share, "segments": par.segments}

@@ -61,13 +61,16 @@ def print_points(title: str, points: Sequence[tuple[Point, Metrics]]) -> None:
     from rich.text import Text
 
     table = Table(title=Text(visible(title)))
-    for name in ("point", "WER", "CER", "masked", "RTFx", "search s/s"):
-        table.add_column(name, justify="left" if name == "point" else "right")
+    table.add_column("point", overflow="fold")
+    for name in ("WER", "CER", "masked", "RTFx", "with\nloading", "search\ns/s"):
+        table.add_column(name, justify="right", no_wrap=True)
     for point, metrics in points:
         rates = [f"{errors.rate:.2%}" if errors else "" for errors in (metrics.wer, metrics.cer)]
-        timing = ["", ""]
+        timing = ["", "", ""]
         if metrics.speed is not None:
             share = metrics.speed.per_audio_second("search")
-            timing = [f"{metrics.speed.rtfx:.1f}", "" if share is None else f"{share:.3g}"]
+            loading = metrics.speed.rtfx_with_loading
+            timing = [f"{metrics.speed.rtfx:.1f}", "" if loading is None else f"{loading:.1f}"]
+            timing.append("" if share is None else f"{share:.3g}")
         table.add_row(Text(visible(point.name)), *rates, f"{metrics.par.masked_share:.1%}", *timing)
     Console().print(table)

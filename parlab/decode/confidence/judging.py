@@ -7,8 +7,7 @@ from dataclasses import replace
 from parlab.decode.confidence.evidence import Agreement, Evidence
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.filling.drafting import Drafting
-from parlab.decode.filling.rounds import pass_over
-from parlab.decode.prefill import Prefill
+from parlab.decode.prefill import Prefill, pass_over
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 

@@ -14,11 +14,12 @@ import torch
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.segment_search import Part, SegmentSearch
 from parlab.decode.filling.text import Text, token_scores
+from parlab.decode.filling.written import Place, Written, drafted_fill, joined, places
 from parlab.decode.fills import Fill, read_fills
-from parlab.decode.prefill import Prefill
-from parlab.decode.segments import Segments
+from parlab.decode.masking import Masks
+from parlab.decode.prefill import Prefill, pass_over
+from parlab.decode.segments import Segments, find_segments
 from parlab.model.encoded import Encoded
-from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
 
 CONTEXTS = ("draft", "fills")
@@ -31,13 +32,14 @@ class RoundOptions:
     Attributes:
         context: what a segment sees before it: ``"draft"`` or ``"fills"``.
         rounds: of drafting, masking and filling.
-        threshold: fills whose tokens the decoder gives less are searched again in the next round.
+        threshold: tokens to which the decoder gives less are masked in the next round; ``mask_unit``: whether with their words.
         parallel: segments searched at a time, -1 for all.
     """
 
     context: str
     rounds: int
     threshold: float
+    mask_unit: str
     parallel: int
 
 
@@ -46,21 +48,15 @@ class Progress:
     """The fills so far, and what the decoder has done for each utterance.
 
     Attributes:
+        segments: that are filled; a round may add and join some.
         fills: of the S segments, at first their drafts.
         passes, steps: decoder passes and steps of each of B utterances.
     """
 
+    segments: Segments
     fills: list[Fill]
     passes: list[int]
     steps: list[int]
-
-
-@dataclass(frozen=True)
-class Written:
-    """What is written at a time: the B texts, and where each segment starts in its text."""
-
-    texts: list[list[int]]
-    starts: list[int]
 
 
 class Rounds:
@@ -79,66 +75,63 @@ class Rounds:
         options: RoundOptions,
         drafted: Prefill | None = None,
     ):
-        self.search, self.encoded, self.segments, self.options = search, encoded, segments, options
-        self.drafted = drafted
+        self.search, self.encoded, self.options = search, encoded, options
+        self.drafted = self.earlier = drafted
         self.drafting: Drafting = search.drafting
-        self.owners: list[int] = segments.owner.tolist()
-        self.starts: list[int] = segments.start.tolist()
-        self.ends: list[int] = segments.end.tolist()
+        self._sizes: list[int] = self.drafting.sizes(search.model.vocab_size).tolist()
+        self.seen: dict[Place, list[int]] = {}  # the text before a segment when it was searched last
+        count = len(self.drafting.greedy)
+        self.progress = Progress(segments, [], [0 if drafted is None else 1] * count, [0] * count)
+        self._take(segments, [drafted_fill(self.drafting.greedy, place) for place in places(segments)])
+
+    def _take(self, segments: Segments, fills: list[Fill]) -> None:
+        """Go on with these segments."""
+        self.segments = self.progress.segments = segments
+        self.progress.fills = fills
+        self.places = places(segments)
         self.after = self.drafting.word_lengths[segments.owner, segments.end]
         self.left, self.right = self.drafting.neighbours(segments)
-        count = len(self.drafting.greedy)
-        drafts = []
-        for owner, start, end in zip(self.owners, self.starts, self.ends, strict=True):
-            draft = self.drafting.greedy[owner]
-            drafts.append(Fill(draft.tokens[start:end], draft.token_confidence[start:end], 0.0, False, 0))
-        self.progress = Progress(drafts, [0 if drafted is None else 1] * count, [0] * count)
+        drafts = [drafted_fill(self.drafting.greedy, place).tokens for place in self.places]
+        self.sizes = torch.tensor([sum(self._sizes[token] for token in draft) for draft in drafts], dtype=torch.long)
 
     def run(self) -> Progress:
-        """Search all segments in the first round, the unsure ones in the following rounds."""
-        chosen = list(range(len(self.segments)))
+        """Search all segments in the first round; in the following ones mask again, and search what has another text before it."""
+        chosen, prefill = list(range(len(self.segments))), self.drafted
+        owners: list[int] = []  # utterances whose texts have changed
         for index in range(self.options.rounds):
-            before = [fill.tokens for fill in self.progress.fills]
-            prefill = self.drafted if index == 0 else None
             if index > 0:
-                now = self._written()
-                prefill = self._pass(chosen, now)
-                chosen = self._unsure(prefill, self._fitting(chosen, now), now)
+                prefill = self._pass(owners, now := self._written())
+                chosen = self._mask_again(owners, prefill, now)
+            before = self._written().texts
             for wave in self._waves(chosen):
                 now = self._written()
                 if fitting := self._fitting(wave, now):
-                    self._fill(fitting, self._pass(fitting, now) if prefill is None else prefill, now)
+                    self._fill(fitting, self._pass(self._owners(fitting), now) if prefill is None else prefill, now)
                     prefill = None
-            # A fill depends on the fills of its own utterance only: one whose fills all stayed is done.
-            changed = {self.owners[i] for i in chosen if self.progress.fills[i].tokens != before[i]}
-            chosen = [i for i, owner in enumerate(self.owners) if owner in changed]
-            if not chosen:
+            # An utterance depends on itself only: one whose text stayed is done.
+            after = self._written().texts
+            owners = [i for i in self._owners(chosen) if after[i] != before[i]]
+            if not owners:
                 break
         return self.progress
+
+    def _owners(self, chosen: Sequence[int]) -> list[int]:
+        """The utterances of segments."""
+        return list(dict.fromkeys(self.places[i].owner for i in chosen))
 
     # ---- texts as they are now ----------------------------------------------------------------------
 
     def _written(self) -> Written:
         """The texts with the fills in place of the segments."""
-        texts: list[list[int]] = [[] for _ in self.drafting.greedy]
-        kept = [0] * len(texts)
-        starts = []
-        for i, owner in enumerate(self.owners):
-            tokens = self.drafting.greedy[owner].tokens
-            texts[owner] += tokens[kept[owner] : self.starts[i]]
-            starts.append(len(texts[owner]))
-            texts[owner] += self.progress.fills[i].tokens
-            kept[owner] = self.ends[i]
-        for owner, draft in enumerate(self.drafting.greedy):
-            texts[owner] += draft.tokens[kept[owner] :]
-        return Written(texts, starts)
+        return Written.of(self.drafting.greedy, self.places, self.progress.fills)
 
-    def _pass(self, chosen: Sequence[int], now: Written) -> Prefill:
-        """One teacher-forced pass over the texts of the chosen segments' utterances."""
-        owners = list(dict.fromkeys(self.owners[i] for i in chosen))
+    def _pass(self, owners: Sequence[int], now: Written) -> Prefill:
+        """One teacher-forced pass over the texts of utterances."""
         for owner in owners:
             self.progress.passes[owner] += 1
-        return pass_over(self.search.model, self.encoded, now.texts, owners)
+        found = pass_over(self.search.model, self.encoded, now.texts, owners, self.earlier)
+        self.earlier = self.earlier or found  # the first pass is over all utterances with segments
+        return found
 
     def _part(self, chosen: Sequence[int], now: Written) -> tuple[Text, Part]:
         """The texts, and the chosen segments in them."""
@@ -147,7 +140,8 @@ class Rounds:
         length = torch.tensor([len(self.progress.fills[i].tokens) for i in chosen], dtype=torch.long)
         segments = replace(self.segments.select(index), start=start, end=start + length)
         drafted = (self.segments.end - self.segments.start)[index]
-        return Text.of(now.texts), Part(segments, drafted, self.after[index], self.left[index], self.right[index])
+        numbers = (x[index] for x in (self.sizes, self.after, self.left, self.right))
+        return Text.of(now.texts), Part(segments, drafted, *numbers)
 
     def _fitting(self, chosen: Sequence[int], now: Written) -> list[int]:
         """The chosen segments that the decoder has positions for, with the tokens after them; the others stay as they are."""
@@ -158,7 +152,7 @@ class Rounds:
 
         def fits(i: int) -> bool:
             own = max(len(self.progress.fills[i].tokens), 1)
-            return len(self.encoded.prompts[self.owners[i]]) + now.starts[i] + own + after[i] <= positions
+            return len(self.encoded.prompts[self.places[i].owner]) + now.starts[i] + own + after[i] <= positions
 
         return [i for i in chosen if fits(i)]
 
@@ -171,41 +165,73 @@ class Rounds:
         waves: list[list[int]] = []
         rank: dict[int, int] = {}
         for i in chosen:
-            number = rank.get(self.owners[i], 0)
-            rank[self.owners[i]] = number + 1
+            number = rank.get(self.places[i].owner, 0)
+            rank[self.places[i].owner] = number + 1
             if number == len(waves):
                 waves.append([])
             waves[number].append(i)
         return waves
 
-    def _unsure(self, prefill: Prefill, chosen: Sequence[int], now: Written) -> list[int]:
-        """The segments of which the decoder, after all fills, gives a token or the stop token less than the threshold."""
-        text, part = self._part(chosen, now)
-        ones = torch.ones_like(part.after)
-        scores, segment = token_scores(prefill, text, part.segments, ones, self.search.model.special.eos)
-        least = scores.new_zeros(len(part)).scatter_reduce_(0, segment, scores, "amin")
-        [sure] = to_host(least.exp() >= self.options.threshold)
-        return [i for i, kept in zip(chosen, sure.tolist(), strict=True) if not kept]
+    def _mask_again(self, owners: Sequence[int], prefill: Prefill, now: Written) -> list[int]:
+        """Mask what the decoder, after all fills, gives less than the threshold; the segments that are to be searched."""
+        chances = self._chances(owners, prefill, now)
+        # 1. Draft tokens that were sure become masks, and their words.
+        size = self.drafting.draft.tokens.shape
+        masked, gaps = (torch.zeros(size[0], size[1] + i, dtype=torch.bool) for i in (0, 1))
+        for owner in owners:
+            for token, position in now.kept[owner].items():
+                masked[owner, token] = chances[owner][position] < self.options.threshold
+        for place in self.places:
+            masked[place.owner, place.start : place.end] = True
+            gaps[place.owner, place.start] |= place.start == place.end
+        masks = self.drafting.masked(self.search.model, Masks(masked, gaps), self.options.mask_unit)
+        segments = find_segments(self.drafting.draft, masks.tokens, masks.gaps)
+        # 2. Segments that are unsure, and saw another text before them.
+        old = dict(zip(self.places, self.progress.fills, strict=True))
+        self._take(
+            segments,
+            [old[place] if place in old else joined(self.drafting.greedy, place, old) for place in places(segments)],
+        )
+        now = self._written()
+        chosen = [i for i, place in enumerate(self.places) if place.owner in chances]
+        return [
+            i
+            for i in self._fitting(chosen, now)
+            if self.seen.get(self.places[i]) != now.before(i, self.places[i].owner)
+            and min(
+                chances[self.places[i].owner][now.starts[i] : now.starts[i] + len(self.progress.fills[i].tokens) + 1]
+            )
+            < self.options.threshold
+        ]
+
+    def _chances(self, owners: Sequence[int], prefill: Prefill, now: Written) -> dict[int, list[float]]:
+        """The decoder's probability of each token of the utterances' texts, and of the end; 1 where it has no position."""
+        positions = self.search.model.rows.spec.max_positions
+        sizes = []
+        for owner in owners:
+            size = len(now.texts[owner])
+            room = size if positions is None else positions - len(self.encoded.prompts[owner])
+            sizes.append(min(size, room))
+        none = torch.zeros(len(owners), dtype=torch.long)
+        whole = Segments(torch.tensor(owners), none, torch.tensor(sizes), none, none, none, none)
+        scores, _ = token_scores(prefill, Text.of(now.texts), whole, none + 1, self.search.model.special.eos)
+        [values] = to_host(scores.exp())
+        parts = values.split([size + 1 for size in sizes])
+        texts = (now.texts[owner] for owner in owners)
+        return {
+            owner: [*part.tolist(), *[1.0] * (len(text) - len(part) + 1)]
+            for owner, part, text in zip(owners, parts, texts, strict=True)
+        }
 
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
+        self.seen.update({self.places[i]: now.before(i, self.places[i].owner) for i in wave})
         size = len(part) if self.options.parallel < 0 else self.options.parallel
         choices = [self.search.fill(prefill, text, part.chunk(i, i + size)) for i in range(0, len(part), size)]
         longest: dict[int, int] = {}
         for i, fill in zip(wave, read_fills(choices, [self.progress.fills[i] for i in wave]), strict=True):
-            longest[self.owners[i]] = max(longest.get(self.owners[i], 0), fill.steps)
+            longest[self.places[i].owner] = max(longest.get(self.places[i].owner, 0), fill.steps)
             self.progress.fills[i] = fill
         for owner, steps in longest.items():
             self.progress.steps[owner] += steps
-
-
-def pass_over(
-    model: HybridModel, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int] | None = None
-) -> Prefill:
-    """One teacher-forced pass over the texts (B) of the given utterances, or of all, as far as the decoder has positions."""
-    positions = model.rows.spec.max_positions
-    if positions is not None:
-        room = [positions - len(prompt) for prompt in encoded.prompts]
-        texts = [text[:n] for text, n in zip(texts, room, strict=True)]
-    return Prefill.of(model.rows, encoded, texts, utterances)

@@ -20,10 +20,13 @@ from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.letters import Letters, LetterScorer
 from parlab.decode.scorers.whisper import ruled
+from parlab.decode.search.extent import Extent
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_device
+
+_LETTERS = 3  # that a fill may have more or fewer than its share
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class FillOptions:
     length_normalize: bool
     nbest: int
     allow_unk: bool
+    length_tolerance: float | None
 
 
 def check_letters(options: FillOptions, drafting: Drafting) -> None:
@@ -60,12 +64,14 @@ class Part:
     Attributes:
         segments: in the texts as they are now.
         lengths: (S,) tokens of their drafts, which limit their fills.
+        sizes: (S,) letters of their drafts (``Drafting.sizes``).
         after: (S,) tokens after each whose scores count.
         left, right: (S,) neighbours in CTC's vocabulary, -1 at the edges of an utterance.
     """
 
     segments: Segments
     lengths: Tensor
+    sizes: Tensor
     after: Tensor
     left: Tensor
     right: Tensor
@@ -75,7 +81,7 @@ class Part:
 
     def chunk(self, begin: int, end: int) -> Part:
         """The segments ``begin`` to ``end`` (exclusive)."""
-        numbers = (self.lengths, self.after, self.left, self.right)
+        numbers = (self.lengths, self.sizes, self.after, self.left, self.right)
         return Part(self.segments.chunk(begin, end), *(x[begin:end] for x in numbers))
 
 
@@ -86,6 +92,7 @@ class SegmentSearch:
     Attributes:
         drafting: CTC's posteriors, and how it spells words.
         letters: how the decoder's tokens are spelled in CTC's characters, where vocabularies differ.
+        sizes: (V,) letters of each of the decoder's tokens, on the device (``Drafting.sizes``).
         added: what is fused: a language model, phrases.
     """
 
@@ -93,6 +100,7 @@ class SegmentSearch:
     model: HybridModel
     drafting: Drafting
     letters: Letters | None
+    sizes: Tensor
     added: tuple[Fusion, ...]
 
     @staticmethod
@@ -101,7 +109,8 @@ class SegmentSearch:
         letters, spelling = None, drafting.spelling
         if spelling is not None and options.ctc_weight > 0:
             letters = Letters(spelling.letter_table.to(drafting.log_probs.device), spelling.space)
-        return SegmentSearch(options, model, drafting, letters, added)
+        [sizes] = to_device(drafting.log_probs.device, drafting.sizes(model.vocab_size))
+        return SegmentSearch(options, model, drafting, letters, sizes, added)
 
     def fill(self, prefill: Prefill, text: Text, part: Part) -> Choice:
         """The best fill of each segment of texts that the decoder has passed over."""
@@ -121,7 +130,9 @@ class SegmentSearch:
             if in_search and not options.length_normalize and (options.nbest == 1 or self.drafting.spelling):
                 bound = drafts.joint(scoring)
         limits = self._limits(prefill, part)
-        groups = Groups(stop, limits, bound=bound, owner=segments.owner).on_device(self.drafting.log_probs.device)
+        extent = self._extent(part, in_search)
+        groups = Groups(stop, limits, bound=bound, owner=segments.owner, extent=extent)
+        groups = groups.on_device(self.drafting.log_probs.device)
         decoder = self._decoder(prefill, segments, scoring)
         ended = beam_search(self._scorers(decoder, text, segments, scoring), groups, self._beam(scoring))
         if whole_words:
@@ -145,6 +156,16 @@ class SegmentSearch:
             room = positions - prefill.prompt_lengths[part.segments.owner] - part.segments.start - part.after
             limits = torch.minimum(limits, room.clamp(min=1))
         return limits
+
+    def _extent(self, part: Part, in_search: bool) -> Extent | None:
+        """How much fills may write. CTC in the search scores a stop token as the end, so that it cannot be a word too."""
+        tolerance, drafted = self.options.length_tolerance, part.sizes.double()
+        if tolerance is None:
+            return None
+        least = ((1.0 - tolerance) * drafted - _LETTERS).ceil().clamp(min=0).long()
+        most = ((1.0 + tolerance) * drafted + _LETTERS).floor().long()
+        most = most.masked_fill(part.sizes == 0, torch.iinfo(torch.long).max)  # a gap: nobody knows how much is missing
+        return Extent(self.sizes, least, most, self.model.special.eos, goes_on=not in_search)
 
     def _beam(self, scoring: FillScoring) -> BeamOptions:
         """As many ended hypotheses as are asked for, or as will be judged again; no special symbols in fills."""

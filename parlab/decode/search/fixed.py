@@ -91,6 +91,7 @@ class FixedSearch:
             max_length=groups.max_length[plan.source],
             min_length=None if least is None else least[plan.source],
             bound=None if bound is None else bound[plan.source],
+            extent=None if groups.extent is None else groups.extent.select(plan.source),
         )
         scoring = Scoring.of(usable, options, groups.stop.device)
         return FixedSearch(plan, scoring, Rules.of(scorers, slots, options))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from parlab.decode.search.extent import Extent
 from parlab.transfer import to_device
 
 
@@ -21,6 +22,7 @@ class Groups:
         bound: (G,) score that a hypothesis must beat to matter (the draft's), or None.
         longest: the largest ``max_length``, where the host knows it.
         owner: (G,) utterance of each group, sorted, on the host; None: every group has its own.
+        extent: bounds on what a hypothesis writes, or None.
     """
 
     stop: Tensor
@@ -29,13 +31,15 @@ class Groups:
     bound: Tensor | None = None
     longest: int | None = None
     owner: Tensor | None = None
+    extent: Extent | None = None
 
     def on_device(self, device: torch.device) -> Groups:
         """Groups whose numbers lie on the host, taken to the device by one copy; ``bound`` lies there already."""
         least = torch.zeros_like(self.max_length) if self.min_length is None else self.min_length
         stop, limit, least = to_device(device, self.stop, self.max_length, least)
         longest = int(self.max_length.max()) if len(self.max_length) else 0
-        return Groups(stop, limit, None if self.min_length is None else least, self.bound, longest, self.owner)
+        extent = None if self.extent is None else self.extent.to(device)
+        return Groups(stop, limit, None if self.min_length is None else least, self.bound, longest, self.owner, extent)
 
     @property
     def steps(self) -> int:

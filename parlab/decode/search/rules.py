@@ -124,7 +124,9 @@ class Rules:
         # 1. Those that emitted the stop token have ended; too early a stop ends a row without a result.
         valid = grown.score > NEVER
         stopped = valid & (token == groups.stop.unsqueeze(1))
-        counts, live = stopped, valid & ~stopped
+        counts, live, full = stopped, valid & ~stopped, None
+        if groups.extent is not None:
+            counts, live, full = groups.extent.divide(grown.tokens, step, counts, live)
         may_end = live
         if options.refill:  # only those of the beam itself end; the next best take their places
             within = torch.arange(token.size(1), device=token.device) < options.beam_size
@@ -134,6 +136,7 @@ class Rules:
             counts = counts & (step >= groups.min_length).unsqueeze(1)
         # 2. At the limit of length the stop token is appended unscored.
         at_limit = (step + 1 >= groups.max_length).unsqueeze(1)
+        at_limit = at_limit if full is None else at_limit | full
         forced = may_end & at_limit
         if not options.force_all:
             none_ended = (ended.score[:, :1] == NEVER) & ~counts.any(1, keepdim=True)

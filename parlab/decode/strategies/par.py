@@ -48,7 +48,8 @@ class PAR(Decoder):
         ctc_mode: ``"prefix"`` scores with CTC inside the search, ``"rescore"`` only the n-best of the decoder.
         length_normalize: choose among a segment's hypotheses by score per token.
         nbest: ended hypotheses kept per segment; with ``"rescore"`` those are rescored (at least ``beam_size``).
-        lm: folder of an ESPnet language model for shallow fusion in the search; ``lm_weight`` of its log-probability.
+        lm: folder of an ESPnet language model, or an ARPA file over the decoder's tokens, for shallow fusion; ``lm_weight`` of its
+            log-probability.
         phrases: file of phrases that are boosted in fills, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
         phrase_margin: a sure draft token is masked too, with as many tokens after it as the phrase has, where CTC gives a phrase's
@@ -59,10 +60,12 @@ class PAR(Decoder):
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
         measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
             ``renyi``, ``decoder``, ``rank``, ``product`` (``tsallis:alpha=0.5,temperature=1.2``).
+        length_tolerance: share of its draft's letters (tokens, where CTC has the decoder's vocabulary) by which a fill may be shorter or
+            longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
-        rounds: of filling. From the second on the decoder passes over the filled text, and segments are searched again of
-            whose fill or stop token it gives one a probability below ``threshold``.
+        rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
+            ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
     """
 
     name: ClassVar[str] = "par"
@@ -75,6 +78,7 @@ class PAR(Decoder):
         "nbest": 1,
         "context": "draft",
         "rounds": 1,
+        "length_tolerance": None,
         "measure": DEFAULT,
         "policy": "threshold",
     }
@@ -97,6 +101,7 @@ class PAR(Decoder):
     mask_unit: str = "token"
     context: str = "draft"
     rounds: int = 1
+    length_tolerance: float | None = None
     measure: str = DEFAULT
     policy: str = "threshold"
 
@@ -143,11 +148,11 @@ class PAR(Decoder):
             return unmasked(drafting.greedy, 0 if prefill is None else 1)
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
         search = SegmentSearch.of(options, model, drafting, added)
-        order = RoundOptions(self.context, self.rounds, self.threshold, self.max_mask_parallel)
+        order = RoundOptions(self.context, self.rounds, self.threshold, self.mask_unit, self.max_mask_parallel)
         done = Rounds(search, encoded, segments, order, prefill).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
-        return assemble(drafting.greedy, drafting.in_encoder_frames(segments), done.fills, work)
+        return assemble(drafting.greedy, drafting.in_encoder_frames(done.segments), done.fills, work)
 
     def _opened(self, masks: Masks, drafting: Drafting, added: tuple[Fusion, ...]) -> Masks:
         """The masks, and the places that phrases open."""
@@ -180,6 +185,8 @@ def _check(options: PAR) -> None:
         wrong = f"rounds is {options.rounds}, expected at least 1"
     elif not options.phrase_margin >= 0.0:
         wrong = f"phrase_margin is {options.phrase_margin}, expected nats from 0"
+    elif options.length_tolerance is not None and not 0.0 <= options.length_tolerance < 1.0:
+        wrong = f"length_tolerance is {options.length_tolerance}, expected a share from 0 to below 1, or none"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:

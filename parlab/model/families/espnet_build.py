@@ -71,7 +71,7 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
         )
     parts: dict[str, nn.Module | None] = {}
     parts["frontend"] = front = WhisperLogMel() if whisper else _frontend(config.get("frontend_conf"))
-    parts["specaug"] = _make("specaug", espnet.specaug, config.get("specaug_conf")) if config.get("specaug") else None
+    parts["specaug"] = make_specaug(config.get("specaug_conf")) if config.get("specaug") else None
     parts["normalize"] = _normalize(config, front.output_size())
     encoder = _make("encoder", encoder_class, config.get("encoder_conf"), input_size=front.output_size())
     parts["encoder"] = encoder
@@ -124,6 +124,15 @@ def _normalize(config: Mapping[str, Any], size: int) -> nn.Module | None:
         f"the config names the normalize '{name}', which does not exist"
         f"{nearest(name, ['global_mvn', 'utterance_mvn'])} (known: global_mvn, utterance_mvn)"
     )
+
+
+def make_specaug(conf: Mapping[str, Any] | None) -> nn.Module:
+    """SpecAugment with ESPnet's options.
+
+    Raises:
+        UserError: there is no such option.
+    """
+    return _make("specaug", espnet.specaug, conf)
 
 
 def _make(role: str, factory: Any, conf: Mapping[str, Any] | None, **fixed: Any) -> Any:

@@ -1,4 +1,4 @@
 """Blocks that foreign families share: attention, conformer and transformer encoders, a decoder that ``RowDecoder`` reads.
 
-Names follow ESPnet's and WeNet's, which agree. Nothing is trained with them here: they have no dropout.
+Names follow ESPnet's and WeNet's, which agree.
 """

@@ -27,6 +27,7 @@ class AttentionOptions:
         biases: of query, key, value and output.
         scale: of the scores; None is 1 / sqrt(D / H).
         norms: norms of width D before query, key and value, each its own (FireRed).
+        dropout: share of the attention weights that is dropped in training.
     """
 
     width: int
@@ -35,6 +36,7 @@ class AttentionOptions:
     biases: tuple[bool, bool, bool, bool] = (True, True, True, True)
     scale: float | None = None
     norms: bool = False
+    dropout: float = 0.0
 
 
 class Attention(nn.Module):
@@ -43,7 +45,7 @@ class Attention(nn.Module):
     def __init__(self, options: AttentionOptions):
         super().__init__()
         width = options.width
-        self.heads, self.positions = options.heads, options.positions
+        self.heads, self.positions, self.dropout = options.heads, options.positions, options.dropout
         self.scale = options.scale or 1.0 / math.sqrt(width // options.heads)
         names = ("linear_q", "linear_k", "linear_v", "linear_out")
         for name, bias in zip(names, options.biases, strict=True):
@@ -77,7 +79,22 @@ class Attention(nn.Module):
             mask = self._position_scores(q, positions)
             mask = mask.masked_fill(~seen, torch.finfo(mask.dtype).min).to(q.dtype)
             q = q + self.pos_bias_u.unsqueeze(1)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale)
+        return self._attend(q, k, v, mask)
+
+    def read(self, x: Tensor, memory: Tensor, seen: Tensor | None) -> Tensor:
+        """Attention of ``x`` (B, L, D) to ``memory`` (B, T, D), without positions, as a decoder's.
+
+        Args:
+            seen: (B, 1, 1, T), true at the frames of an utterance; None: ``memory`` is ``x``, and a token sees itself and those before it.
+        """
+        return self._attend(
+            self._split(self.linear_q(x)), self._split(self.linear_k(memory)), self._split(self.linear_v(memory)), seen
+        )
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """The output (B, L, D) for queries, keys and values (B, H, ., D / H); no mask is a causal one."""
+        dropped = self.dropout if self.training else 0.0
+        out = scaled_dot_product_attention(q, k, v, mask, dropped, is_causal=mask is None, scale=self.scale)
         return self.linear_out(out.transpose(1, 2).flatten(2))
 
     def _position_scores(self, q: Tensor, positions: Tensor) -> Tensor:

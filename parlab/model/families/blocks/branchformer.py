@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch.nn.functional import dropout, pad
 
 from parlab.model.families.blocks.attention import Attention
 from parlab.model.families.blocks.decoder import FeedForward, activation
@@ -30,9 +30,9 @@ class BranchOptions:
 
 
 class _Gate(nn.Module):
-    def __init__(self, options: BranchOptions, eps: float):
+    def __init__(self, options: BranchOptions, eps: float, dropped: float):
         super().__init__()
-        channels = options.units // 2
+        channels, self.dropped = options.units // 2, dropped
         self.before = options.kernel - 1 if options.causal else 0
         self.norm = nn.LayerNorm(channels, eps=eps)
         padding = 0 if options.causal else (options.kernel - 1) // 2
@@ -43,14 +43,15 @@ class _Gate(nn.Module):
         kept, gate = x.chunk(2, dim=-1)
         gate = self.norm(pad(gate, (0, 0, self.before, 0))).transpose(1, 2)
         # An utterance alone ends in zeros of the convolution.
-        return kept * self.conv(gate.masked_fill(pad(padding, (self.before, 0)), 0.0)).transpose(1, 2)
+        gate = self.conv(gate.masked_fill(pad(padding, (self.before, 0)), 0.0)).transpose(1, 2)
+        return dropout(kept * gate, self.dropped, self.training)
 
 
 class _Gating(nn.Module):
-    def __init__(self, width: int, options: BranchOptions, eps: float):
+    def __init__(self, width: int, options: BranchOptions, eps: float, dropped: float):
         super().__init__()
         self.channel_proj1 = nn.Sequential(nn.Linear(width, options.units), nn.GELU())
-        self.csgu = _Gate(options, eps)
+        self.csgu = _Gate(options, eps, dropped)
         self.channel_proj2 = nn.Linear(options.units // 2, width)
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
@@ -65,10 +66,11 @@ class EBranchformerBlock(nn.Module):
         width, eps = options.attention.width, options.eps
         self.norm_ff_macaron, self.norm_ff, self.norm_final = (nn.LayerNorm(width, eps=eps) for _ in range(3))
         self.norm_mha, self.norm_mlp = (nn.LayerNorm(width, eps=eps) for _ in range(2))
-        feeds = (FeedForward(width, options.hidden, activation(options.activation)) for _ in range(2))
+        self.dropout = drop = options.dropout
+        feeds = (FeedForward(width, options.hidden, activation(options.activation), drop.inner) for _ in range(2))
         self.feed_forward_macaron, self.feed_forward = feeds
         self.attn = Attention(options.attention)
-        self.cgmlp = _Gating(width, branch, eps)
+        self.cgmlp = _Gating(width, branch, eps, drop.inner)
         self.before = branch.merge_kernel - 1 if branch.causal else 0
         padding = 0 if branch.causal else (branch.merge_kernel - 1) // 2
         self.depthwise_conv_fusion = nn.Conv1d(
@@ -78,11 +80,14 @@ class EBranchformerBlock(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor, positions: Tensor | None) -> Tensor:
         """(B, T, D) to the same; ``padding`` (B, 1, T) is true after an utterance."""
-        x = x + 0.5 * self.feed_forward_macaron(self.norm_ff_macaron(x))
+        drop = self.dropout
+        x = x + 0.5 * dropout(self.feed_forward_macaron(self.norm_ff_macaron(x)), drop.feed, self.training)
         attended = self.attn(self.norm_mha(x), ~padding.unsqueeze(1), positions)
-        both = torch.cat([attended, self.cgmlp(self.norm_mlp(x), padding)], dim=-1)
+        attended = dropout(attended, drop.attention, self.training)
+        gated = dropout(self.cgmlp(self.norm_mlp(x), padding), drop.convolution, self.training)
+        both = torch.cat([attended, gated], dim=-1)
         merged = both.transpose(1, 2).masked_fill(padding, 0.0)
         merged = self.depthwise_conv_fusion(pad(merged, (self.before, 0))).transpose(1, 2)
-        x = x + self.merge_proj(both + merged)
-        x = x + 0.5 * self.feed_forward(self.norm_ff(x))
+        x = x + dropout(self.merge_proj(both + merged), drop.convolution, self.training)
+        x = x + 0.5 * dropout(self.feed_forward(self.norm_ff(x)), drop.feed, self.training)
         return self.norm_final(x)

@@ -1,17 +1,21 @@
-"""A transformer decoder as a container of weights, which ``RowDecoder`` steps."""
+"""A transformer decoder: its weights, which ``RowDecoder`` steps, and its pass over whole texts, which a training takes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout, linear
 
 from parlab.errors import UserError
 from parlab.model.decoder_spec import DecoderSpec, LayerSpec
 from parlab.model.families.blocks.attention import Attention, AttentionOptions
+from parlab.model.families.blocks.dropout import NOTHING, DropoutOptions
 from parlab.model.families.blocks.positions import sinusoids
+from parlab.model.features import padding_mask
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -53,6 +57,7 @@ class DecoderOptions:
         tied: the output has the embedding's weights.
         output_bias: the output has a bias.
         max_positions: tokens that a row may have, or None.
+        source_dropout: share of the weights of the attention to the speech that is dropped in training.
     """
 
     vocabulary: int
@@ -67,28 +72,44 @@ class DecoderOptions:
     tied: bool = False
     output_bias: bool = True
     max_positions: int | None = None
+    dropout: DropoutOptions = NOTHING
+    source_dropout: float = 0.0
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between them."""
+    """Two linear layers with an activation between them; in training ``dropped`` is the share of its hidden values that is dropped."""
 
-    def __init__(self, width: int, hidden: int, function: nn.Module, bias: bool = True):
+    def __init__(self, width: int, hidden: int, function: nn.Module, dropped: float = 0.0):
         super().__init__()
-        self.w_1, self.w_2 = nn.Linear(width, hidden, bias=bias), nn.Linear(hidden, width, bias=bias)
-        self.activation = function
+        self.w_1, self.w_2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.activation, self.dropped = function, dropped
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) to the same."""
-        return self.w_2(self.activation(self.w_1(x)))
+        return self.w_2(dropout(self.activation(self.w_1(x)), self.dropped, self.training))
 
 
 class _Layer(nn.Module):
     def __init__(self, options: DecoderOptions):
         super().__init__()
         width = options.attention.width
-        self.self_attn, self.src_attn = Attention(options.attention), Attention(options.attention)
-        self.feed_forward = FeedForward(width, options.hidden, activation(options.activation))
+        self.pre_norm, self.dropout = options.pre_norm, options.dropout
+        self.self_attn = Attention(options.attention)
+        self.src_attn = Attention(replace(options.attention, dropout=options.source_dropout))
+        self.feed_forward = FeedForward(width, options.hidden, activation(options.activation), options.dropout.inner)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width, eps=options.eps) for _ in range(3))
+
+    def forward(self, x: Tensor, states: Tensor, seen: Tensor) -> Tensor:
+        """Tokens (B, L, D) after speech ``states`` (B, T, D), of which ``seen`` (B, 1, 1, T) is true where there is some."""
+        blocks: list[tuple[nn.LayerNorm, Callable[[Tensor], Tensor], float]] = [
+            (self.norm1, lambda y: self.self_attn.read(y, y, None), self.dropout.attention),
+            (self.norm2, lambda y: self.src_attn.read(y, states, seen), self.dropout.attention),
+            (self.norm3, self.feed_forward, self.dropout.feed),
+        ]
+        for norm, block, share in blocks:
+            added = dropout(block(norm(x) if self.pre_norm else x), share, self.training)
+            x = x + added if self.pre_norm else norm(x + added)
+        return x
 
     def spec(self) -> LayerSpec:
         feed = self.feed_forward
@@ -108,6 +129,26 @@ class Decoder(nn.Module):
         eps = options.final_eps or options.eps
         self.after_norm = nn.LayerNorm(width, eps=eps) if options.final_norm else None
         self.output_layer = None if options.tied else nn.Linear(width, options.vocabulary, bias=options.output_bias)
+
+    def forward(self, states: Tensor, frames: Tensor, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the next token after each, as ESPnet's decoder gives them.
+
+        Args:
+            states: (B, T, D) encoder output, of which ``frames`` (B,) count.
+            tokens: (B, L) ids, prompt included, of which ``lengths`` (B,) count; what follows changes nothing before it.
+
+        Returns:
+            (B, L, V) before the softmax, and ``lengths``.
+        """
+        x = self.embed(tokens) * math.sqrt(self.embed.embedding_dim)
+        positions = torch.arange(tokens.size(1), device=tokens.device)
+        x = x + sinusoids(positions, x.size(2)).to(x.dtype)
+        x = dropout(x, self.options.dropout.inputs, self.training)
+        seen = ~padding_mask(frames, states.size(1))[:, None, None]
+        for layer in self.decoders:
+            x = layer(x, states, seen)
+        x = x if self.after_norm is None else self.after_norm(x)
+        return (linear(x, self.embed.weight) if self.output_layer is None else self.output_layer(x)), lengths
 
     def spec(self) -> DecoderSpec:
         """What ``RowDecoder`` reads."""

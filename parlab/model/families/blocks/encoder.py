@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn.functional import glu, pad
+from torch.nn.functional import dropout, glu, pad
 
 from parlab.model.families.blocks.attention import BY_DISTANCE, BY_KEY, BY_SPAN, Attention, AttentionOptions
 from parlab.model.families.blocks.decoder import FeedForward, activation
+from parlab.model.families.blocks.dropout import NOTHING, DropoutOptions
 from parlab.model.families.blocks.positions import distance_table, forward_table, span_table
 from parlab.model.features import padding_mask
 
@@ -54,6 +55,7 @@ class EncoderOptions:
         eps, final_eps: of the norms of the blocks and of the last one.
         pre_norm: norms stand before their blocks, else after them (a transformer's).
         final_norm: there is one after the last block.
+        dropout: in training.
     """
 
     attention: AttentionOptions
@@ -68,6 +70,7 @@ class EncoderOptions:
     final_eps: float = 1e-5
     pre_norm: bool = True
     final_norm: bool = True
+    dropout: DropoutOptions = NOTHING
 
 
 class Convolution(nn.Module):
@@ -115,8 +118,9 @@ class ConformerBlock(nn.Module):
             return nn.LayerNorm(width, eps=options.eps)
 
         def feed() -> FeedForward:
-            return FeedForward(width, options.hidden, activation(options.activation))
+            return FeedForward(width, options.hidden, activation(options.activation), options.dropout.inner)
 
+        self.dropout = options.dropout
         self.feed_scale = 0.5 if options.macaron else 1.0
         self.feed_forward_macaron = feed() if options.macaron else None
         self.norm_ff_macaron = norm() if options.macaron else None
@@ -129,11 +133,13 @@ class ConformerBlock(nn.Module):
 
     def forward(self, x: Tensor, padding: Tensor, positions: Tensor | None) -> Tensor:
         """(B, T, D) to the same."""
+        drop = self.dropout
         if self.feed_forward_macaron is not None and self.norm_ff_macaron is not None:
-            x = x + 0.5 * self.feed_forward_macaron(self.norm_ff_macaron(x))
-        x = x + self.self_attn(self.norm_mha(x), ~padding.unsqueeze(1), positions)
-        x = x + self.conv_module(self.norm_conv(x), padding)
-        x = x + self.feed_scale * self.feed_forward(self.norm_ff(x))
+            x = x + 0.5 * dropout(self.feed_forward_macaron(self.norm_ff_macaron(x)), drop.feed, self.training)
+        attended = self.self_attn(self.norm_mha(x), ~padding.unsqueeze(1), positions)
+        x = x + dropout(attended, drop.attention, self.training)
+        x = x + dropout(self.conv_module(self.norm_conv(x), padding), drop.convolution, self.training)
+        x = x + self.feed_scale * dropout(self.feed_forward(self.norm_ff(x)), drop.feed, self.training)
         return self.norm_final(x)
 
 
@@ -146,16 +152,24 @@ class TransformerBlock(nn.Module):
         self.pre_norm = options.pre_norm
         self.norm1, self.norm2 = (nn.LayerNorm(width, eps=options.eps) for _ in range(2))
         self.self_attn = Attention(options.attention)
-        self.feed_forward = FeedForward(width, options.hidden, activation(options.activation))
+        self.dropout = options.dropout
+        self.feed_forward = FeedForward(width, options.hidden, activation(options.activation), options.dropout.inner)
 
     def forward(self, x: Tensor, padding: Tensor, positions: Tensor | None) -> Tensor:
         """(B, T, D) to the same."""
         seen = ~padding.unsqueeze(1)
+
+        def attended(y: Tensor) -> Tensor:
+            return dropout(self.self_attn(y, seen, positions), self.dropout.attention, self.training)
+
+        def fed(y: Tensor) -> Tensor:
+            return dropout(self.feed_forward(y), self.dropout.feed, self.training)
+
         if self.pre_norm:
-            x = x + self.self_attn(self.norm1(x), seen, positions)
-            return x + self.feed_forward(self.norm2(x))
-        x = self.norm1(x + self.self_attn(x, seen, positions))
-        return self.norm2(x + self.feed_forward(x))
+            x = x + attended(self.norm1(x))
+            return x + fed(self.norm2(x))
+        x = self.norm1(x + attended(x))
+        return self.norm2(x + fed(x))
 
 
 class Encoder(nn.Module):
@@ -192,6 +206,7 @@ class Encoder(nn.Module):
         positions = self._positions(x)
         if self.options.add_positions:
             x = x + forward_table(x.size(1), x)
+        x = dropout(x, self.options.dropout.inputs, self.training)
         padding = padding_mask(frames, x.size(1)).unsqueeze(1)
         for block in self.encoders:
             x = block(x, padding, positions)
@@ -201,4 +216,6 @@ class Encoder(nn.Module):
         """What the attention reads of positions."""
         kind = self.options.attention.positions
         tables = {BY_KEY: forward_table, BY_DISTANCE: distance_table, BY_SPAN: span_table}
-        return tables[kind](x.size(1), x) if kind in tables else None
+        if kind not in tables:
+            return None
+        return dropout(tables[kind](x.size(1), x), self.options.dropout.table, self.training)

@@ -7,16 +7,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from parlab.errors import UserError
+from parlab.errors import UserError, nearest
 from parlab.model.decoder_spec import DecoderSpec
 from parlab.model.families.blocks.decoder import Decoder
+from parlab.model.families.blocks.origin import Origin
+from parlab.model.families.espnet_build import make_specaug
 from parlab.model.hybrid import HybridModel
-from parlab.model.losses import Losses
 from parlab.text.s2t import S2TSymbols
-from parlab.text.targets import Targets
 from parlab.types import SpecialTokens
+
+# What a training may change: weights of the losses, and SpecAugment.
+_CHANGED = ("model_conf", "specaug", "specaug_conf")
+_LOSSES = ("ctc_weight", "lsm_weight", "length_normalized_loss", "reverse_weight")
 
 
 class BlockModel(HybridModel):
@@ -40,6 +44,7 @@ class BlockModel(HybridModel):
     ):
         super().__init__(config, special, parts, family.lower(), s2t)
         self.family = family
+        self.source: Path | Origin | None = None
 
     def decoder_spec(self) -> DecoderSpec:
         assert isinstance(self.decoder, Decoder)
@@ -54,21 +59,57 @@ class BlockModel(HybridModel):
             frames += 1
         return size + frames * hop  # a frame more: one encoder frame is no utterance
 
-    def loss(self, speech: Tensor, lengths: Tensor, targets: Targets) -> Losses:
-        """This model cannot be trained here.
+    def came_from(self, source: Path | Origin) -> None:
+        """Remember the folder that the model was read from, whose layout it is written in again."""
+        self.source = source
+
+    def trainable(self, network: Mapping[str, Any]) -> None:
+        """Make ready for a training: every parameter in training mode, but those that no loss reaches.
+
+        Args:
+            network: entries beside the folder's: ``model_conf`` (weights of the losses), ``specaug`` and ``specaug_conf`` as ESPnet's.
 
         Raises:
-            UserError: always.
+            UserError: another entry, or a value that is none.
         """
-        raise UserError(no_training(self.family))
+        for name, value in network.items():
+            if name not in _CHANGED:
+                raise UserError(
+                    f"model.network has '{name}', but a {self.family} model keeps the network of its folder, expected "
+                    f"{', '.join(_CHANGED)}{nearest(name, _CHANGED)}; leave it out"
+                )
+            if name.endswith("_conf") and not isinstance(value, Mapping):
+                raise UserError(
+                    f"model.network.{name} is {str(value)[:60]!r}, expected options with values; correct it"
+                )
+        self.config = {**self.config, "model_conf": self._losses(network.get("model_conf", {}))}
+        if (kind := network.get("specaug")) not in (None, "specaug"):
+            raise UserError(f"model.network.specaug is '{kind}', expected specaug; correct it")
+        if kind is not None:
+            self.specaug = make_specaug(network.get("specaug_conf"))
+        self.requires_grad_(True).train()
+        weight = float(self.config["model_conf"].get("ctc_weight", 0.5))
+        for part in (self.ctc if weight == 0.0 else None, self.decoder if weight == 1.0 else None):
+            if part is not None:
+                part.requires_grad_(False)
 
-
-def no_training(family: str) -> str:
-    """Why a model of a foreign family is not trained."""
-    return (
-        f"a {family} model can be decoded but not trained here, expected an ESPnet-format model; fine-tune it with {family} "
-        "itself, whose folder `--model` reads"
-    )
+    def _losses(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The weights of the losses, with changes."""
+        for name, value in changes.items():
+            if name not in _LOSSES:
+                raise UserError(
+                    f"model.network.model_conf has '{name}', expected {', '.join(_LOSSES)}{nearest(name, _LOSSES)}; correct it"
+                )
+            if not isinstance(value, bool if name == "length_normalized_loss" else (int, float)) or not 0 <= value <= 1:
+                raise UserError(
+                    f"model.network.model_conf.{name} is {value!r}, expected a share from 0 to 1; correct it"
+                )
+        found = {**self.config["model_conf"], **changes}
+        if self.ctc is None and found.get("ctc_weight", 0.0) > 0.0:
+            raise UserError(
+                f"model_conf.ctc_weight is {found['ctc_weight']}, but this {self.family} model has no CTC head, expected 0; leave it out"
+            )
+        return found
 
 
 def inside(folder: Path, name: str | None, what: str, *usual: str) -> Path | None:

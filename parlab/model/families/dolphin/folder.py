@@ -14,12 +14,13 @@ from parlab.model.families.blocks.attention import BY_DISTANCE, BY_KEY, Attentio
 from parlab.model.families.blocks.branchformer import BranchOptions, EBranchformerBlock
 from parlab.model.families.blocks.encoder import Encoder, EncoderOptions
 from parlab.model.families.blocks.model import BlockModel, inside, special_tokens
+from parlab.model.families.blocks.origin import filled
 from parlab.model.families.blocks.subsampling import Conv2dSubsampling, CTCHead
 from parlab.model.families.espnet_folder import read_mapping
 from parlab.model.families.fbank import KaldiFbank, read_cmvn
 from parlab.model.families.weights import load_weights, read_weights
-from parlab.model.families.wenet.build import SUBSAMPLING, build_decoder, section, whole
-from parlab.model.families.wenet.folder import fbank_options, read_units, renamed
+from parlab.model.families.wenet.build import SUBSAMPLING, build_decoder, dropout, losses, section, share, whole
+from parlab.model.families.wenet.folder import T, fbank_options, read_units, renamed
 from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions
 from parlab.text.mixed import MixedTokenizer
 from parlab.text.s2t import dolphin_symbols
@@ -69,7 +70,8 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
         "decoder": build_decoder(_with_eps(config, eps), width, len(tokens)),
         "ctc": CTCHead(width, len(tokens)),
     }
-    own = {"token_list": tokens, "token_type": tokenizer.token_type, "model_conf": {"ctc_weight": 0.3}}
+    weights_of_losses = {"ctc_weight": 0.3, **losses(config)} if "model_conf" in config else {"ctc_weight": 0.3}
+    own = {"token_list": tokens, "token_type": tokenizer.token_type, "model_conf": weights_of_losses}
     model = BlockModel("Dolphin", own, special, parts, dolphin_symbols(index, sos))
     # 3. Its weights. Statistics and filters come with them, or from the folder's files.
     weights = inside(path, None, "weights", "*.pt")
@@ -136,14 +138,15 @@ def _encoder(config: Mapping[str, Any], bands: int, eps: float) -> DolphinEncode
         raise UserError(
             f"train.yaml has {what}, expected Dolphin's e_branchformer with rel_pos_v1, or rel_pos and use_sdpa; name another model"
         )
-    width = whole(conf, "output_size", 256)
+    width, dropped = whole(conf, "output_size", 256), share(conf, "attention_dropout_rate", 0.0)
     options = EncoderOptions(
-        AttentionOptions(width, whole(conf, "attention_heads", 4), known[positions]),
+        AttentionOptions(width, whole(conf, "attention_heads", 4), known[positions], dropout=dropped),
         hidden=whole(conf, "linear_units", 2048),
         blocks=whole(conf, "num_blocks", 12),
         input_scale=math.sqrt(width),
         eps=eps,
         final_eps=eps if "layer_norm_eps" in config else float(conf.get("norm_eps", eps)),
+        dropout=dropout(conf),
     )
     branch = BranchOptions(
         whole(conf, "cgmlp_linear_units", 2048),
@@ -155,6 +158,20 @@ def _encoder(config: Mapping[str, Any], bands: int, eps: float) -> DolphinEncode
     return DolphinEncoder(embed, options, lambda each: EBranchformerBlock(each, branch))
 
 
-def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _renamed(state: Mapping[str, T]) -> dict[str, T]:
     """Dolphin's names as ours, those of models that ESPnet trained among them; the hot-word module is left out."""
     return {k: v for k, v in renamed(state).items() if not k.startswith(("context_module.", "criterion_att."))}
+
+
+def files(path: Path) -> list[Path]:
+    """The files that make up the model of a folder, that of the weights last."""
+    config = read_mapping(path / _CONFIG, "Dolphin's training configuration; copy it again")
+    pieces = inside(path, section(config, "tokenizer_conf").get("bpe_path"), "sentencepiece model", "*.model")
+    weights = inside(path, None, "weights", "*.pt")
+    found = [path / _CONFIG, path / _UNITS, pieces, path / "feats_stats.npz", path / "global_cmvn", weights]
+    return [file for file in found if file is not None and file.is_file()]
+
+
+def fill(contents: Any, own: Mapping[str, Tensor], path: Path) -> Any:
+    """Dolphin's state dict with a model's weights (``Writing``)."""
+    return filled(contents, own, _renamed)

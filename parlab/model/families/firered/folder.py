@@ -7,15 +7,17 @@ from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.families.blocks.attention import BY_DISTANCE, AttentionOptions
 from parlab.model.families.blocks.decoder import Decoder, DecoderOptions
+from parlab.model.families.blocks.dropout import DropoutOptions
 from parlab.model.families.blocks.encoder import ConvolutionOptions, Encoder, EncoderOptions
 from parlab.model.families.blocks.model import BlockModel, inside, special_tokens
+from parlab.model.families.blocks.origin import filled
 from parlab.model.families.blocks.subsampling import Conv2dSubsampling
 from parlab.model.families.fbank import FbankOptions, KaldiFbank, read_cmvn
 from parlab.model.families.weights import check_finite, load_weights, read_pickle
@@ -25,6 +27,7 @@ from parlab.text.tokenizer import Tokenizer
 LOOKED_FOR = "FireRed's model.pth.tar with cmvn.ark"
 _WEIGHTS = "model.pth.tar"
 _CHANNELS, _LOOKAHEAD = 32, 6  # of its subsampling
+_OUTPUT = "decoder.tgt_word_prj.weight"  # tied to the embedding
 _NUMBERS = ("idim", "odim", "n_layers_enc", "n_layers_dec", "n_head", "d_model", "kernel_size")
 
 
@@ -50,7 +53,7 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
     if not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{weights} holds a model_state_dict of other things than tensors; download the model again")
     check_finite(state, weights)
-    sizes = _numbers(args, weights)
+    sizes, shares = _numbers(args, weights), _shares(args, weights)
     tokens = _tokens(path, sizes["odim"])
     special = special_tokens(
         tokens, getattr(args, "pad_id", 0), getattr(args, "sos_id", -1), getattr(args, "eos_id", -1)
@@ -59,8 +62,8 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
     parts = {
         "frontend": KaldiFbank(FbankOptions(num_mel_bins=sizes["idim"])),
         "normalize": read_cmvn(path / "cmvn.ark", sizes["idim"]),
-        "encoder": _encoder(sizes),
-        "decoder": _decoder(sizes, int(getattr(args, "pe_maxlen", 5000))),
+        "encoder": _encoder(sizes, shares),
+        "decoder": _decoder(sizes, int(getattr(args, "pe_maxlen", 5000)), shares[0]),
     }
     pieces = inside(path, None, "sentencepiece model", "*.model")
     tokenizer = MixedTokenizer(tokens, pieces.read_bytes() if pieces is not None else None)
@@ -82,6 +85,17 @@ def _numbers(args: Namespace, weights: Path) -> dict[str, int]:
     return values  # type: ignore[return-value] # all were looked at
 
 
+def _shares(args: Namespace, weights: Path) -> tuple[float, float]:
+    """The dropout of the training: of what layers add, and in feed-forward layers and convolutions."""
+    found = getattr(args, "residual_dropout", 0.1), getattr(args, "dropout_rate", 0.1)
+    for value in found:
+        if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+            raise UserError(
+                f"{weights}: a dropout is {value!r}, expected a share from 0 to 1; download the model again"
+            )
+    return float(found[0]), float(found[1])
+
+
 def _tokens(path: Path, size: int) -> list[str]:
     """The tokens of ``dict.txt``: one a line, in the order of their ids, which may stand after them.
 
@@ -99,8 +113,9 @@ def _tokens(path: Path, size: int) -> list[str]:
     return tokens
 
 
-def _encoder(sizes: Mapping[str, int]) -> Encoder:
+def _encoder(sizes: Mapping[str, int], shares: tuple[float, float]) -> Encoder:
     width = sizes["d_model"]
+    added, inner = shares
     attention = AttentionOptions(width, sizes["n_head"], BY_DISTANCE, (False,) * 4, norms=True)
     options = EncoderOptions(
         attention,
@@ -108,17 +123,20 @@ def _encoder(sizes: Mapping[str, int]) -> Encoder:
         blocks=sizes["n_layers_enc"],
         convolution=ConvolutionOptions(sizes["kernel_size"], factor=2, bias=False),
         final_norm=False,
+        dropout=DropoutOptions(added, added, added, inner, inner, inner),
     )
     return Encoder(Conv2dSubsampling(sizes["idim"], width, _CHANNELS, ((3, 2), (3, 2)), _LOOKAHEAD), options)
 
 
-def _decoder(sizes: Mapping[str, int], positions: int) -> Decoder:
+def _decoder(sizes: Mapping[str, int], positions: int, added: float) -> Decoder:
     width = sizes["d_model"]
     attention = AttentionOptions(width, sizes["n_head"], biases=(True, False, True, True))
     options = DecoderOptions(sizes["odim"], attention, 4 * width, sizes["n_layers_dec"], "gelu")
-    return Decoder(replace(options, tied=True, output_bias=False, max_positions=positions))
+    drop = DropoutOptions(inputs=added, attention=added, feed=added)
+    return Decoder(replace(options, tied=True, output_bias=False, max_positions=positions, dropout=drop))
 
 
+T = TypeVar("T")
 _NAMES = [
     (r"^encoder\.input_preprocessor\.", "encoder.embed."),
     (r"^encoder\.layer_stack\.", "encoder.encoders."),
@@ -149,13 +167,28 @@ _NAMES = [
 ]
 
 
-def renamed(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def renamed(state: Mapping[str, T]) -> dict[str, T]:
     """FireRed's names as ours; tables of positions are computed, and the output has the embedding's weights."""
-    found: dict[str, Tensor] = {}
+    found: dict[str, T] = {}
     for name, value in state.items():
-        if name.endswith("positional_encoding.pe") or name == "decoder.tgt_word_prj.weight":
+        if name.endswith("positional_encoding.pe") or name == _OUTPUT:
             continue
         for pattern, ours in _NAMES:
             name = re.sub(pattern, ours, name)
         found[name] = value
     return found
+
+
+def files(path: Path) -> list[Path]:
+    """The files that make up the model of a folder, that of the weights last."""
+    pieces = inside(path, None, "sentencepiece model", "*.model")
+    found = [path / "cmvn.ark", path / "dict.txt", pieces, path / _WEIGHTS]
+    return [file for file in found if file is not None]
+
+
+def fill(contents: Any, own: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """FireRed's package with a model's weights (``Writing``)."""
+    state = filled(contents["model_state_dict"], own, renamed)
+    if _OUTPUT in state:
+        state[_OUTPUT] = state["decoder.tgt_word_emb.weight"]
+    return {**contents, "model_state_dict": state}

@@ -10,6 +10,7 @@ from typing import Any
 from parlab.errors import UserError
 from parlab.model.families.blocks.attention import BY_SPAN, PLAIN, AttentionOptions
 from parlab.model.families.blocks.decoder import ACTIVATIONS, Decoder, DecoderOptions
+from parlab.model.families.blocks.dropout import DropoutOptions
 from parlab.model.families.blocks.encoder import ConvolutionOptions, Encoder, EncoderOptions
 from parlab.model.families.speechbrain.frontend import ConvolutionFrontEnd, DecibelMel
 from parlab.model.families.speechbrain.hyperparams import Hyperparams, Named
@@ -47,6 +48,7 @@ class Builder:
         self.one_of(conf, "causal", True, (False,))  # SpeechBrain's own default is True
         self.one_of(conf, "output_hidden_states", False, (False,))
         self.pre_norm = bool(conf.get("normalize_before", False))
+        self.dropped = self.share(conf, "dropout", 0.1)
         if self.kind == "transformer" and self.attention != "regularMHA":
             raise self.error("attention_type", self.attention, ("regularMHA",))
 
@@ -73,16 +75,19 @@ class Builder:
         layers = tuple(zip(*lists, strict=False))
         if len(layers) != count or not all(type(x) is int and x > 0 for layer in layers for x in layer):
             raise self.error("out_channels, kernel_sizes or strides", lists, (f"{count} whole numbers each",))
-        front = ConvolutionFrontEnd(bands, self.sizes.d_model, layers)  # type: ignore[arg-type]
+        shares = self.share(conf, "dropout", 0.1), self.dropped
+        front = ConvolutionFrontEnd(bands, self.sizes.d_model, layers, shares)  # type: ignore[arg-type]
         return Encoder(front, self._encoder_options())
 
     def _encoder_options(self) -> EncoderOptions:
         sizes, conformer = self.sizes, self.kind == "conformer"
         relative = self.attention == "RelPosMHAXL"
-        attention = AttentionOptions(sizes.d_model, sizes.nhead)
+        dropped = self.dropped
+        attention = AttentionOptions(sizes.d_model, sizes.nhead, dropout=dropped)
         if relative:  # SpeechBrain scales by the whole width
             biases = (False, False, False, True)
-            attention = AttentionOptions(sizes.d_model, sizes.nhead, BY_SPAN, biases, 1.0 / math.sqrt(sizes.d_model))
+            scale = 1.0 / math.sqrt(sizes.d_model)
+            attention = AttentionOptions(sizes.d_model, sizes.nhead, BY_SPAN, biases, scale, dropout=dropped)
         convolution = None
         if conformer:
             bias = bool(self.conf.get("bias", True))
@@ -97,20 +102,24 @@ class Builder:
             eps=1e-5 if conformer else 1e-6,
             final_eps=1e-6,
             pre_norm=self.pre_norm,
+            # A conformer's drops nothing of what its attention adds.
+            dropout=DropoutOptions(0.0, 0.0, 0.0 if conformer else dropped, dropped, dropped, dropped),
         )
 
     def decoder(self) -> Decoder:
         """The decoder, with ``seq_lin`` as its output."""
-        sizes = self.sizes
+        sizes, dropped = self.sizes, self.dropped
         return Decoder(
             DecoderOptions(
                 sizes.tgt_vocab,
-                AttentionOptions(sizes.d_model, sizes.nhead),
+                AttentionOptions(sizes.d_model, sizes.nhead, dropout=dropped),
                 hidden=sizes.d_ffn,
                 layers=sizes.num_decoder_layers,
                 activation=self.activation(),
                 eps=1e-6,
                 pre_norm=self.pre_norm,
+                dropout=DropoutOptions(attention=dropped, feed=dropped, inner=dropped),
+                source_dropout=dropped,
             )
         )
 
@@ -131,6 +140,20 @@ class Builder:
         if type(value) is not int or not 0 < value < 1_000_000:
             raise self.error(name, value if value is not None else "not given", ("a whole number above 0",))
         return value
+
+    def share(self, conf: Mapping[str, Any], name: str, default: float) -> float:
+        """An argument that is a share from 0 to 1."""
+        value = conf.get(name, default)
+        if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+            raise self.error(name, value, ("a share from 0 to 1",))
+        return float(value)
+
+    def losses(self) -> dict[str, Any]:
+        """How the losses of a training are weighted, under ESPnet's names; the recipe's CTC weight where the file names none."""
+        found = {name: self.params.get(name) for name in ("ctc_weight", "label_smoothing")}
+        known = {name: value for name, value in found.items() if value is not None}
+        weights = self.share(known, "ctc_weight", 0.3), self.share(known, "label_smoothing", 0.0)
+        return {"ctc_weight": weights[0], "lsm_weight": weights[1]}
 
     def list_of(self, conf: Mapping[str, Any], name: str, default: list[Any]) -> list[Any]:
         """An argument that is a list."""

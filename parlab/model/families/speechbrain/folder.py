@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from parlab.model.families.blocks.subsampling import CTCHead
 from parlab.model.families.speechbrain.build import Builder
 from parlab.model.families.speechbrain.frontend import GlobalNorm
 from parlab.model.families.speechbrain.hyperparams import Hyperparams
+from parlab.model.families.speechbrain.names import Names
 from parlab.model.families.weights import load_weights, read_pickle, read_weights
 from parlab.text.tokenizer import BLANK, Tokenizer
 
@@ -50,17 +50,17 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
         "decoder": builder.decoder(),
         "ctc": CTCHead(builder.sizes.d_model, builder.sizes.tgt_vocab),
     }
-    own = {"token_list": tokenizer.token_list, "token_type": "bpe", "model_conf": {"ctc_weight": 0.3}}
+    own = {"token_list": tokenizer.token_list, "token_type": "bpe", "model_conf": builder.losses()}
     model = BlockModel("SpeechBrain", own, special, parts)
     # 3. Its weights.
     state = {k: v for k, v in model.state_dict().items() if k.startswith("normalize.")}
     weights = path / "asr.ckpt"
-    names = params.references("asr_model") or params.references("model")
+    names = _parts(params)
     if not set(_PARTS) <= set(names):
         raise UserError(
             f"{params.path} has no asr_model that lists {', '.join(_PARTS)} (it lists {', '.join(names) or 'none'}); name another model"
         )
-    state |= renamed(read_weights(weights), names, builder.sizes.nhead)
+    state |= Names(names, builder.sizes.nhead).renamed(read_weights(weights))
     load_weights(model, state, weights)
     return model.eval().requires_grad_(False), tokenizer
 
@@ -108,74 +108,17 @@ def _normalize(path: Path, params: Hyperparams, bands: int) -> GlobalNorm:
     return GlobalNorm(mean, ones)
 
 
-_NAMES = [
-    (r"CNN\.convblock_(\d+)\.convs\.conv_0\.conv\.", r"encoder.embed.blocks.\1.conv."),
-    (r"CNN\.convblock_(\d+)\.convs\.norm_0\.norm\.", r"encoder.embed.blocks.\1.norm."),
-    (r"ctc_lin\.w\.", "ctc.ctc_lo."),
-    (r"seq_lin\.w\.", "decoder.output_layer."),
-    (r"Transformer\.custom_src_module\.layers\.0\.w\.", "encoder.embed.out."),
-    (r"Transformer\.custom_tgt_module\.layers\.0\.emb\.Embedding\.", "decoder.embed."),
-    (r"Transformer\.(encoder|decoder)\.norm\.norm\.", r"\1.after_norm."),
-    (r"Transformer\.(encoder|decoder)\.layers\.", r"\1.\1s."),
-    (r"\.mha_layer\.(?:att\.)?", ".self_attn."),
-    (r"\.self_att\.att\.", ".self_attn."),
-    (r"\.self_attn\.att\.", ".self_attn."),
-    (r"\.multihead_attn\.att\.", ".src_attn."),
-    (r"\.out_proj\.", ".linear_out."),
-    (r"\.convolution_module\.layer_norm\.", ".norm_conv."),
-    (r"\.convolution_module\.bottleneck\.0\.", ".conv_module.pointwise_conv1."),
-    (r"\.convolution_module\.conv\.", ".conv_module.depthwise_conv."),
-    (r"\.convolution_module\.after_conv\.0\.", ".conv_module.norm."),
-    (r"\.convolution_module\.after_conv\.2\.", ".conv_module.pointwise_conv2."),
-    (r"\.ffn_module1\.0\.", ".norm_ff_macaron."),
-    (r"\.ffn_module2\.0\.", ".norm_ff."),
-    (r"\.ffn_module1\.1\.ffn\.", ".feed_forward_macaron.ffn."),
-    (r"\.ffn_module2\.1\.ffn\.", ".feed_forward.ffn."),
-    (r"\.pos_ffn\.ffn\.", ".feed_forward.ffn."),
-    (r"\.ffn\.0\.", ".w_1."),
-    (r"\.ffn\.3\.", ".w_2."),
-    (r"\.(norm\d)\.norm\.", r".\1."),
-]
+def _parts(params: Hyperparams) -> list[str]:
+    """What the number before each name of the weights stands for."""
+    return params.references("asr_model") or params.references("model")
 
 
-def renamed(state: Mapping[str, Tensor], parts: list[str], heads: int) -> dict[str, Tensor]:
-    """SpeechBrain's names as ours.
-
-    Args:
-        parts: what the number before each name stands for.
-        heads: of the relative attention, whose projections are stored head by head.
-    """
-    found: dict[str, Tensor] = {}
-    for name, value in state.items():
-        number, _, rest = name.partition(".")
-        name = f"{parts[int(number)]}.{rest}" if number.isdigit() and int(number) < len(parts) else name
-        if name.startswith("Transformer.positional_encoding"):
-            continue
-        relative = ".mha_layer." in name and ".att." not in name
-        for pattern, ours in _NAMES:
-            name = re.sub(pattern, ours, name)
-        if name.endswith("pointwise_conv2.weight"):
-            value = value.unsqueeze(-1)
-        if name.endswith("in_proj_weight") and relative:
-            value = value.unflatten(0, (heads, 3, -1)).transpose(0, 1).flatten(0, 2)
-        if name.endswith(("in_proj_weight", "in_proj_bias")):
-            base, kind = name.rsplit(".in_proj_", 1)
-            found |= {f"{base}.linear_{x}.{kind}": part for x, part in zip("qkv", value.chunk(3), strict=True)}
-            continue
-        if "pos_bias" in name:
-            value = value.reshape(heads, -1)
-        found[name] = value
-    return _conformer_norms(found)
+def files(path: Path) -> list[Path]:
+    """The files that make up the model of a folder, that of the weights last."""
+    return [path / name for name in ("hyperparams.yaml", "normalizer.ckpt", "tokenizer.ckpt", "asr.ckpt")]
 
 
-def _conformer_norms(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A conformer's ``norm1`` stands before its attention, ``norm2`` at its end."""
-    if not any(".conv_module." in name for name in state):
-        return state
-    pairs = (
-        (r"^(encoder\.encoders\.\d+)\.norm1\.", r"\1.norm_mha."),
-        (r"^(encoder\.encoders\.\d+)\.norm2\.", r"\1.norm_final."),
-    )
-    for pattern, ours in pairs:
-        state = {re.sub(pattern, ours, name): value for name, value in state.items()}
-    return state
+def fill(contents: Any, own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """SpeechBrain's state dict with a model's weights (``Writing``)."""
+    params = Hyperparams(path / "hyperparams.yaml")
+    return Names(_parts(params), Builder(params).sizes.nhead).filled(contents, own)

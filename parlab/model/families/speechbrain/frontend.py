@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu
+from torch.nn.functional import dropout, leaky_relu
 
 from parlab.model.features import padding_mask, zero_padding
 
@@ -131,10 +131,18 @@ class ConvolutionFrontEnd(nn.Module):
         bands: n_mels.
         width: D.
         layers: channels, kernel and stride of each.
+        shares: that are dropped in training, after each layer and after the linear one.
     """
 
-    def __init__(self, bands: int, width: int, layers: tuple[tuple[int, int, int], ...]):
+    def __init__(
+        self,
+        bands: int,
+        width: int,
+        layers: tuple[tuple[int, int, int], ...],
+        shares: tuple[float, float] = (0.0, 0.0),
+    ):
         super().__init__()
+        self.shares = shares
         before = 1
         self.blocks = nn.ModuleList()
         for channels, kernel, stride in layers:
@@ -155,6 +163,6 @@ class ConvolutionFrontEnd(nn.Module):
         x = x.unsqueeze(3)
         for block in self.blocks:
             assert isinstance(block, _Block)
-            x = block(x, frames)
+            x = dropout(block(x, frames), self.shares[0], self.training)
             frames = block.size(frames)
-        return self.out(x.flatten(2))
+        return dropout(self.out(x.flatten(2)), self.shares[1], self.training)

@@ -9,6 +9,7 @@ from typing import Any
 from parlab.errors import UserError, nearest
 from parlab.model.families.blocks.attention import BY_KEY, PLAIN, AttentionOptions
 from parlab.model.families.blocks.decoder import Decoder, DecoderOptions
+from parlab.model.families.blocks.dropout import DropoutOptions
 from parlab.model.families.blocks.encoder import ConvolutionOptions, Encoder, EncoderOptions
 from parlab.model.families.blocks.subsampling import Conv2dSubsampling
 
@@ -53,8 +54,9 @@ def build_encoder(config: Mapping[str, Any], bands: int) -> Encoder:
             raise _unknown("encoder_conf", name, value, known)
     width, heads = whole(conf, "output_size", 256), whole(conf, "attention_heads", 4)
     reads = conformer and attention == "rel_selfattn"
+    weights = share(conf, "attention_dropout_rate", 0.0)
     options = EncoderOptions(
-        AttentionOptions(width, heads, BY_KEY if reads else PLAIN, _biases(conf, ""), None),
+        AttentionOptions(width, heads, BY_KEY if reads else PLAIN, _biases(conf, ""), dropout=weights),
         hidden=whole(conf, "linear_units", 2048),
         blocks=whole(conf, "num_blocks", 6),
         convolution=_convolution(conf) if conformer else None,
@@ -66,6 +68,7 @@ def build_encoder(config: Mapping[str, Any], bands: int) -> Encoder:
         final_eps=float(conf.get("norm_eps", 1e-5)),
         pre_norm=bool(conf.get("normalize_before", True)),
         final_norm=bool(conf.get("final_norm", True) and conf.get("normalize_before", True)),
+        dropout=dropout(conf),
     )
     if conformer and not options.pre_norm:
         raise _unknown("encoder_conf", "normalize_before", False, (True,))
@@ -98,14 +101,26 @@ def build_decoder(config: Mapping[str, Any], width: int, vocabulary: int, layers
         raise _unknown("decoder_conf", "src_query_bias", conf.get("src_query_bias"), ("that of query_bias",))
     options = DecoderOptions(
         vocabulary,
-        AttentionOptions(width, whole(conf, "attention_heads", 4), biases=_biases(conf, "")),
+        AttentionOptions(
+            width,
+            whole(conf, "attention_heads", 4),
+            biases=_biases(conf, ""),
+            dropout=share(conf, "self_attention_dropout_rate", 0.0),
+        ),
         hidden=whole(conf, "linear_units", 2048),
         layers=whole(conf, layers, 6),
         eps=float(conf.get("norm_eps", 1e-5)),
         pre_norm=bool(conf.get("normalize_before", True)),
         final_norm=bool(conf.get("normalize_before", True)),
+        dropout=dropout(conf),
+        source_dropout=share(conf, "src_attention_dropout_rate", 0.0),
     )
     return Decoder(options)
+
+
+def dropout(conf: Mapping[str, Any]) -> DropoutOptions:
+    """That of a section's blocks."""
+    return DropoutOptions.everywhere(share(conf, "dropout_rate", 0.1), share(conf, "positional_dropout_rate", 0.1))
 
 
 def _biases(conf: Mapping[str, Any], before: str) -> tuple[bool, bool, bool, bool]:
@@ -135,6 +150,25 @@ def whole(conf: Mapping[str, Any], name: str, default: int) -> int:
     if type(value) is not int or not 0 < value < 1_000_000:
         raise UserError(f"train.yaml: {name} is {value!r}, expected a whole number above 0; copy it again")
     return value
+
+
+def share(conf: Mapping[str, Any], name: str, default: float) -> float:
+    """A share from 0 to 1.
+
+    Raises:
+        UserError: it is something else.
+    """
+    value = conf.get(name, default)
+    if type(value) not in (int, float) or not 0.0 <= value <= 1.0:
+        raise UserError(f"train.yaml: {name} is {value!r}, expected a share from 0 to 1; copy it again")
+    return float(value)
+
+
+def losses(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How the losses of a training are weighted: ``model_conf`` under the names of ESPnet's, with WeNet's defaults."""
+    conf = section(config, "model_conf")
+    found: dict[str, Any] = {"ctc_weight": share(conf, "ctc_weight", 0.5), "lsm_weight": share(conf, "lsm_weight", 0.0)}
+    return found | {"length_normalized_loss": bool(conf.get("length_normalized_loss", False))}
 
 
 def _only(conf: Mapping[str, Any], known: Mapping[str, Any], section: str) -> None:

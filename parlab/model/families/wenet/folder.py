@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from parlab.errors import UserError
 from parlab.model.families.blocks.model import BlockModel, inside, special_tokens
+from parlab.model.families.blocks.origin import filled
 from parlab.model.families.blocks.subsampling import CTCHead
 from parlab.model.families.espnet_folder import read_mapping
 from parlab.model.families.fbank import FbankOptions, GlobalCMVN, KaldiFbank, read_cmvn
 from parlab.model.families.weights import load_weights, read_weights
-from parlab.model.families.wenet.build import build_decoder, build_encoder, right_to_left
+from parlab.model.families.wenet.build import build_decoder, build_encoder, losses, right_to_left, section, share
 from parlab.model.families.wenet.model import WenetModel
 from parlab.text.mixed import MixedTokenizer
 from parlab.text.tokenizer import SPACE, Tokenizer
@@ -60,10 +61,11 @@ def read_folder(path: Path) -> tuple[BlockModel, Tokenizer]:
         "ctc": CTCHead(width, len(tokens)),
     }
     reverse = build_decoder(config, width, len(tokens), "r_num_blocks") if right_to_left(config) else None
-    training = config.get("model_conf") or {}
     own: dict[str, Any] = {"token_list": tokens, "token_type": tokenizer.token_type}
-    own["model_conf"] = {"ctc_weight": float(training.get("ctc_weight", 0.5))}
-    model = WenetModel(own, special, parts, reverse, float(training.get("reverse_weight", 0.0)))
+    own["model_conf"] = losses(config)
+    if reverse is not None:
+        own["model_conf"]["reverse_weight"] = share(section(config, "model_conf"), "reverse_weight", 0.0)
+    model = WenetModel(own, special, parts, reverse)
     # 3. Its weights.
     load_weights(model, state, weights)
     return model.eval().requires_grad_(False), tokenizer
@@ -161,6 +163,7 @@ def _normalize(config: Mapping[str, Any], path: Path, state: Mapping[str, Tensor
     return found
 
 
+T = TypeVar("T")
 _NAMES = {
     "encoder.global_cmvn.": "normalize.",
     "encoder.embed.out.0.": "encoder.embed.out.",
@@ -170,9 +173,9 @@ _NAMES = {
 }
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def renamed(state: Mapping[str, T]) -> dict[str, T]:
     """WeNet's names as ours; tables of positions, which are computed, are left out."""
-    found: dict[str, Tensor] = {}
+    found: dict[str, T] = {}
     for name, value in state.items():
         if name.endswith(".pe"):
             continue
@@ -181,3 +184,24 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 name = ours + name[len(theirs) :]
         found[name.replace("decoder.embed.0.", "decoder.embed.")] = value
     return found
+
+
+def files(path: Path) -> list[Path]:
+    """The files that make up the model of a folder, that of the weights last."""
+    config = read_mapping(path / _CONFIG, "WeNet's training configuration; copy it again")
+    conf, statistics = section(config, "tokenizer_conf"), section(config, "cmvn_conf")
+    named = statistics.get("cmvn_file") or config.get("cmvn_file")
+    found = [
+        path / _CONFIG,
+        inside(path, conf.get("symbol_table_path"), "symbol table", *_UNITS),
+        inside(path, conf.get("bpe_path"), "sentencepiece model", "*.model"),
+        # Weights may hold the statistics, so that their file need not be there.
+        *(file for file in (path / "global_cmvn", path / Path(str(named)).name) if file.is_file()),
+        inside(path, None, "weights", "final.pt", "avg*.pt", "*.pt"),
+    ]
+    return list(dict.fromkeys(file for file in found if file is not None))
+
+
+def fill(contents: Any, own: Mapping[str, Tensor], path: Path) -> Any:
+    """WeNet's state dict with a model's weights (``Writing``)."""
+    return filled(contents, own, renamed)
