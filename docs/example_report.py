@@ -6,6 +6,7 @@ the AN4 kind, and the model that the repository ships decodes them three ways.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -33,22 +34,16 @@ def write_example(page: Path) -> None:
     if all((folder / "metrics.json").is_file() for folder in folders):
         write_report(folders, page, "parlab demo", "embed")
         return
-    with tempfile.TemporaryDirectory() as work:
-        data = write_corpus(Recipe("an4", 2, 8, "test"), Path(work, "data"), Amount(count=SENTENCES))
+    # Below a folder of its own, so that the report names model and data as a reader would, and no folder of this machine.
+    with tempfile.TemporaryDirectory() as work, contextlib.chdir(work):
+        Path("recipes").symlink_to(ROOT / "recipes")
+        data = write_corpus(Recipe("an4", 2, 8, "test"), Path("data"), Amount(count=SENTENCES))
         for name, options in DECODERS.items():
-            arguments = [
-                "--model",
-                str(ROOT / "recipes/an4/model"),
-                "--data",
-                str(data),
-                "--out",
-                str(Path(work, name)),
-            ]
-            arguments += ["--decoder", name, *options, "--wandb", "off", "--progress", "false"]
-            if status := main(["predict", *arguments]):
+            arguments = f"--model recipes/an4/model --data {data} --out {name} --decoder {name}".split()
+            if status := main(["predict", *arguments, *options, "--wandb", "off", "--progress", "false"]):
                 raise UserError(f"predict --decoder {name} ended with status {status}, expected 0; see what it printed")
-        write_report([Path(work, name) for name in DECODERS], page, "parlab: an example", "embed")
+        write_report([Path(name) for name in DECODERS], page, "parlab: an example", "embed")
 
 
 if __name__ == "__main__":
-    write_example(Path(sys.argv[1]))
+    write_example(Path(sys.argv[1]).resolve())

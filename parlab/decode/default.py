@@ -9,15 +9,21 @@ from parlab.model.hybrid import HybridModel
 
 # Chosen on development data with Whisper tiny.en's head (recipes/whisper/README.md).
 WITH_A_HEAD = PAR(
-    threshold=0.8, beam_size=5, margin=8, ctc_weight=0.0, context="fills", measure="product:of=posterior+decoder"
+    threshold=0.4,
+    beam_size=5,
+    margin=8,
+    ctc_weight=0.0,
+    rounds=3,
+    length_tolerance=0.2,
+    measure="product:of=posterior+decoder",
 )
 
 
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:
     """PAR for a hybrid model and for one with a draft head; greedy CTC or AR for one that lacks the decoder or CTC.
 
-    A draft head is weaker than the decoder that it drafts for: both must be sure of a word that stays, and the decoder alone fills
-    the others, from left to right, also where the head left words out.
+    A draft head is weaker than the decoder that it drafts for: both must be sure of a word that stays, the decoder alone fills the
+    others, all at once, with about as many letters as the head wrote there, and then masks and fills again.
 
     Args:
         transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.

@@ -65,7 +65,17 @@ def _compounds() -> tuple[str, Callable[[str], str]]:
     return f"{english}, kaldialign {version('kaldialign')}", apply
 
 
+def _leaderboard() -> tuple[str, Callable[[str], str]]:
+    """The Open ASR Leaderboard's normaliser of June 2026 with tables of its own, and its scorer's merged compounds."""
+    english, _ = _compounds()
+    from parlab.text.leaderboard import LeaderboardNormalizer, read_tables
+
+    tables = read_tables()
+    return f"2026-06, tables {tables.version}, {english}", LeaderboardNormalizer(tables)
+
+
 COMPOUNDS = "whisper_english_compounds"
+LEADERBOARD = "open_asr"
 NORMALIZERS: dict[str, Callable[[], tuple[str, Callable[[str], str]]]] = {
     "none": lambda: ("1", _spaces),
     "upper": lambda: ("1", lambda text: _spaces(text.upper())),
@@ -74,6 +84,7 @@ NORMALIZERS: dict[str, Callable[[], tuple[str, Callable[[str], str]]]] = {
     "whisper_basic": lambda: _whisper("basic"),
     "whisper_english": lambda: _whisper("english"),
     COMPOUNDS: lambda: _compounds(),
+    LEADERBOARD: lambda: _leaderboard(),
 }
 
 
@@ -89,4 +100,4 @@ def normalizer(name: str) -> Normalizer:
             f"the text normalizer is '{name}', expected one of {', '.join(NORMALIZERS)}{nearest(name, NORMALIZERS)}"
         )
     version, apply = NORMALIZERS[name]()
-    return Normalizer(name, version, apply, merge_compounds=name == COMPOUNDS)
+    return Normalizer(name, version, apply, merge_compounds=name in {COMPOUNDS, LEADERBOARD})

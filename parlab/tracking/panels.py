@@ -82,7 +82,13 @@ def _runs(options: str) -> tuple[Panel, ...]:
     )
 
 
-COLUMNS = ("summary:wer/rate", "summary:cer/rate", "summary:speed/rtfx", "summary:par/masked_tokens")
+COLUMNS = (
+    "summary:wer/rate",
+    "summary:cer/rate",
+    "summary:speed/rtfx",
+    "summary:speed/rtfx_with_loading",
+    "summary:par/masked_tokens",
+)
 """Columns pinned in the list of runs."""
 
 SECTIONS: tuple[Section, ...] = (

@@ -50,9 +50,11 @@ def _summary(metrics: Metrics) -> dict[str, float | str]:
     """The figures of a prediction, as keys of a run's summary."""
     entry = metrics.to_json()
     figures = flatten({name: entry[name] for name in ("wer", "cer", "speed", "par", "counts") if name in entry})
-    share = metrics.speed.per_audio_second("search") if metrics.speed else None
     # W&B divides nothing in a chart, and a sweep times fewer utterances than a prediction.
-    return figures if share is None else {**figures, "speed/search_seconds_per_audio_second": share}
+    share = metrics.speed.per_audio_second("search") if metrics.speed else None
+    loading = metrics.speed.rtfx_with_loading if metrics.speed else None
+    derived = {"speed/search_seconds_per_audio_second": share, "speed/rtfx_with_loading": loading}
+    return figures | {name: value for name, value in derived.items() if value is not None}
 
 
 def marked_text(record: UtteranceRecord) -> str:

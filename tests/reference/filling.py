@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -100,7 +101,36 @@ class Utterance:
         scores = torch.log_softmax(logits[0].double(), -1)
         return [float(scores[len(before) + i - 1, token]) for i, token in enumerate(tokens)]
 
-    def search(self, spot: Spot, before: Sequence[int]) -> tuple[Tokens, float]:
+    def after(self, spot: Spot) -> list[int]:
+        """The text after a segment, as it is now."""
+        text: list[int] = []
+        for part in reversed(self.parts):
+            if part is spot:
+                break
+            text = [*(part.fill if isinstance(part, Spot) else part.tokens), *text]
+        return text
+
+    def mixed(self, around: tuple[Sequence[int], Sequence[int]], tokens: Tokens, word: Tokens) -> float:
+        """What the decoder from right to left makes more or less of a fill than the other one, with its share.
+
+        It has read the text after the fill from its end; its stop token is the token before the fill, or ``<eos>``.
+        """
+        share = self.options.reverse_weight
+        if not share:
+            return 0.0
+        before, after = around
+        said = list(before)[len(self.prompt) :]
+        backward = [*tokens[::-1], said[-1] if said else self.model.special.eos]
+        row = torch.tensor([[*self.prompt, *reversed(after), *backward]])
+        frames = torch.tensor([len(self.states)])
+        model: Any = self.model
+        logits, _ = model.right_decoder(self.states.unsqueeze(0), frames, row, torch.tensor([row.size(1)]))
+        scores = torch.log_softmax(logits[0].double(), -1)
+        first = row.size(1) - len(backward)
+        other = sum(float(scores[first + i - 1, token]) for i, token in enumerate(backward))
+        return share * (other - sum(self.log_probs(before, [*tokens, *word])))
+
+    def search(self, spot: Spot, before: Sequence[int], after: Sequence[int]) -> tuple[Tokens, float]:
         """The best fill and its score: beam search, the whole next word, and with CTC the fill so far as a candidate."""
         options, weight = self.options, self.options.ctc_weight
         in_search = options.ctc_mode == "prefix"
@@ -141,6 +171,8 @@ class Utterance:
             (score + (1 - w) * sum(self.log_probs([*before, *tokens, spot.word[0]], spot.word[1:])), tokens)
             for score, tokens in ended
         ]
+        around = before, after
+        judged = [(score + (1 - w) * self.mixed(around, tokens, spot.word), tokens) for score, tokens in judged]
 
         def rank(hypothesis: tuple[float, Tokens]) -> float:
             return hypothesis[0] / (len(hypothesis[1]) + len(spot.word) if per_token else 1)
@@ -150,7 +182,8 @@ class Utterance:
             return tokens, score
         if not in_search:
             judged = [((1 - weight) * score + weight * spot.total(tokens), tokens) for score, tokens in judged]
-        own = (1 - weight) * sum(self.log_probs(before, [*spot.fill, *spot.word])) + weight * spot.total(spot.fill)
+        attention = sum(self.log_probs(before, [*spot.fill, *spot.word])) + self.mixed(around, spot.fill, spot.word)
+        own = (1 - weight) * attention + weight * spot.total(spot.fill)
         score, tokens = max(judged, key=rank, default=(-math.inf, ()))
         return (spot.fill, own) if rank((own, spot.fill)) >= rank((score, tokens)) else (tokens, score)
 
@@ -214,10 +247,10 @@ class Utterance:
                 self.mask_again()
             chosen = [spot for spot in self.spots if number == 0 or self.unsure(spot)]
             old = self.text
-            at_start = [self.before(spot) for spot in chosen]  # all texts as they are before the round
-            for spot, before in zip(chosen, at_start, strict=True):
-                now = self.before(spot) if self.options.context == "fills" else before
-                spot.fill, spot.score = self.search(spot, now)
+            at_start = [(self.before(spot), self.after(spot)) for spot in chosen]  # all texts before the round
+            for spot, around in zip(chosen, at_start, strict=True):
+                now = (self.before(spot), self.after(spot)) if self.options.context == "fills" else around
+                spot.fill, spot.score = self.search(spot, *now)
                 searches += 1
             if self.text == old:
                 break
@@ -229,7 +262,8 @@ def decode(model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, 
     draft = draft_of(log_probs, model.special.blank)
     masked = masks_of(model, draft, options.threshold, options.mask_unit)
     units = [Unit((t.id,), m, t.first, t.last, t.id, t.id) for t, m in zip(draft, masked, strict=True)]
-    nbest = max(options.nbest, options.beam_size if options.ctc_mode == "rescore" and options.ctc_weight > 0 else 1)
+    again = (options.ctc_mode == "rescore" and options.ctc_weight > 0) or options.reverse_weight > 0
+    nbest = max(options.nbest, options.beam_size if again else 1)
 
     def scores(window: list[list[float]], left: int, right: int) -> tuple[Callable[[Tokens], float], ...]:
         return (

@@ -34,7 +34,9 @@ def test_golden(name: str, text: str, wanted: str) -> None:
     assert normalizer(name)(text) == wanted
 
 
-@pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize(
+    "name", [name for name in NORMALIZERS if name != "open_asr"]
+)  # which needs tables: its own test
 def test_named_and_versioned(name: str) -> None:
     normalize = normalizer(name)
     assert normalize.name == name and normalize.version

@@ -167,3 +167,11 @@ def test_a_server_that_does_not_answer_costs_a_warning(
     monkeypatch.setattr(tracking, "start_run", fail)
     log_prediction(RunOptions("online", "parlab", tmp_path), METRICS, [RECORD], normalizer("none"))
     assert "warning: W&B does not answer (Run initialization has timed out" in capsys.readouterr().err
+
+
+def test_what_a_chart_cannot_divide_is_in_the_summary() -> None:
+    """Search time per second of audio, and RTFx with loading, where they were measured."""
+    speed = Speed(rtfx=20.0, search_seconds=3.0, audio_seconds=120.0, load_seconds=2.0, wall_seconds=8.0)
+    found = tracking._summary(replace(METRICS, speed=speed))
+    assert found["speed/search_seconds_per_audio_second"] == 0.025 and found["speed/rtfx_with_loading"] == 15.0
+    assert "speed/rtfx_with_loading" not in tracking._summary(METRICS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from parlab.decode.filling.backward import Backward
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.segment_search import Part, SegmentSearch
 from parlab.decode.filling.text import Text, token_scores
@@ -79,7 +80,8 @@ class Rounds:
         self.drafted = self.earlier = drafted
         self.drafting: Drafting = search.drafting
         self._sizes: list[int] = self.drafting.sizes(search.model.vocab_size).tolist()
-        self.seen: dict[Place, list[int]] = {}  # the text before a segment when it was searched last
+        self.backward: Backward | None = None
+        self.seen: dict[Place, tuple[list[int], list[int]]] = {}  # the texts around a segment when it was searched last
         count = len(self.drafting.greedy)
         self.progress = Progress(segments, [], [0 if drafted is None else 1] * count, [0] * count)
         self._take(segments, [drafted_fill(self.drafting.greedy, place) for place in places(segments)])
@@ -124,6 +126,12 @@ class Rounds:
     def _written(self) -> Written:
         """The texts with the fills in place of the segments."""
         return Written.of(self.drafting.greedy, self.places, self.progress.fills)
+
+    def _around(self, i: int, now: Written) -> tuple[list[int], list[int]]:
+        """The text before a segment, and that after it where it matters."""
+        text, start = now.texts[self.places[i].owner], now.starts[i]
+        end = start + len(self.progress.fills[i].tokens)
+        return text[:start], text[end:] if self.search.options.reverse_weight > 0 else []
 
     def _pass(self, owners: Sequence[int], now: Written) -> Prefill:
         """One teacher-forced pass over the texts of utterances."""
@@ -186,18 +194,16 @@ class Rounds:
             gaps[place.owner, place.start] |= place.start == place.end
         masks = self.drafting.masked(self.search.model, Masks(masked, gaps), self.options.mask_unit)
         segments = find_segments(self.drafting.draft, masks.tokens, masks.gaps)
-        # 2. Segments that are unsure, and saw another text before them.
+        # 2. Segments that are unsure, and whose search read another text.
         old = dict(zip(self.places, self.progress.fills, strict=True))
-        self._take(
-            segments,
-            [old[place] if place in old else joined(self.drafting.greedy, place, old) for place in places(segments)],
-        )
+        greedy = self.drafting.greedy
+        self._take(segments, [old[p] if p in old else joined(greedy, p, old) for p in places(segments)])
         now = self._written()
         chosen = [i for i, place in enumerate(self.places) if place.owner in chances]
         return [
             i
             for i in self._fitting(chosen, now)
-            if self.seen.get(self.places[i]) != now.before(i, self.places[i].owner)
+            if self.seen.get(self.places[i]) != self._around(i, now)
             and min(
                 chances[self.places[i].owner][now.starts[i] : now.starts[i] + len(self.progress.fills[i].tokens) + 1]
             )
@@ -226,9 +232,16 @@ class Rounds:
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
-        self.seen.update({self.places[i]: now.before(i, self.places[i].owner) for i in wave})
+        self.seen.update({self.places[i]: self._around(i, now) for i in wave})
         size = len(part) if self.options.parallel < 0 else self.options.parallel
-        choices = [self.search.fill(prefill, text, part.chunk(i, i + size)) for i in range(0, len(part), size)]
+        owners = self._owners(wave)
+        backward = self.search.backward(self.encoded, now.texts, owners, self.backward)
+        self.backward = self.backward or backward  # the first pass is over all utterances with segments
+        for owner in owners if backward is not None else []:
+            self.progress.passes[owner] += 1
+        choices = [
+            self.search.fill(prefill, text, part.chunk(i, i + size), backward) for i in range(0, len(part), size)
+        ]
         longest: dict[int, int] = {}
         for i, fill in zip(wave, read_fills(choices, [self.progress.fills[i] for i in wave]), strict=True):
             longest[self.places[i].owner] = max(longest.get(self.places[i].owner, 0), fill.steps)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from parlab.decode.beam import BeamOptions, Groups, beam_search
-from parlab.decode.ended import Ended
+from parlab.decode.filling.backward import Backward
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.next_word import with_next_word
 from parlab.decode.filling.text import Text
 from parlab.decode.fills import Choice, FillScoring, WindowScorer, choose_fills, score_drafts
 from parlab.decode.fusion import Contexts, Fusion, fused_scores
 from parlab.decode.prefill import Prefill
-from parlab.decode.scorers import AnyScorer
+from parlab.decode.scorers import AnyScorer, CandidateScorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.letters import Letters, LetterScorer
@@ -23,6 +24,8 @@ from parlab.decode.scorers.whisper import ruled
 from parlab.decode.search.extent import Extent
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
+from parlab.model.encoded import Encoded
+from parlab.model.families.wenet.model import reverse_rows
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_device
 
@@ -42,6 +45,7 @@ class FillOptions:
     nbest: int
     allow_unk: bool
     length_tolerance: float | None
+    reverse_weight: float
 
 
 def check_letters(options: FillOptions, drafting: Drafting) -> None:
@@ -112,8 +116,23 @@ class SegmentSearch:
         [sizes] = to_device(drafting.log_probs.device, drafting.sizes(model.vocab_size))
         return SegmentSearch(options, model, drafting, letters, sizes, added)
 
-    def fill(self, prefill: Prefill, text: Text, part: Part) -> Choice:
-        """The best fill of each segment of texts that the decoder has passed over."""
+    def backward(
+        self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], earlier: Backward | None
+    ) -> Backward | None:
+        """The pass from right to left over the texts (B) of the given utterances, where fills are judged by it.
+
+        Args:
+            earlier: such a pass over these utterances at least, whose cross caches serve again.
+        """
+        if self.options.reverse_weight == 0:
+            return None
+        decoder, caches = reverse_rows(self.model), None if earlier is None else earlier.prefill
+        turned = [list(text)[::-1] for text in texts]
+        prefill = Prefill.of(decoder, encoded, turned, utterances, caches)
+        return Backward(self.options.reverse_weight, prefill, Text.of(turned), self.model.special.eos)
+
+    def fill(self, prefill: Prefill, text: Text, part: Part, backward: Backward | None = None) -> Choice:
+        """The best fill of each segment of texts that the decoder has passed over; ``backward`` judges the n-best."""
         options, segments, eos = self.options, part.segments, self.model.special.eos
         stop = segments.stops(eos)
         ctc = self._ctc(part)
@@ -124,26 +143,29 @@ class SegmentSearch:
         drafts = bound = None
         if ctc is not None:
             drafts = score_drafts(prefill, text, segments, scoring, eos)
+            if backward is not None:
+                drafts = replace(drafts, attention=backward.drafts(segments, drafts.attention))
             if self.added:
                 contexts, inside = _around(text, segments, eos)
                 drafts = replace(drafts, fused=fused_scores(self.added, contexts, inside))
-            if in_search and not options.length_normalize and (options.nbest == 1 or self.drafting.spelling):
+            best_alone = options.nbest == 1 or self.drafting.spelling
+            # What judges afterwards may raise a score above the draft's again.
+            if in_search and not options.length_normalize and best_alone and backward is None:
                 bound = drafts.joint(scoring)
         limits = self._limits(prefill, part)
-        extent = self._extent(part, in_search)
+        decoder = self._decoder(prefill, segments, scoring)
+        scorers = self._scorers(decoder, text, segments, scoring)
+        extent = self._extent(part, scorers)
         groups = Groups(stop, limits, bound=bound, owner=segments.owner, extent=extent)
         groups = groups.on_device(self.drafting.log_probs.device)
-        decoder = self._decoder(prefill, segments, scoring)
-        ended = beam_search(self._scorers(decoder, text, segments, scoring), groups, self._beam(scoring))
-        if whole_words:
-            ended = self._judged(ended, decoder, text, part, bound)
+        ended = beam_search(scorers, groups, self._beam(scoring))
+        words = text.following(segments, part.after, eos)
+        if whole_words:  # the whole next word counts, not its first token only
+            [moved] = to_device(decoder.hidden.device, words)
+            ended = with_next_word(ended, decoder, moved, part.after, bound)
+        if backward is not None:
+            ended = backward.judged(ended, decoder, segments, (words, part.after))
         return choose_fills(ended, segments, drafts, scoring)
-
-    def _judged(self, ended: Ended, decoder: AttentionScorer, text: Text, part: Part, bound: Tensor | None) -> Ended:
-        """The hypotheses with the whole next word scored, not its first token only."""
-        words = text.following(part.segments, part.after, self.model.special.eos)
-        [words] = to_device(decoder.hidden.device, words)
-        return with_next_word(ended, decoder, words, part.after, bound)
 
     def _limits(self, prefill: Prefill, part: Part) -> Tensor:
         """Tokens (S,) of a fill at most, the stop token included."""
@@ -157,21 +179,22 @@ class SegmentSearch:
             limits = torch.minimum(limits, room.clamp(min=1))
         return limits
 
-    def _extent(self, part: Part, in_search: bool) -> Extent | None:
-        """How much fills may write. CTC in the search scores a stop token as the end, so that it cannot be a word too."""
+    def _extent(self, part: Part, scorers: Sequence[AnyScorer]) -> Extent | None:
+        """How much fills may write. CTC scores a stop token as the end, so that it cannot be a word too; phrases can go on after it."""
         tolerance, drafted = self.options.length_tolerance, part.sizes.double()
         if tolerance is None:
             return None
         least = ((1.0 - tolerance) * drafted - _LETTERS).ceil().clamp(min=0).long()
         most = ((1.0 + tolerance) * drafted + _LETTERS).floor().long()
         most = most.masked_fill(part.sizes == 0, torch.iinfo(torch.long).max)  # a gap: nobody knows how much is missing
-        return Extent(self.sizes, least, most, self.model.special.eos, goes_on=not in_search)
+        ends = any(isinstance(scorer, CandidateScorer) for scorer in scorers)
+        return Extent(self.sizes, least, most, self.model.special.eos, goes_on=not ends)
 
     def _beam(self, scoring: FillScoring) -> BeamOptions:
         """As many ended hypotheses as are asked for, or as will be judged again; no special symbols in fills."""
         options, special = self.options, self.model.special
         rescored = scoring.ctc is not None and not scoring.in_search
-        again = rescored or self.drafting.spelling is not None
+        again = rescored or self.drafting.spelling is not None or options.reverse_weight > 0
         nbest = max(options.nbest, options.beam_size) if again else options.nbest
         banned = special.never if options.allow_unk or special.unk is None else (*special.never, special.unk)
         return BeamOptions(options.beam_size, nbest, banned, options.length_normalize)

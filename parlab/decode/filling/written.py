@@ -81,7 +81,3 @@ class Written:
                 starts.append(len(texts[owner]))
                 texts[owner] += fill.tokens
         return Written(texts, starts, kept)
-
-    def before(self, segment: int, owner: int) -> list[int]:
-        """The text before a segment of utterance ``owner``."""
-        return self.texts[owner][: self.starts[segment]]

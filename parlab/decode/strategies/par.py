@@ -26,6 +26,7 @@ from parlab.decode.policies.policy import Doubts, find_policies
 from parlab.decode.segments import find_segments
 from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
+from parlab.model.families.wenet.model import reverse_rows
 from parlab.model.hybrid import HybridModel
 from parlab.types import Hypothesis
 
@@ -66,6 +67,8 @@ class PAR(Decoder):
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
         rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
             ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
+        reverse_weight: share of the decoder from right to left in the decoder's score of the n-best of a segment (at least
+            ``beam_size`` of them): it reads the text after the segment first (WeNet's U2++, which trains it with 0.3).
     """
 
     name: ClassVar[str] = "par"
@@ -81,6 +84,7 @@ class PAR(Decoder):
         "length_tolerance": None,
         "measure": DEFAULT,
         "policy": "threshold",
+        "reverse_weight": 0.0,
     }
 
     threshold: float = 0.9
@@ -104,6 +108,7 @@ class PAR(Decoder):
     length_tolerance: float | None = None
     measure: str = DEFAULT
     policy: str = "threshold"
+    reverse_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -129,10 +134,14 @@ class PAR(Decoder):
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
         prepare_fusion(self, model, device)
+        if self.reverse_weight:
+            reverse_rows(model)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score of a hypothesis is the sum of its segments' scores, 0 when nothing was masked."""
         check_transcription(model, encoded.prompts, self.name)
+        if self.reverse_weight:
+            reverse_rows(model)  # refused also where nothing is masked
         # 1. CTC writes the draft; what it is not sure of is masked. From here on drafts and segments lie on the host.
         drafting = Drafting.of(model, encoded)
         options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
@@ -183,10 +192,12 @@ def _check(options: PAR) -> None:
         wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
     elif options.rounds < 1:
         wrong = f"rounds is {options.rounds}, expected at least 1"
-    elif not options.phrase_margin >= 0.0:
-        wrong = f"phrase_margin is {options.phrase_margin}, expected nats from 0"
     elif options.length_tolerance is not None and not 0.0 <= options.length_tolerance < 1.0:
         wrong = f"length_tolerance is {options.length_tolerance}, expected a share from 0 to below 1, or none"
+    elif not options.phrase_margin >= 0.0:
+        wrong = f"phrase_margin is {options.phrase_margin}, expected nats from 0"
+    elif not 0.0 <= options.reverse_weight <= 1.0:
+        wrong = f"reverse_weight is {options.reverse_weight}, expected a share from 0 to 1"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:
