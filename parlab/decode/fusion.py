@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from parlab.decode.fused.automaton import TokenRows
+from parlab.decode.fused.ngrams import Ngrams, ngram_automaton
 from parlab.decode.fused.phrases import Phrases, phrase_automaton, read_phrases
 from parlab.decode.scorers import AnyScorer
-from parlab.decode.scorers.automata import PhraseScorer
+from parlab.decode.scorers.automata import NgramScorer, PhraseScorer
 from parlab.decode.scorers.language_model import LanguageModelScorer
 from parlab.decode.search.frames import NO_AUTOMATA, Automata
 from parlab.errors import UserError
@@ -131,6 +133,33 @@ class PhraseFusion(Fusion):
         return tokens, lengths, self.phrases.along(root, tokens, lengths)[0]
 
 
+@dataclass(frozen=True)
+class NgramFusion(Fusion):
+    """N-grams over tokens, among the candidates that the decoder ranks first."""
+
+    ngrams: Ngrams
+    weight: float
+
+    def scorer(self, contexts: Contexts) -> NgramScorer:
+        return NgramScorer(self.ngrams, self.ngrams.after(contexts.before), self.weight)
+
+    def scores(self, contexts: Contexts, texts: TokenRows) -> Tensor:
+        rows = [[*text, stop] for text, stop in zip(texts, contexts.stops, strict=True)]
+        tokens, lengths = to_device(self.ngrams.device, *pad_tokens(rows))
+        return self.weight * self.ngrams.along(self.ngrams.after(contexts.before), tokens, lengths)[0]
+
+
+def language_fusion(lm: str, weight: float, model: HybridModel, device: torch.device) -> Fusion:
+    """A language model: an ARPA file's n-grams, or the network in a folder.
+
+    Raises:
+        UserError: neither is there, or it does not fit the model's vocabulary.
+    """
+    if Path(lm).expanduser().is_file():
+        return NgramFusion(ngram_automaton(lm, model.token_list, model.special.eos, device), weight)
+    return LanguageFusion(read_language_model(lm, model.vocab_size, device), weight, model.special.sos, device)
+
+
 def fusions(options: Fused, model: HybridModel, encoded: Encoded) -> tuple[Fusion, ...]:
     """What the options of a decoder fuse, on the device of the batch; files are read once per process.
 
@@ -139,8 +168,7 @@ def fusions(options: Fused, model: HybridModel, encoded: Encoded) -> tuple[Fusio
     """
     found: list[Fusion] = []
     if options.lm is not None and options.lm_weight != 0:
-        language = read_language_model(options.lm, model.vocab_size, encoded.device)
-        found.append(LanguageFusion(language, options.lm_weight, model.special.sos, encoded.device))
+        found.append(language_fusion(options.lm, options.lm_weight, model, encoded.device))
     if options.phrases is not None and options.phrase_weight != 0:
         phrases = phrase_automaton(options.phrases, tokenizer_of(encoded), model.vocab_size, encoded.device)
         found.append(PhraseFusion(phrases, options.phrase_weight))
@@ -167,6 +195,25 @@ def phrase_automata(
     return Automata((phrases,), (weight,), stop, counted)
 
 
+def ctc_automata(options: Fused, model: HybridModel, encoded: Encoded) -> Automata:
+    """What a beam over CTC's frames counts: phrases, and the n-grams of an ARPA file.
+
+    Raises:
+        UserError: a file cannot be read, or does not fit CTC's vocabulary.
+    """
+    found = phrase_automata(options.phrases, options.phrase_weight, model, encoded)
+    if options.lm is None or options.lm_weight == 0:
+        return found
+    ngrams = language_fusion(options.lm, options.lm_weight, model, encoded.device)
+    if not isinstance(ngrams, NgramFusion) or encoded.drafted is not None:
+        raise UserError(
+            "a beam over CTC's frames reads n-grams of the decoder's tokens only, expected an ARPA file and no draft head; leave lm out, "
+            "or decode with rescore"
+        )
+    parts, weights = (*found.parts, ngrams.ngrams), (*found.weights, ngrams.weight)
+    return Automata(parts, weights, model.special.eos)
+
+
 def tokenizer_of(encoded: Encoded) -> Tokenizer:
     """The tokenizer of a batch.
 
@@ -185,7 +232,7 @@ def prepare_fusion(options: Fused, model: HybridModel, device: torch.device) -> 
         UserError: one cannot be read, or is no such file.
     """
     if options.lm is not None and options.lm_weight != 0:
-        read_language_model(options.lm, model.vocab_size, device)
+        language_fusion(options.lm, options.lm_weight, model, device)
     if options.phrases is not None:
         read_phrases(options.phrases)
 

@@ -16,6 +16,7 @@ from parlab.decode import AR, PAR, CTCBeam, Decoder, Rescore
 from parlab.decode.fused.phrases import Phrases, phrase_automaton, read_phrases, spell_phrases
 from parlab.decode.fusion import Contexts, PhraseFusion
 from parlab.decode.prefixes import PrefixBeam, prefix_beam, prefix_hypotheses
+from parlab.decode.scorers import Rows
 from parlab.decode.search.frames import Automata
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError
@@ -198,6 +199,23 @@ def test_fixed_shapes_and_batches_change_nothing(decoder: Decoder, written: str)
         [single] = boosted.decode(model, alone)
         assert (hypothesis.tokens, hypothesis.counts) == (single.tokens, single.counts)
         assert hypothesis.score == pytest.approx(single.score, abs=1e-3)
+
+
+def test_a_stop_token_that_ends_nothing_is_a_token() -> None:
+    """A hypothesis that goes on after its stop token (``length_tolerance``) has the score of its phrases at its end, too."""
+    generator = random.Random(0)
+    for _ in range(examples(30)):
+        phrases = some_phrases(generator, 4, generator.randint(1, 9))
+        before, text, after = (texts(generator, 1, n)[0] for n in (5, 6, 5))
+        after = [generator.randrange(4), *after, 4]
+        text = [*text, after[0], *text, after[0], after[0]]
+        scorer = PhraseFusion(Phrases(phrases, 6, CPU), 1.0).scorer(Contexts([before], [after]))
+        state, total, none = scorer.start(), 0.0, torch.tensor([0])
+        for token in text:
+            total += scorer.score(state)[0][0, token].item()
+            state = scorer.advance(state, Rows(none, torch.tensor([token]), none))
+        total += scorer.score(state)[0][0, after[0]].item()
+        assert total == pytest.approx(Boost(phrases).ended(before, text, after), abs=1e-3)
 
 
 def test_segments_at_a_time_change_nothing(written: str) -> None:

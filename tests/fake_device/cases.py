@@ -80,6 +80,21 @@ def whisper(folder: Path) -> tuple[HybridModel, Tokenizer]:
 
 
 LETTERS = Tokenizer(["<blank>", "<space>", *"abcdefghilmnorstuv"], "char")
+ARPA = """\\data\\
+
+\\1-grams:
+-0.6\t<s>\t-0.2
+-0.9\t</s>
+-0.8\ta\t-0.3
+-1.0\tb\t-0.1
+
+\\2-grams:
+-0.3\t<s> a
+-0.4\ta b
+-0.5\tb </s>
+
+\\end\\
+"""
 LANGUAGE_MODELS = ("transformer", "seq_rnn")
 tokenizer_in = cache(s2t_tokenizer)
 
@@ -88,6 +103,7 @@ def prepare(folder: Path) -> None:
     """Write the files that the cases read."""
     for kind in LANGUAGE_MODELS:
         write_lm(folder / kind, kind)
+    (folder / "lm.arpa").write_text(ARPA, encoding="utf-8")
     (folder / "phrases.txt").write_text("ab\nbcd\t1.5\nha ke\t2\n", encoding="utf-8")
 
 
@@ -126,6 +142,9 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, decoder's measure": PAR(beam_size=4, measure="product", policy="budget:share=0.3"),
         "par, gaps": PAR(beam_size=4, measure="tsallis:temperature=1.5", policy="context+gaps"),
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
+        "par, n-grams": PAR(beam_size=4, lm=str(folder / "lm.arpa")),
+        "ar, n-grams": AR(beam_size=4, maxlenratio=-8, lm=str(folder / "lm.arpa")),
+        "ctc_beam, n-grams": CTCBeam(beam_size=4, lm=str(folder / "lm.arpa"), phrases=phrases),
         "par, phrases": PAR(beam_size=4, phrases=phrases, phrase_weight=2.0),
         "ar, phrases": AR(beam_size=4, maxlenratio=-8, phrases=phrases, phrase_weight=2.0),
         "ctc_beam, phrases": CTCBeam(beam_size=4, phrases=phrases, phrase_weight=2.0),

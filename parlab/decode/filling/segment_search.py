@@ -180,7 +180,7 @@ class SegmentSearch:
         return limits
 
     def _extent(self, part: Part, scorers: Sequence[AnyScorer]) -> Extent | None:
-        """How much fills may write. CTC and phrases score a stop token as the end, so that it cannot be a word too."""
+        """How much fills may write. CTC scores a stop token as the end, so that it cannot be a word too; phrases can go on after it."""
         tolerance, drafted = self.options.length_tolerance, part.sizes.double()
         if tolerance is None:
             return None

@@ -28,7 +28,17 @@ class AutomatonState:
 
 
 @dataclass(frozen=True)
-class PhraseScorer(VocabularyScorer[AutomatonState]):
+class PhraseState:
+    """Of N rows: the automaton's state, the group, what the stop token would add, and what the newest token is still owed."""
+
+    node: Tensor
+    group: Tensor
+    ending: Tensor
+    owed: Tensor
+
+
+@dataclass(frozen=True)
+class PhraseScorer(VocabularyScorer[PhraseState]):
     """Boosts of phrases, which proposes no tokens of its own: the decoder ranks those that no phrase has.
 
     Attributes:
@@ -49,18 +59,27 @@ class PhraseScorer(VocabularyScorer[AutomatonState]):
     proposes: bool = False
     copies: int = 1
 
-    def start(self) -> AutomatonState:
-        return AutomatonState.first(self.first, self.copies)
+    def start(self) -> PhraseState:
+        first = AutomatonState.first(self.first, self.copies)
+        ending = self._ending(first.node, first.group)
+        return PhraseState(first.node, first.group, ending, torch.zeros_like(ending))
 
-    def score(self, state: AutomatonState) -> tuple[Tensor, Tensor]:
-        gains = self.phrases.all_gains(state.node)
-        # The stop token ends the text: what then follows it is known.
-        after, lengths = self.after[state.group], self.lengths[state.group]
-        ending = self.phrases.along(state.node, after, lengths)[0] - self.alone[state.group]
-        return gains.scatter(1, after[:, :1], ending.unsqueeze(1)), gains.new_zeros(len(gains), 1)
+    def score(self, state: PhraseState) -> tuple[Tensor, Tensor]:
+        gains = self.phrases.all_gains(state.node).scatter(1, self.after[state.group, :1], state.ending.unsqueeze(1))
+        return gains + state.owed.unsqueeze(1), gains.new_zeros(len(gains), 1)
 
-    def advance(self, state: AutomatonState, rows: Rows) -> AutomatonState:
-        return AutomatonState(self.phrases.step(state.node[rows.parents], rows.tokens), rows.group)
+    def advance(self, state: PhraseState, rows: Rows) -> PhraseState:
+        before = state.node[rows.parents]
+        node = self.phrases.step(before, rows.tokens)
+        # A row that goes on after its stop token was given what ending would add: the difference comes with the next token.
+        own = self.phrases.gains(before, rows.tokens.unsqueeze(1)).squeeze(1)
+        went_on = rows.tokens == self.after[rows.group, 0]
+        owed = torch.where(went_on, own - state.ending[rows.parents], 0.0)
+        return PhraseState(node, rows.group, self._ending(node, rows.group), owed)
+
+    def _ending(self, node: Tensor, group: Tensor) -> Tensor:
+        """What the stop token adds (N,): it ends the text, and what follows it is known."""
+        return self.phrases.along(node, self.after[group], self.lengths[group])[0] - self.alone[group]
 
     def fixed(self, plan: Plan) -> PhraseScorer:
         parts = {name: getattr(self, name)[plan.source] for name in ("first", "after", "lengths", "alone")}

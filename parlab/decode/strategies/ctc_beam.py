@@ -8,8 +8,7 @@ from typing import ClassVar
 import torch
 
 from parlab.decode.base import Decoder, check_transcription
-from parlab.decode.fused.phrases import read_phrases
-from parlab.decode.fusion import phrase_automata
+from parlab.decode.fusion import ctc_automata, prepare_fusion
 from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -25,6 +24,7 @@ class CTCBeam(Decoder):
         nbest: hypotheses returned.
         token_beam: tokens that may extend a prefix at a frame, the most probable ones.
         blank_skip: frames whose blank posterior is at least this only add a blank; 1.0 skips none.
+        lm: ARPA file over the decoder's tokens, whose n-grams count inside the search; ``lm_weight`` of their log-probability.
         phrases: file of phrases that are boosted, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
     """
@@ -35,6 +35,8 @@ class CTCBeam(Decoder):
     nbest: int = 1
     token_beam: int = 20
     blank_skip: float = 1.0
+    lm: str | None = None
+    lm_weight: float = 0.3
     phrases: str | None = None
     phrase_weight: float = 1.0
 
@@ -42,11 +44,10 @@ class CTCBeam(Decoder):
         check_beam(self.beam_size, self.nbest, self.token_beam)
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
-        if self.phrases is not None:
-            read_phrases(self.phrases)
+        prepare_fusion(self, model, device)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         check_transcription(model, encoded.prompts, self.name)
-        automata = phrase_automata(self.phrases, self.phrase_weight, model, encoded)
+        automata = ctc_automata(self, model, encoded)
         options = PrefixBeam(max(self.beam_size, self.nbest), self.token_beam, self.blank_skip, automata)
         return ctc_nbest(model, encoded, options, self.nbest)
