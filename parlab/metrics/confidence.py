@@ -38,6 +38,10 @@ class ConfidenceQuality:
             _cross_entropy(confidence, ~wrong), _roc(confidence, wrong), _precision(confidence, wrong), ece
         )
 
+    def to_json(self) -> dict[str, float]:
+        """The numbers that there are."""
+        return {name: value for name, value in vars(self).items() if not np.isnan(value)}
+
 
 def errors_caught(confidence: NDArray, wrong: NDArray, share: float) -> float:
     """The share of the wrong tokens among the least sure ``share`` of all; of equally sure tokens an even part is taken."""

@@ -16,6 +16,7 @@ import pytest
 from parlab.cli import main
 from parlab.commands.compare.comparison import compare
 from parlab.commands.compare.text import markdown
+from parlab.commands.report.confidence import reliability
 from parlab.errors import UserError
 from parlab.metrics.paired import PairedDifference
 from parlab.predictions.prediction import read_prediction
@@ -170,7 +171,7 @@ def test_keys_of_the_json(folders: list[Path]) -> None:
     (pair,) = result["pairs"]
     assert list(result) == ["systems", "pairs", "margin", "replicates", "warnings"]
     assert list(result["systems"][0]) == (
-        "name decoder utterances wer cer speed masked_share passes steps failed".split()
+        "name decoder utterances wer cer speed masked_share passes steps failed confidence".split()
     )
     assert list(pair) == (
         "baseline other by_utterance by_speaker cer_by_utterance cer_by_speaker mapsswe verdict verdict_by_speaker "
@@ -181,8 +182,20 @@ def test_keys_of_the_json(folders: list[Path]) -> None:
         for p in (a, b)
     ]
     result = compare(bare, replicates=100).to_json()
-    assert not {"wer", "cer", "speed"} & set(result["systems"][0])
+    assert not {"wer", "cer", "speed", "confidence"} & set(result["systems"][0])
     assert list(result["pairs"][0]) == ["baseline", "other", "differences", "changes"]
+
+
+def test_confidences_of_the_systems(folders: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """The report's numbers, and a table of them."""
+    found = [read_prediction(f) for f in folders]
+    drawn = {row.name: row for row in reliability(found)}
+    for system in compare(found, replicates=100).to_json()["systems"]:
+        row = drawn[system["name"]]
+        for name in ("nce", "auc_roc", "auc_pr", "ece"):
+            assert system["confidence"].get(name) == getattr(row, name)
+    assert main(["compare", *map(str, folders), "--replicates", "100"]) == 0
+    assert "AUC PR" in capsys.readouterr().out
 
 
 def test_search_time_is_per_second_of_audio(folders: list[Path], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from parlab.commands.report import write_report
 from parlab.commands.report.about import about
 from parlab.commands.report.audio import AudioLinks
 from parlab.commands.report.browser import utterances
-from parlab.commands.report.drafts import draft_of, read_drafts, wrong_tokens
+from parlab.commands.report.drafts import draft_of, read_drafts
 from parlab.commands.report.drawing import annotate_apart, label, new_axes
 from parlab.commands.report.drawing import lines as lines_of
 from parlab.commands.report.page import filled
@@ -33,6 +33,7 @@ from parlab.metrics.confidence import ConfidenceQuality
 from parlab.metrics.significance import compare_errors, errors_and_lengths
 from parlab.metrics.token_errors import token_errors
 from parlab.metrics.wer import ErrorCounts
+from parlab.predictions.confidences import wrong_tokens
 from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.metrics import Metrics, Named, Speed
 from parlab.predictions.prediction import Prediction, read_prediction, read_predictions

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from parlab.metrics.confidence import ConfidenceQuality
+from parlab.predictions.confidences import confidence_quality
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Named, Speed
 from parlab.predictions.prediction import Prediction
@@ -24,6 +26,7 @@ class System:
         masked_share: masked tokens per draft token.
         passes, steps: passes and steps of the attention decoder.
         failed: number of utterances that could not be decoded.
+        confidence: how good the tokens' confidences are; None where none is known, or nothing is scored.
     """
 
     name: str
@@ -36,6 +39,7 @@ class System:
     passes: float
     steps: float
     failed: int
+    confidence: ConfidenceQuality | None
 
     @staticmethod
     def of(p: Prediction, wer: Rate | None, cer: Rate | None) -> System:
@@ -52,6 +56,7 @@ class System:
             passes=counts.get("decoder_passes", 0),
             steps=counts.get("decoder_steps", p.metrics.par.decoder_steps),
             failed=len(p.metrics.failed),
+            confidence=confidence_quality(p),
         )
 
     def to_json(self) -> dict[str, Json]:
@@ -66,5 +71,6 @@ class System:
             "wer": self.wer.to_json() if self.wer else None,
             "cer": self.cer.to_json() if self.cer else None,
             "speed": speed if self.speed else None,
+            "confidence": self.confidence.to_json() if self.confidence else None,
         }
         return {name: value for name, value in entry.items() if value is not None}

@@ -72,6 +72,8 @@ def print_comparison(comparison: Comparison, show: int) -> None:
 
     console = Console(highlight=False)
     console.print(_systems(comparison.systems))
+    if any(s.confidence for s in comparison.systems):
+        console.print(_confidences(comparison.systems))
     for warning in comparison.warnings:
         console.print(Text(f"warning: {warning}"))
     for pair in comparison.pairs:
@@ -105,6 +107,24 @@ def _systems(systems: Sequence[System]) -> Table:
         cells = [*rates, f"{_rtfx(s)}\n{_rtfx_with_loading(s)}", _short(s), f"{100 * s.masked_share:.1f}"]
         name = Text.assemble(visible(s.name), "\n", (visible(s.decoder.name), "dim"))
         table.add_row(name, *map(Text, cells))
+    return table
+
+
+def _confidences(systems: Sequence[System]) -> Table:
+    """How far the confidences of each system's tokens can be trusted."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="confidences of tokens (NCE and areas: higher is better; ECE: lower)", box=SIMPLE_HEAD)
+    table.add_column("prediction", overflow="fold")
+    for head in ("NCE", "AUC ROC", "AUC PR", "ECE"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for s in systems:
+        if s.confidence:
+            found = s.confidence.to_json()
+            cells = [f"{found[name]:.3f}" if name in found else "" for name in ("nce", "auc_roc", "auc_pr", "ece")]
+            table.add_row(Text(visible(s.name)), *map(Text, cells))
     return table
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from parlab.commands.report.drafts import Drafts, measure_of, wrong_tokens
+from parlab.commands.report.drafts import Drafts, measure_of
 from parlab.commands.report.tables import number_option
 from parlab.metrics.confidence import ConfidenceQuality
-from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.confidences import confidences, sampled, wrong_tokens
 from parlab.predictions.prediction import Prediction
 
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-SAMPLE = 10_000  # utterances of a prediction whose tokens are looked at
 
 
 @dataclass(frozen=True)
@@ -68,23 +67,14 @@ class CaughtErrors:
         return CaughtErrors(kind, name, threshold, share, caught / max(errors, 1))
 
 
-def sampled(p: Prediction) -> list[UtteranceRecord]:
-    """At most ``SAMPLE`` of the scored utterances, evenly spaced: enough for every digit that a picture shows."""
-    return p.scored[:: -(-len(p.scored) // SAMPLE) or 1]
-
-
 def reliability(predictions: Sequence[Prediction], bins: int = 10) -> list[ConfidenceBin]:
     """Calibration of the tokens' confidence: the bins of each prediction that hold any token."""
     rows = []
     for p in predictions:
-        given = [c for r in sampled(p) for c in r.token_confidence]
-        wrong = [w for r in sampled(p) for w in wrong_tokens(p, r, r.token_text)]
-        confidence = np.array(given, dtype=float)  # None becomes NaN
-        known = ~np.isnan(confidence)
-        confidence, right = confidence[known], ~np.array(wrong, dtype=bool)[known]
+        confidence, wrong = confidences(p, sampled(p))
         index = np.minimum((confidence * bins).astype(int), bins - 1)
-        tokens, sure, correct = (np.bincount(index, weights, minlength=bins) for weights in (None, confidence, right))
-        quality = ConfidenceQuality.of(confidence, ~right)
+        tokens, sure, correct = (np.bincount(index, weights, minlength=bins) for weights in (None, confidence, ~wrong))
+        quality = ConfidenceQuality.of(confidence, wrong)
         areas = [None if np.isnan(x) else x for x in (quality.nce, quality.auc_roc, quality.auc_pr)]
         for n, c, accuracy in zip(tokens, sure, correct, strict=True):
             if n:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
-from parlab.metrics.token_errors import BOUNDARY, SPACE, token_errors, words_of
+from parlab.metrics.token_errors import words_of
 from parlab.predictions.hypotheses import UtteranceRecord
 from parlab.predictions.prediction import Prediction, known_word_errors
 from parlab.text.normalizer import normalizer
@@ -73,26 +72,6 @@ def draft_of(record: UtteranceRecord, decoder: str) -> Draft | None:
     confidence += record.token_confidence[index:]
     masked += [False] * (len(text) - len(masked))
     return Draft(tuple(text), tuple(confidence), tuple(masked))
-
-
-def wrong_tokens(p: Prediction, record: UtteranceRecord, tokens: tuple[str, ...]) -> list[bool]:
-    """Whether each of ``tokens``, the result's or the draft's, stands in a wrong word of a scored utterance."""
-    return _wrong_tokens(p.metrics.normalizer.name, tokens, p.reference(record), p.words_are_tokens)
-
-
-@lru_cache(maxsize=2**17)  # the drafts of PAR are greedy's results
-def _wrong_tokens(name: str, tokens: tuple[str, ...], reference: str, words_are_tokens: bool) -> list[bool]:
-    if not words_are_tokens:
-        text = "".join(tokens).replace(SPACE, " ").replace(BOUNDARY, " ")
-        words = text.split(" ")
-        if " ".join(filter(None, words)) == reference and all(_normal(name, word) == word for word in words):
-            return [False] * len(tokens)  # most utterances of a good model
-    return token_errors(tokens, reference, lambda word: _normal(name, word), words_are_tokens)
-
-
-@lru_cache(maxsize=2**16)
-def _normal(name: str, word: str) -> str:
-    return normalizer(name)(word)
 
 
 def draft_errors(p: Prediction, drafts: Drafts) -> int:

@@ -16,6 +16,7 @@ from parlab.commands.report.drawing import FEW, annotate_apart, label, legend_be
 from parlab.commands.report.tables import LatencyPoint, ParallelismPoint, PhaseTimes, SpeedPoint, ThresholdPoint
 from parlab.metrics.palette import COLORS
 from parlab.metrics.tables import Table
+from parlab.predictions.confidences import SAMPLE
 from parlab.predictions.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ def draw_pictures(
     predictions: Sequence[Prediction], drafts: Sequence[Drafts], known: tables.Intervals
 ) -> dict[str, Picture]:
     """The pictures that the predictions, their ``drafts`` and intervals have data for, by name."""
-    of_many = any(len(p.scored) > confidence.SAMPLE for p in predictions)
-    sample = f" From a sample of at most {confidence.SAMPLE} utterances." if of_many else ""
+    of_many = any(len(p.scored) > SAMPLE for p in predictions)
+    sample = f" From a sample of at most {SAMPLE} utterances." if of_many else ""
     pictures = {
         "wer_rtfx": _picture(
             tables.speed_accuracy(predictions, known),
