@@ -72,6 +72,14 @@ def test_the_decoders_measures_equal_the_reference(seed: int) -> None:
     posterior, decoder = (confidences(m, given)[0] for m in ("posterior", "decoder"))
     both = [math.sqrt(a * b) for a, b in zip(posterior, decoder, strict=True)]
     assert confidences("product", given)[0] == pytest.approx(both, abs=1e-4)
+    odds = [0.3 + 0.7 * _log_odds(a) - 0.2 * _log_odds(b) for a, b in zip(posterior, decoder, strict=True)]
+    learned = confidences("learned:of=posterior+decoder,weights=0.7+-0.2,bias=0.3", given)[0]
+    assert learned == pytest.approx([1 / (1 + math.exp(-x)) for x in odds], abs=1e-4)
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, 1e-4), 1 - 1e-4)
+    return math.log(p / (1 - p))
 
 
 @pytest.mark.parametrize("name", measure_names())
@@ -151,6 +159,9 @@ def test_without_a_token() -> None:
         ("mean:reduce=sum", "the option reduce of the measure mean is 'sum', expected one of mean, min, max"),
         ("gibbs:normalization=lin", "normalization of the measure gibbs is 'lin', expected linear or exponential"),
         ("product:of=product", "expected other measures than product"),
+        ("learned:of=learned,weights=1", "expected other measures than learned"),
+        ("learned:weights=1+2+3", "the measure learned has 3 weights .*, expected one for each of posterior"),
+        ("learned:weights=1+x", "the measure learned has the weights '1\\+x' and the bias 0.0, expected numbers"),
         ("posterior:temperature=0", "temperature of the measure posterior is 0"),
     ],
 )

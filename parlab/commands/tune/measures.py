@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from parlab.commands.tune.learning import FEATURES, LEAST, cross_fitted, fit, log_odds, named
 from parlab.commands.tune.trials import Laboratory
 from parlab.decode import Greedy
 from parlab.decode.confidence.measure import find_measure
@@ -89,7 +90,22 @@ def judge_all(laboratory: Laboratory, default: str) -> list[Judged]:
     calibrated = max(heated, key=lambda j: -math.inf if math.isnan(j.quality.nce) else j.quality.nce)
     if not calibrated.quality.nce <= listed[0].quality.nce:
         listed.append(calibrated)
+    if (learned := _learned(laboratory, listed)) is not None:
+        listed.append(learned)
     return sorted(listed, key=lambda j: -j.rank)
+
+
+def _learned(laboratory: Laboratory, listed: Sequence[Judged]) -> Judged | None:
+    """The learned combination; its quality is that of tokens that its weights were not learnt from. None: too few are wrong."""
+    own = {j.measure: j for j in listed}
+    wrong = listed[0].wrong
+    if min(wrong.sum(), (~wrong).sum()) < LEAST:
+        return None
+    features = log_odds([own[name].confidence for name in FEATURES])
+    apart = cross_fitted(features, (~wrong).astype(float))
+    found = judge(laboratory, named(FEATURES, fit(features, (~wrong).astype(float))))
+    caught = tuple(errors_caught(apart, wrong, share) for share in SHARES)
+    return replace(found, quality=ConfidenceQuality.of(apart, wrong), caught=caught)
 
 
 def measure_rows(judged: Sequence[Judged]) -> list[dict[str, str]]:

@@ -60,7 +60,7 @@ class PAR(Decoder):
         context: what the decoder reads before a segment: ``"draft"``, so that all segments are searched at once, or
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
         measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
-            ``renyi``, ``decoder``, ``rank``, ``product`` (``tsallis:alpha=0.5,temperature=1.2``).
+            ``renyi``, ``decoder``, ``rank``, ``product``, ``learned`` (``tsallis:alpha=0.5,temperature=1.2``).
         length_tolerance: share of its draft's letters (tokens, where CTC has the decoder's vocabulary) by which a fill may be shorter or
             longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
