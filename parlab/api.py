@@ -13,9 +13,10 @@ from torch import Tensor
 
 from parlab.data.plan import prediction_batches
 from parlab.data.utterance import Utterance
-from parlab.decode import Decoder
+from parlab.decode import PAR, Decoder, usual_options
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
+from parlab.options.decoder_names import REFERENCE
 from parlab.options.decoders import make_decoder
 from parlab.options.devices import device_for, warn_of_slow_bfloat16
 from parlab.recognition.long_audio import LongAudio, cut_recording, shifted
@@ -155,6 +156,8 @@ class ASR:
             decoder = own.name
             changed = {f.name: getattr(own, f.name) for f in fields(own) if getattr(own, f.name) != f.default}  # type: ignore[arg-type]
             options = changed | options
+        elif decoder == PAR.name and REFERENCE not in options:
+            options = usual_options(PAR, self.recognizer.head is not None) | options
         chosen = make_decoder(decoder, **options) if isinstance(decoder, str) else decoder
         recognizer = self.recognizer.asked(prompt)
         chosen.prepare(self.model, self.device)

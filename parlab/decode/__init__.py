@@ -1,7 +1,7 @@
 """Decoding: the blocks, and in ``strategies`` the decoders made of them."""
 
 from parlab.decode.base import Decoder
-from parlab.decode.default import default_decoder
+from parlab.decode.default import default_decoder, usual_options
 from parlab.decode.strategies import AR, PAR, CTCBeam, Gated, Greedy, Refine, Rescore, Speculative
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -20,4 +20,5 @@ __all__ = [
     "Rescore",
     "Speculative",
     "default_decoder",
+    "usual_options",
 ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 from parlab.decode.base import Decoder
 from parlab.decode.strategies import AR, PAR, Greedy
 from parlab.errors import UserError
@@ -17,6 +20,13 @@ WITH_A_HEAD = PAR(
     length_tolerance=0.2,
     measure="product:of=posterior+decoder",
 )
+
+
+def usual_options(decoder: type[Decoder], drafts: bool) -> dict[str, Any]:
+    """The options of a decoder that are others than its own defaults where a draft head drafts (``drafts``)."""
+    if not drafts or decoder is not PAR:
+        return {}
+    return {f.name: getattr(WITH_A_HEAD, f.name) for f in fields(PAR) if getattr(WITH_A_HEAD, f.name) != f.default}
 
 
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from parlab.decode import DECODERS, PAR, Decoder
+from parlab.decode import DECODERS, PAR, Decoder, usual_options
 from parlab.errors import UserError
 from parlab.options.decoder_names import REFERENCE, by_class, check_options, decoder_class, read_decoder
 from parlab.options.resources import resolve_config
@@ -80,6 +80,8 @@ def decoder_from(parsed: Any) -> Decoder | None:
 def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> list[str]:
     """Map ``--decoder par`` to its class, after checking the name, its options and their values.
 
+    Where ``--head`` is given, options that are not have the values that are usual with a draft head.
+
     Args:
         chosen: the decoder that a file named.
 
@@ -94,6 +96,7 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
         name, equals, value = argument.partition("=")
         if name == "--decoder" and (equals or queue):
             value = value if equals else queue.pop(0)
+            from_file = value.endswith((".yaml", ".yml", ".json"))
             if value.endswith((".yaml", ".yml")):
                 chosen, written = read_decoder(value)
                 queue = [f"--decoder.{option}={_written(held)}" for option, held in written.items()] + queue
@@ -102,6 +105,9 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
                 chosen = decoder_class(value)
                 value = _path(chosen)
             out += [f"{name}={value}"] if equals else [name, value]
+            if chosen is not None and not from_file and not _given(argv, f"--decoder.{REFERENCE}"):
+                usual = usual_options(chosen, _given(argv, "--head"))
+                out += [f"--decoder.{option}={_written(held)}" for option, held in usual.items()]
         elif chosen is not None and name.startswith("--decoder.") and name != "--decoder.help":
             option = name.removeprefix("--decoder.")
             check_options(chosen, [option])
@@ -120,6 +126,11 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
         wanted = dataclasses.asdict(PAR.espnet(**values))
         out += [f"--decoder.{name}={_written(wanted[name])}" for name in PAR.ESPNET if name not in given]
     return out
+
+
+def _given(argv: Sequence[str], name: str) -> bool:
+    """Whether an option stands on a command line."""
+    return any(argument == name or argument.startswith(f"{name}=") for argument in argv)
 
 
 def name_decoders_in_files(argv: Sequence[str]) -> tuple[list[str], type[Decoder] | None]:

@@ -172,7 +172,7 @@ def test_a_promise_and_the_looks_at_a_test_set(
 
 
 def test_a_draft_head(data: Path, tmp_path: Path) -> None:
-    """The model's own default is where the search starts: a head's words are filled by the decoder alone, from left to right."""
+    """The model's own default is where the search starts: a head's words are filled by the decoder alone, in rounds."""
     from parlab.model.folder import read_model
     from tests.whisper import write_letter_head, write_whisper
 
@@ -182,7 +182,7 @@ def test_a_draft_head(data: Path, tmp_path: Path) -> None:
     more = ("--head", str(tmp_path / "h"), "--limit", "3", "--normalizer", "basic", "--budget", "wer<=100000")
     assert tune(tmp_path / "m", data, tmp_path / "t", *more) == 0
     found = json.loads((tmp_path / "t" / "tune.json").read_text())
-    assert all(trial["options"]["context"] == "fills" for trial in found["trials"])
+    assert all(trial["options"]["rounds"] == WITH_A_HEAD.rounds for trial in found["trials"])
     names = [m["measure"] for m in found["measures"]]
     assert {"decoder", "posterior", WITH_A_HEAD.measure} <= set(
         names

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import yaml
 
 import parlab
 from parlab.cli import main
-from parlab.decode import AR, Greedy
+from parlab.decode import AR, PAR, Greedy
+from parlab.decode.default import WITH_A_HEAD
 from parlab.decode.draft import greedy_draft
 from parlab.errors import UserError
 from parlab.model.folder import read_model, write_model
@@ -193,6 +195,34 @@ def test_sweep_and_transcribe_with_a_head(work: Path, tmp_path: Path, capsys: py
     capsys.readouterr()
     assert main(["transcribe", files[0], *with_head]) == 0
     assert capsys.readouterr().out.strip() == texts[0]
+
+
+def test_par_by_its_name_has_what_is_usual_with_a_head(work: Path, tmp_path: Path) -> None:
+    """In ``predict``, ``sweep`` and Python alike; options that are given count, and a reference is itself."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "d").mkdir()
+    soundfile.write(tmp_path / "d" / "u.wav", 0.2 * rng.standard_normal(9000), 16000)
+    asked = ["--model", str(work / "w"), "--data", str(tmp_path / "d"), "--wandb", "off", "--decoder", "par"]
+    head = ["--head", str(work / "h")]
+
+    def options(name: str, *more: str) -> dict[str, Any]:
+        assert main(["predict", *asked, "--progress", "false", "--out", str(tmp_path / name), *more]) == 0
+        found: dict[str, Any] = json.loads((tmp_path / name / "metrics.json").read_text())["decoder"]["options"]
+        return found
+
+    usual = asdict(WITH_A_HEAD)
+    assert options("p", *head) == usual
+    assert options("q", *head, "--decoder.threshold", "0.9") == {**usual, "threshold": 0.9}
+    assert options("r", *head, "--decoder.reference", "espnet") == asdict(PAR.espnet())
+    timed = ["--timed_utterances", "0", "--out", str(tmp_path / "s")]
+    assert main(["sweep", *asked, *head, *timed, "--decoder.beam_size", "2"]) == 0
+    [point] = (tmp_path / "s" / "points").iterdir()
+    assert json.loads((point / "metrics.json").read_text())["decoder"]["options"] == {**usual, "beam_size": 2}
+    asr = parlab.load(work / "w", device="cpu", head=work / "h")
+    audio = [tmp_path / "d" / "u.wav"]
+    by_name, by_default = asr.transcribe(audio, decoder="par"), asr.transcribe(audio)
+    assert by_name == by_default
+    assert by_name[0].text == lines(tmp_path / "p")[0]["text"]
 
 
 def test_the_weights_are_hashed_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

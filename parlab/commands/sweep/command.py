@@ -27,7 +27,8 @@ def main(argv: Sequence[str]) -> int:
     """Run ``sweep``; 0 when every utterance was decoded, 1 when some failed."""
     quiet_libraries()
     options = SweepOptions.read(argv)
-    points = make_points(options.decoder, options.grid or {}, options.points or [], options.sample, options.seed)
+    grid, listed_points, drafts = options.grid or {}, options.points or [], options.head is not None
+    points = make_points(options.decoder, grid, listed_points, options.sample, options.seed, drafts)
     fabric = make_fabric(options.accelerator, options.devices)
     study = Study.of(options, fabric.device, fabric.global_rank)
     if fabric.is_global_zero:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from parlab.decode import Decoder
+from parlab.decode import Decoder, usual_options
 from parlab.errors import UserError
-from parlab.options.decoder_names import check_options, decoder_class
+from parlab.options.decoder_names import REFERENCE, check_options, decoder_class
 from parlab.options.decoders import make_decoder
 
 
@@ -26,24 +26,33 @@ class Point:
     decoder: Decoder
 
 
+# 6 parameters: the options of the command.
 def make_points(
     decoder: str,
     grid: Mapping[str, Any],
     points: Sequence[Mapping[str, Any]] = (),
     sample: int | None = None,
     seed: int = 0,
+    drafts: bool = False,
 ) -> list[Point]:
     """All combinations of ``grid`` (option -> values), or ``points`` as they stand, or a random ``sample`` of either.
+
+    Args:
+        drafts: whether a draft head drafts, with which other options are usual.
 
     Raises:
         UserError: an unknown decoder or option, a value it refuses, or no point at all.
     """
     values = {name: list(v) if isinstance(v, (list, tuple)) else [v] for name, v in grid.items()}
-    check_options(decoder_class(decoder), list(values))
+    kind = decoder_class(decoder)
+    check_options(kind, list(values))
     chosen: list[dict[str, Any]] = [dict(p) for p in points]
     if not chosen:
         chosen = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
-    made = [Point(point_name(options), options, make_decoder(decoder, **options)) for options in chosen]
+    made = []
+    for options in chosen:
+        usual = {} if REFERENCE in options else usual_options(kind, drafts)
+        made.append(Point(point_name(options), options, make_decoder(decoder, **{**usual, **options})))
     if sample is not None and sample < len(made):
         made = random.Random(seed).sample(made, sample)
     if not made:
