@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from parlab.commands.tune.measures import Judged
 from parlab.commands.tune.trials import Laboratory, Trial
 from parlab.decode import PAR
+from parlab.decode.confidence.measure import find_measure
 
 MEASURES = 3  # the best ones by caught errors; besides, the default's and the posterior
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.6)  # of masked tokens, from which thresholds are made
@@ -46,8 +47,16 @@ class Search:
             shares = [replace(best, measure=j.measure, threshold=j.threshold(s)) for s in (0.1, 0.2)]
             rates[j.measure] = sum(self._try(decoder).wer for decoder in shares)
         measure = min(chosen, key=lambda j: rates[j.measure])
-        # 3. The threshold, 4. the policy with a tenth and a fifth masked, 5. the beam at all thresholds.
-        thresholds = [replace(best, measure=measure.measure, threshold=measure.threshold(s)) for s in SHARES]
+        # One that reads the decoder costs a pass over every draft: the best one that does not is kept beside it.
+        free = [j for j in chosen if not find_measure(j.measure).reads_decoder]
+        cheap = min(free, key=lambda j: rates[j.measure])
+        for judged in {j.measure: j for j in (measure, cheap)}.values():
+            self._refine(replace(best, measure=judged.measure), judged, beams)
+        return list(self.trials.values())
+
+    def _refine(self, best: PAR, judged: Judged, beams: Sequence[int]) -> None:
+        """The threshold, the policy with a tenth and a fifth masked, and the beam at all thresholds, for a measure."""
+        thresholds = [replace(best, threshold=judged.threshold(s)) for s in SHARES]
         best = self._best(thresholds)
         policies = [replace(d, policy=p) for d in thresholds[1:3] for p in POLICIES]
         policy = self._best([*thresholds[1:3], *policies]).policy
@@ -58,7 +67,6 @@ class Search:
             for d in thresholds
         ]
         self._best(ends)
-        return list(self.trials.values())
 
     def _try(self, decoder: PAR) -> Trial:
         if decoder not in self.trials:
