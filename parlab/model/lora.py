@@ -88,7 +88,11 @@ def without_lora(net: HybridModel) -> HybridModel:
     if net.lora_scale is None:
         return net
     merged = merge_lora({k: v.detach().cpu() for k, v in net.state_dict().items()}, net.lora_scale)
-    plain = deepcopy(net).cpu()
+    # ESPnet's modules keep the attention of the last batch, with its graph, which cannot be copied and is of no use.
+    kept = [
+        x for module in net.modules() for x in vars(module).values() if isinstance(x, Tensor) and x.grad_fn is not None
+    ]
+    plain = deepcopy(net, {id(x): None for x in kept}).cpu()
     for name, module in list(plain.named_modules()):
         if isinstance(base := getattr(module, "base_layer", None), nn.Linear):
             plain.set_submodule(name, base)
