@@ -21,6 +21,7 @@ from parlab.model.folder import read_model
 from parlab.text.tokenizer import Tokenizer
 from tests.families.dolphin_models import UNITS, write_dolphin
 from tests.families.firered_models import write_firered
+from tests.families.speechbrain_models import SEEDS, write_speechbrain
 from tests.families.wenet_models import write_wenet
 from tests.helpers import manifest, noise
 
@@ -109,6 +110,19 @@ def test_firered_has_no_error_rate_to_choose_by(options: list[str], tmp_path: Pa
     model, _ = read_model(tmp_path / "run")
     assert model.family == "FireRed"
     assert_same(model.state_dict(), state_of(tmp_path / "run" / "checkpoints" / "last.ckpt"))
+
+
+@pytest.mark.parametrize("name", sorted(SEEDS))
+def test_speechbrain(name: str, options: list[str], tmp_path: Path) -> None:
+    """Its own files come back: weights and normaliser as checkpoints, the hyperparameters as they were."""
+    write_speechbrain(tmp_path / "from", name)
+    assert fit([*options, "--model.init", str(tmp_path / "from")]) == 0
+    before, after = tmp_path / "from", tmp_path / "run" / "model"
+    assert {p.name for p in after.iterdir()} == {p.name for p in before.iterdir()}
+    assert (after / "hyperparams.yaml").read_bytes() == (before / "hyperparams.yaml").read_bytes()
+    assert_same(state_of(after), state_of(tmp_path / "run" / "checkpoints" / "last.ckpt"))
+    changed = [key for key, value in state_of(after).items() if not torch.equal(value, state_of(before)[key])]
+    assert any(key.startswith("encoder.") for key in changed) and any(key.startswith("decoder.") for key in changed)
 
 
 def test_adapters(options: list[str], tmp_path: Path) -> None:
