@@ -13,11 +13,10 @@ from torch import Tensor
 
 from parlab.data.plan import prediction_batches
 from parlab.data.utterance import Utterance
-from parlab.decode import PAR, Decoder, usual_options
+from parlab.decode import DECODERS, Decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
-from parlab.options.decoder_names import REFERENCE
-from parlab.options.decoders import make_decoder
+from parlab.options.decoders import make_decoder, with_usual
 from parlab.options.devices import device_for, warn_of_slow_bfloat16
 from parlab.recognition.long_audio import LongAudio, cut_recording, shifted
 from parlab.recognition.prompting import PromptOptions
@@ -153,11 +152,9 @@ class ASR:
         prompt = PromptOptions(**{name: options.pop(name) for name in _PROMPT if name in options})
         if decoder is None:
             own = self.recognizer.default_decoder(prompt.task == "asr" and not prompt.timestamps)
-            decoder = own.name
-            changed = {f.name: getattr(own, f.name) for f in fields(own) if getattr(own, f.name) != f.default}  # type: ignore[arg-type]
-            options = changed | options
-        elif decoder == PAR.name and REFERENCE not in options:
-            options = usual_options(PAR, self.recognizer.head is not None) | options
+            decoder, options = own.name, own.changed() | options
+        elif isinstance(decoder, str) and decoder in DECODERS:
+            options = with_usual(DECODERS[decoder], options, self.recognizer.head is not None)
         chosen = make_decoder(decoder, **options) if isinstance(decoder, str) else decoder
         recognizer = self.recognizer.asked(prompt)
         chosen.prepare(self.model, self.device)

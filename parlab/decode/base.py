@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import fields
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,6 +22,11 @@ class Decoder(ABC):
     """A frozen dataclass whose fields are its options; it keeps no state between calls."""
 
     name: ClassVar[str]
+
+    def changed(self) -> dict[str, Any]:
+        """The options that are not the decoder's defaults."""
+        own = fields(self)  # type: ignore[arg-type]
+        return {f.name: getattr(self, f.name) for f in own if getattr(self, f.name) != f.default}
 
     @abstractmethod
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 from parlab.decode.base import Decoder
@@ -24,9 +23,7 @@ WITH_A_HEAD = PAR(
 
 def usual_options(decoder: type[Decoder], drafts: bool) -> dict[str, Any]:
     """The options of a decoder that are others than its own defaults where a draft head drafts (``drafts``)."""
-    if not drafts or decoder is not PAR:
-        return {}
-    return {f.name: getattr(WITH_A_HEAD, f.name) for f in fields(PAR) if getattr(WITH_A_HEAD, f.name) != f.default}
+    return WITH_A_HEAD.changed() if drafts and decoder is PAR else {}
 
 
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:

@@ -144,10 +144,8 @@ def choose_fills(ended: Ended, segments: Segments, drafts: DraftScores | None, s
     """
     best, keep_draft, score = _choose(ended, segments, drafts, scoring)
     rows = torch.arange(len(best), device=best.device)
-    tokens, chances = (
-        ended.tokens[rows, best],
-        ended.token_scores[rows, best].exp().clamp(max=1.0),
-    )  # boosts are no chances
+    tokens = ended.tokens[rows, best]
+    chances = ended.token_scores[rows, best].exp().clamp(max=1.0)  # boosts are no chances
     lengths, forced = ended.lengths[rows, best], ended.forced[rows, best]
     return Choice(keep_draft, score, tokens, chances, lengths, forced, ended.steps)
 

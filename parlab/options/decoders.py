@@ -38,6 +38,11 @@ def make_decoder(name: str, **options: Any) -> Decoder:
     return PAR.espnet(**values) if _wants_espnet(reference) else decoder(**values)
 
 
+def with_usual(decoder: type[Decoder], options: Mapping[str, Any], drafts: bool) -> dict[str, Any]:
+    """Options with those that are usual where a draft head drafts (``drafts``); a reference is itself."""
+    return {**({} if REFERENCE in options else usual_options(decoder, drafts)), **options}
+
+
 def _wants_espnet(reference: Any) -> bool:
     if reference not in {None, "espnet"}:
         raise UserError(f"the option reference is {reference!r}, expected 'espnet' or nothing; correct it")

@@ -115,6 +115,11 @@ class Spelling:
         """``letters`` as (V, longest) ids, ``NO_LETTER`` after a token's last."""
         return pad_tokens(self.letters, padding=NO_LETTER)[0]
 
+    @cached_property
+    def letter_counts(self) -> Tensor:
+        """How many letters (V,) each token of the target has."""
+        return (self.letter_table != NO_LETTER).sum(1)
+
     def _letters(self, token: str) -> tuple[int, ...]:
         if token == SPACE or self.target.token_type == "word":
             text = " " if token == SPACE else f" {token}"

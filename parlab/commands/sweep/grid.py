@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from parlab.decode import Decoder, usual_options
+from parlab.decode import Decoder
 from parlab.errors import UserError
-from parlab.options.decoder_names import REFERENCE, check_options, decoder_class
-from parlab.options.decoders import make_decoder
+from parlab.options.decoder_names import check_options, decoder_class
+from parlab.options.decoders import make_decoder, with_usual
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def make_points(
     chosen: list[dict[str, Any]] = [dict(p) for p in points]
     if not chosen:
         chosen = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
-    made = []
-    for options in chosen:
-        usual = {} if REFERENCE in options else usual_options(kind, drafts)
-        made.append(Point(point_name(options), options, make_decoder(decoder, **{**usual, **options})))
+    made = [
+        Point(point_name(options), options, make_decoder(decoder, **with_usual(kind, options, drafts)))
+        for options in chosen
+    ]
     if sample is not None and sample < len(made):
         made = random.Random(seed).sample(made, sample)
     if not made:

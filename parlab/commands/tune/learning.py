@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from parlab.decode.confidence.measures.learned import CLIP
@@ -16,8 +17,8 @@ _RIDGE = 1.0  # penalty on the squared weights, which keeps them small where mea
 
 def log_odds(confidences: Sequence[NDArray]) -> NDArray:
     """Log-odds (n, F) of F measures' confidences, each (n,)."""
-    clipped = np.clip(np.stack(confidences, -1), CLIP, 1 - CLIP)
-    return np.log(clipped) - np.log1p(-clipped)
+    found: NDArray = torch.logit(torch.from_numpy(np.stack(confidences, -1)), eps=CLIP).numpy()
+    return found
 
 
 def fit(features: NDArray, right: NDArray, steps: int = 50) -> NDArray:

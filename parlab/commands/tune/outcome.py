@@ -77,12 +77,6 @@ class Outcome:
         )
 
 
-def differing(decoder: Decoder) -> dict[str, Json]:
-    """The options of a decoder that are not its defaults."""
-    own = dataclasses.fields(decoder)  # type: ignore[arg-type]
-    return {f.name: getattr(decoder, f.name) for f in own if getattr(decoder, f.name) != f.default}
-
-
 def write_decoder(folder: Path, outcome: Outcome) -> Path:
     """Write the configuration that ``--decoder`` reads."""
     decoder = outcome.chosen.decoder
@@ -100,7 +94,7 @@ def describe(trial: Trial) -> dict[str, Json]:
     """A trial as ``tune.json`` has it."""
     return {
         "decoder": trial.decoder.name,
-        "options": differing(trial.decoder),
+        "options": trial.decoder.changed(),
         "wer": trial.wer,
         "errors": int(trial.errors.sum()),
         "words": int(trial.words.sum()),

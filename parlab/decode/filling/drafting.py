@@ -15,7 +15,7 @@ from parlab.model.encoded import Encoded
 from parlab.model.heads.drafted import Drafted
 from parlab.model.hybrid import HybridModel
 from parlab.text.padding import pad_tokens
-from parlab.text.spelling import NO_LETTER, SpelledWord, Spelling
+from parlab.text.spelling import SpelledWord, Spelling
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
 
@@ -107,7 +107,7 @@ class Drafting:
         """Letters (V,) of each of the decoder's tokens, on the host; 1 each where words are not spelled by letters."""
         if self.spelling is None or not self.spelling.by_letters:
             return torch.ones(vocabulary, dtype=torch.long)
-        return (self.spelling.letter_table != NO_LETTER).sum(1)
+        return self.spelling.letter_counts
 
     def in_encoder_frames(self, segments: Segments) -> Segments:
         """Segments whose windows count the encoder's frames."""

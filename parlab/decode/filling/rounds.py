@@ -15,7 +15,7 @@ from parlab.decode.filling.backward import Backward
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.segment_search import Part, SegmentSearch
 from parlab.decode.filling.text import Text, token_scores
-from parlab.decode.filling.written import Place, Written, drafted_fill, joined, places
+from parlab.decode.filling.written import Place, Spot, Written, drafted_fill, joined, places
 from parlab.decode.fills import Fill, read_fills
 from parlab.decode.masking import Masks
 from parlab.decode.prefill import Prefill, pass_over
@@ -79,9 +79,8 @@ class Rounds:
         self.search, self.encoded, self.options = search, encoded, options
         self.drafted = self.earlier = drafted
         self.drafting: Drafting = search.drafting
-        self._sizes: list[int] = self.drafting.sizes(search.model.vocab_size).tolist()
         self.backward: Backward | None = None
-        self.seen: dict[Place, tuple[list[int], list[int]]] = {}  # the texts around a segment when it was searched last
+        self.seen: dict[Place, Spot] = {}  # where a segment stood when it was searched last
         count = len(self.drafting.greedy)
         self.progress = Progress(segments, [], [0 if drafted is None else 1] * count, [0] * count)
         self._take(segments, [drafted_fill(self.drafting.greedy, place) for place in places(segments)])
@@ -93,8 +92,7 @@ class Rounds:
         self.places = places(segments)
         self.after = self.drafting.word_lengths[segments.owner, segments.end]
         self.left, self.right = self.drafting.neighbours(segments)
-        drafts = [drafted_fill(self.drafting.greedy, place).tokens for place in self.places]
-        self.sizes = torch.tensor([sum(self._sizes[token] for token in draft) for draft in drafts], dtype=torch.long)
+        self.sizes = self.search.sizes_of([drafted_fill(self.drafting.greedy, place).tokens for place in self.places])
 
     def run(self) -> Progress:
         """Search all segments in the first round; in the following ones mask again, and search what has another text before it."""
@@ -104,12 +102,15 @@ class Rounds:
             if index > 0:
                 prefill = self._pass(owners, now := self._written())
                 chosen = self._mask_again(owners, prefill, now)
-            before = self._written().texts
+            last = index + 1 == self.options.rounds
+            before = [] if last else self._written().texts
             for wave in self._waves(chosen):
                 now = self._written()
                 if fitting := self._fitting(wave, now):
                     self._fill(fitting, self._pass(self._owners(fitting), now) if prefill is None else prefill, now)
                     prefill = None
+            if last:
+                break
             # An utterance depends on itself only: one whose text stayed is done.
             after = self._written().texts
             owners = [i for i in self._owners(chosen) if after[i] != before[i]]
@@ -127,11 +128,10 @@ class Rounds:
         """The texts with the fills in place of the segments."""
         return Written.of(self.drafting.greedy, self.places, self.progress.fills)
 
-    def _around(self, i: int, now: Written) -> tuple[list[int], list[int]]:
-        """The text before a segment, and that after it where it matters."""
-        text, start = now.texts[self.places[i].owner], now.starts[i]
-        end = start + len(self.progress.fills[i].tokens)
-        return text[:start], text[end:] if self.search.options.reverse_weight > 0 else []
+    def _spot(self, i: int, now: Written) -> Spot:
+        """Where a segment stands."""
+        start = now.starts[i]
+        return Spot(now.texts[self.places[i].owner], start, start + len(self.progress.fills[i].tokens))
 
     def _pass(self, owners: Sequence[int], now: Written) -> Prefill:
         """One teacher-forced pass over the texts of utterances."""
@@ -187,8 +187,9 @@ class Rounds:
         size = self.drafting.draft.tokens.shape
         masked, gaps = (torch.zeros(size[0], size[1] + i, dtype=torch.bool) for i in (0, 1))
         for owner in owners:
-            for token, position in now.kept[owner].items():
-                masked[owner, token] = chances[owner][position] < self.options.threshold
+            for run, at in now.kept[owner]:
+                values = torch.tensor(chances[owner][at : at + len(run)])
+                masked[owner, run.start : run.stop] = values < self.options.threshold
         for place in self.places:
             masked[place.owner, place.start : place.end] = True
             gaps[place.owner, place.start] |= place.start == place.end
@@ -199,16 +200,15 @@ class Rounds:
         greedy = self.drafting.greedy
         self._take(segments, [old[p] if p in old else joined(greedy, p, old) for p in places(segments)])
         now = self._written()
+        both = self.search.options.reverse_weight > 0
+
+        def is_asked(i: int) -> bool:
+            spot, read = self._spot(i, now), self.seen.get(self.places[i])
+            other = read is None or read.around(both) != spot.around(both)
+            return other and min(chances[self.places[i].owner][spot.start : spot.end + 1]) < self.options.threshold
+
         chosen = [i for i, place in enumerate(self.places) if place.owner in chances]
-        return [
-            i
-            for i in self._fitting(chosen, now)
-            if self.seen.get(self.places[i]) != self._around(i, now)
-            and min(
-                chances[self.places[i].owner][now.starts[i] : now.starts[i] + len(self.progress.fills[i].tokens) + 1]
-            )
-            < self.options.threshold
-        ]
+        return [i for i in self._fitting(chosen, now) if is_asked(i)]
 
     def _chances(self, owners: Sequence[int], prefill: Prefill, now: Written) -> dict[int, list[float]]:
         """The decoder's probability of each token of the utterances' texts, and of the end; 1 where it has no position."""
@@ -232,7 +232,7 @@ class Rounds:
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""
         text, part = self._part(wave, now)
-        self.seen.update({self.places[i]: self._around(i, now) for i in wave})
+        self.seen.update({self.places[i]: self._spot(i, now) for i in wave})
         size = len(part) if self.options.parallel < 0 else self.options.parallel
         owners = self._owners(wave)
         backward = self.search.backward(self.encoded, now.texts, owners, self.backward)

@@ -96,7 +96,7 @@ class SegmentSearch:
     Attributes:
         drafting: CTC's posteriors, and how it spells words.
         letters: how the decoder's tokens are spelled in CTC's characters, where vocabularies differ.
-        sizes: (V,) letters of each of the decoder's tokens, on the device (``Drafting.sizes``).
+        sizes: (V,) letters of each of the decoder's tokens (``Drafting.sizes``), where the length of fills is bounded.
         added: what is fused: a language model, phrases.
     """
 
@@ -104,7 +104,7 @@ class SegmentSearch:
     model: HybridModel
     drafting: Drafting
     letters: Letters | None
-    sizes: Tensor
+    sizes: Tensor | None
     added: tuple[Fusion, ...]
 
     @staticmethod
@@ -113,8 +113,14 @@ class SegmentSearch:
         letters, spelling = None, drafting.spelling
         if spelling is not None and options.ctc_weight > 0:
             letters = Letters(spelling.letter_table.to(drafting.log_probs.device), spelling.space)
-        [sizes] = to_device(drafting.log_probs.device, drafting.sizes(model.vocab_size))
+        sizes = None if options.length_tolerance is None else drafting.sizes(model.vocab_size)
         return SegmentSearch(options, model, drafting, letters, sizes, added)
+
+    def sizes_of(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Letters (S,) of the texts of segments, on the host; 0 where nobody asks for them."""
+        if self.sizes is None:
+            return torch.zeros(len(texts), dtype=torch.long)
+        return torch.tensor([int(self.sizes[list(text)].sum()) for text in texts], dtype=torch.long)
 
     def backward(
         self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], earlier: Backward | None
@@ -159,7 +165,8 @@ class SegmentSearch:
         groups = Groups(stop, limits, bound=bound, owner=segments.owner, extent=extent)
         groups = groups.on_device(self.drafting.log_probs.device)
         ended = beam_search(scorers, groups, self._beam(scoring))
-        words = text.following(segments, part.after, eos)
+        if whole_words or backward is not None:
+            words = text.following(segments, part.after, eos)
         if whole_words:  # the whole next word counts, not its first token only
             [moved] = to_device(decoder.hidden.device, words)
             ended = with_next_word(ended, decoder, moved, part.after, bound)
@@ -180,9 +187,9 @@ class SegmentSearch:
         return limits
 
     def _extent(self, part: Part, scorers: Sequence[AnyScorer]) -> Extent | None:
-        """How much fills may write. CTC scores a stop token as the end, so that it cannot be a word too; phrases can go on after it."""
+        """How much fills may write. CTC and n-grams score a stop token as the end, so that it cannot be a word too."""
         tolerance, drafted = self.options.length_tolerance, part.sizes.double()
-        if tolerance is None:
+        if tolerance is None or self.sizes is None:
             return None
         least = ((1.0 - tolerance) * drafted - _LETTERS).ceil().clamp(min=0).long()
         most = ((1.0 + tolerance) * drafted + _LETTERS).floor().long()

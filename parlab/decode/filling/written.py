@@ -49,6 +49,18 @@ def joined(drafts: Sequence[Hypothesis], place: Place, fills: Mapping[Place, Fil
     return Fill(tuple(tokens), tuple(confidence), 0.0, any(fill.forced for fill in inside.values()), 0)
 
 
+class Spot(NamedTuple):
+    """The text that a segment stands in, and where it begins and ends there."""
+
+    text: list[int]
+    start: int
+    end: int
+
+    def around(self, both: bool) -> tuple[list[int], list[int]]:
+        """The text before the segment, and with ``both`` that after it."""
+        return self.text[: self.start], self.text[self.end :] if both else []
+
+
 @dataclass(frozen=True)
 class Written:
     """What is written at a time.
@@ -56,26 +68,27 @@ class Written:
     Attributes:
         texts: of B utterances.
         starts: where each segment starts in its text.
-        kept: of each utterance, its draft tokens that are in no segment, each with its place in the text.
+        kept: of each utterance, the runs of draft tokens that are in no segment, each with where it starts in the text.
     """
 
     texts: list[list[int]]
     starts: list[int]
-    kept: list[dict[int, int]]
+    kept: list[list[tuple[range, int]]]
 
     @staticmethod
     def of(drafts: Sequence[Hypothesis], segments: Sequence[Place], fills: Sequence[Fill]) -> Written:
         """The drafts with the fills in place of the segments, which are in order."""
         texts: list[list[int]] = [[] for _ in drafts]
-        kept: list[dict[int, int]] = [{} for _ in drafts]
+        kept: list[list[tuple[range, int]]] = [[] for _ in drafts]
         starts: list[int] = []
         done = [0] * len(drafts)
         ends = [Place(i, len(draft.tokens), len(draft.tokens)) for i, draft in enumerate(drafts)]
         for place, fill in [*zip(segments, fills, strict=True), *((end, None) for end in ends)]:
             owner = place.owner
-            for token in range(done[owner], place.start):
-                kept[owner][token] = len(texts[owner])
-                texts[owner].append(drafts[owner].tokens[token])
+            run = range(done[owner], place.start)
+            if run:
+                kept[owner].append((run, len(texts[owner])))
+                texts[owner] += drafts[owner].tokens[run.start : run.stop]
             done[owner] = place.end
             if fill is not None:
                 starts.append(len(texts[owner]))

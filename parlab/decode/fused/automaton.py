@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +15,12 @@ from parlab.transfer import to_device
 
 TokenRows = Sequence[Sequence[int]]
 ROOT = 0  # the state after a text of which nothing matters
+
+
+def file_stamp(path: str) -> tuple[int, int]:
+    """What changes when a file is written again."""
+    status = os.stat(Path(path).expanduser())
+    return status.st_mtime_ns, status.st_size
 
 
 class Automaton(ABC):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -13,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from parlab.decode.fused.automaton import ROOT, Automaton
+from parlab.decode.fused.automaton import ROOT, Automaton, file_stamp
 from parlab.errors import UserError
 from parlab.transfer import to_device
 
@@ -164,5 +163,4 @@ def ngram_automaton(path: str, tokens: Sequence[str], eos: int, device: torch.de
     Raises:
         UserError: it is no ARPA file over the model's tokens.
     """
-    status = os.stat(Path(path).expanduser())
-    return _ngrams(path, (status.st_mtime_ns, status.st_size), tuple(tokens), eos, device)
+    return _ngrams(path, file_stamp(path), tuple(tokens), eos, device)

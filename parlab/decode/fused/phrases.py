@@ -7,7 +7,6 @@ search finds a phrase, its weight is paid token by token; what was paid for a ph
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from parlab.decode.fused.automaton import ROOT, Automaton
+from parlab.decode.fused.automaton import ROOT, Automaton, file_stamp
 from parlab.errors import UserError
 from parlab.text.tokenizer import SPACE, Tokenizer
 from parlab.transfer import to_device
@@ -67,7 +66,7 @@ def spell_phrases(phrases: Mapping[str, float], tokenizer: Tokenizer) -> dict[Ph
     Raises:
         UserError: the tokens cannot spell a phrase.
     """
-    space = tokenizer.index.get(SPACE) if tokenizer.token_type == "char" else None
+    begin = _begin(tokenizer)
     found: dict[Phrase, float] = {}
     for text, weight in phrases.items():
         if tokenizer.unspellable(text):
@@ -75,8 +74,14 @@ def spell_phrases(phrases: Mapping[str, float], tokenizer: Tokenizer) -> dict[Ph
                 f"the model's tokens cannot spell the phrase {text!r}, expected the model's way of writing (capital or small "
                 "letters, for one); write it so, or take it out"
             )
-        found[((space,) if space is not None else ()) + tuple(tokenizer.encode(text))] = weight
+        found[begin + tuple(tokenizer.encode(text))] = weight
     return found
+
+
+def _begin(tokenizer: Tokenizer) -> Phrase:
+    """The tokens with which every phrase begins: ``<space>``, where it cuts words."""
+    space = tokenizer.index.get(SPACE) if tokenizer.token_type == "char" else None
+    return () if space is None else (space,)
 
 
 @dataclass
@@ -187,9 +192,7 @@ def _trie(phrases: Mapping[Phrase, float]) -> list[_Node]:
 def _automaton(
     path: str, stamp: tuple[int, int], tokenizer: Tokenizer, vocabulary: int, device: torch.device
 ) -> Phrases:
-    space = tokenizer.index.get(SPACE) if tokenizer.token_type == "char" else None
-    begin = (space,) if space is not None else ()
-    return Phrases(spell_phrases(read_phrases(path), tokenizer), vocabulary, device, begin)
+    return Phrases(spell_phrases(read_phrases(path), tokenizer), vocabulary, device, _begin(tokenizer))
 
 
 def phrase_automaton(path: str, tokenizer: Tokenizer, vocabulary: int, device: torch.device) -> Phrases:
@@ -199,8 +202,8 @@ def phrase_automaton(path: str, tokenizer: Tokenizer, vocabulary: int, device: t
         UserError: the file cannot be read, or the tokens cannot spell a phrase.
     """
     try:
-        status = os.stat(Path(path).expanduser())
+        stamp = file_stamp(path)
     except OSError:
         read_phrases(path)  # says why
         raise
-    return _automaton(path, (status.st_mtime_ns, status.st_size), tokenizer, vocabulary, device)
+    return _automaton(path, stamp, tokenizer, vocabulary, device)

@@ -29,32 +29,30 @@ class Extent:
     goes_on: bool
 
     def to(self, device: torch.device) -> Extent:
-        """The bounds of the host on a device, by one copy; ``sizes`` lie there already."""
-        least, most = to_device(device, self.least, self.most)
-        return replace(self, least=least, most=most)
+        """The bounds of the host on a device, by one copy."""
+        sizes, least, most = to_device(device, self.sizes, self.least, self.most)
+        return replace(self, sizes=sizes, least=least, most=most)
 
     def select(self, groups: Tensor) -> Extent:
         """The bounds of the groups ``groups`` (n,)."""
         return replace(self, least=self.least[groups], most=self.most[groups])
 
     def divide(
-        self, tokens: Tensor, step: int | Tensor, stopped: Tensor, live: Tensor
+        self, tokens: Tensor, newest: Tensor, step: int | Tensor, stopped: Tensor, live: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Which hypotheses end and which live on, of those that ``stopped`` (G, K) and those that are ``live`` (G, K).
 
         Args:
-            tokens: (G, K, L) of the hypotheses; the newest one is that of ``step``.
+            tokens: (G, K, L) of the hypotheses, the ``newest`` (G, K) that of ``step``.
 
         Returns:
             both again, and the groups (G, 1) whose live hypotheses have all written too much.
         """
         # 1. What each wrote before its newest token. A stop token that comes too early ends nothing.
         position = torch.arange(tokens.size(2), device=tokens.device)
-        sizes = self.sizes[tokens]
-        written = torch.where(position < step, sizes, 0).sum(2)
+        written = torch.where(position < step, self.sizes[tokens], 0).sum(2)
         early = stopped & (written < self.least.unsqueeze(1))
         stopped = stopped & ~early
-        newest = torch.where(position == step, tokens, 0).sum(2)
         if self.goes_on:
             live = live | (early & (newest != self.end))
         # 2. Those that wrote too much go where there are others.

@@ -126,7 +126,7 @@ class Rules:
         stopped = valid & (token == groups.stop.unsqueeze(1))
         counts, live, full = stopped, valid & ~stopped, None
         if groups.extent is not None:
-            counts, live, full = groups.extent.divide(grown.tokens, step, counts, live)
+            counts, live, full = groups.extent.divide(grown.tokens, token, step, counts, live)
         may_end = live
         if options.refill:  # only those of the beam itself end; the next best take their places
             within = torch.arange(token.size(1), device=token.device) < options.beam_size

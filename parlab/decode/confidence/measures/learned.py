@@ -10,42 +10,32 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from parlab.decode.confidence.combined import Combined
 from parlab.decode.confidence.evidence import Evidence
-from parlab.decode.confidence.measure import Measure, find_measure
 from parlab.errors import UserError
 
 CLIP = 1e-4  # confidences go no further towards 0 and 1: the sure ones of CTC are many, and all alike
 
 
 @dataclass(frozen=True)
-class Learned(Measure):
+class Learned(Combined):
     """The probability that a token is right, by the log-odds of other measures; ``tune`` learns the weights.
 
     Attributes:
-        of: names of measures, ``+`` between them; each with its default options.
-        weights: of their log-odds, likewise.
+        weights: of the measures' log-odds, ``+`` between them.
         bias: that is added.
     """
 
     name: ClassVar[str] = "learned"
-    of: str = "posterior+decoder"
     weights: str = "1+1"
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name in self.of.split("+"):
-            raise UserError(
-                f"the option of of the measure learned is '{self.of}', expected other measures than learned"
-            )
+        super().__post_init__()
         if len(self.numbers) != len(self.parts):
             raise UserError(
                 f"the measure learned has {len(self.numbers)} weights ({self.weights}), expected one for each of {self.of}"
             )
-
-    @cached_property
-    def parts(self) -> tuple[Measure, ...]:
-        """The measures."""
-        return tuple(find_measure(name) for name in self.of.split("+"))
 
     @cached_property
     def numbers(self) -> tuple[float, ...]:
@@ -60,10 +50,6 @@ class Learned(Measure):
                 "them; correct them"
             )
         return found
-
-    @property
-    def reads_decoder(self) -> bool:
-        return any(part.reads_decoder for part in self.parts)
 
     def confidence(self, evidence: Evidence) -> Tensor:
         values = torch.stack([part.confidence(evidence) for part in self.parts], -1)
