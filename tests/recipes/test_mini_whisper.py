@@ -1,4 +1,4 @@
-"""The hybrid of ``recipes/mini_librispeech/whisper.yaml`` as it starts: Whisper's own encoder and decoder, with another vocabulary."""
+"""The hybrid of ``recipes/mini_librispeech/fit.yaml`` as it starts: Whisper's own encoder and decoder, with another vocabulary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from parlab.text.targets import Targets
 from tests.commands.test_construct import ONE_RANK
 from tests.models import encoded
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "mini_librispeech" / "whisper.yaml"
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "mini_librispeech" / "fit.yaml"
 
 
 class Texts:
