@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from parlab.model.decoder_spec import AttentionSpec, LayerSpec
+from parlab.model.decoder_spec import AttentionSpec, BlockSpec, LayerSpec
 
 
 class Block(nn.Module):
@@ -29,6 +29,12 @@ class Block(nn.Module):
         x = x + self.attn(self.attn_ln(x))
         x = x + self.cross_attn(self.cross_attn_ln(x), states, seen)
         return x + self.mlp(self.mlp_ln(x))
+
+    def encoder_spec(self) -> BlockSpec:
+        """A block of the encoder as clones read it."""
+        wide, activation, narrow = self.mlp
+        assert isinstance(wide, nn.Linear) and isinstance(narrow, nn.Linear)
+        return BlockSpec(self.attn_ln, self.attn.spec(), self.mlp_ln, wide, narrow, activation)
 
     def spec(self) -> LayerSpec:
         """A block of the decoder as ``RowDecoder`` reads it."""
