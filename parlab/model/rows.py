@@ -104,9 +104,14 @@ class RowDecoder:
         """
         own: Suffix = SuffixCache([], []) if suffix is None else suffix
         size = prefix.keys[0].size(2)
-        x = self._embed(tokens, layout.prefix_length + own.length, size + own.size + 1)
-        seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
         unwritten = own.blind()
+        positions = layout.prefix_length + own.length
+        if (
+            unwritten is not None and self.spec.max_positions is not None
+        ):  # rows that were dropped may be past the last one
+            positions = positions.clamp(max=self.spec.max_positions - 1)
+        x = self._embed(tokens, positions, size + own.size + 1)
+        seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
         asked = unwritten is None and tokens.device.type == "cpu"  # elsewhere the answer costs more than the mask
         hidden = None if asked and bool(seen.all()) else ~seen.unsqueeze(1), unwritten
         keys, values = [], []

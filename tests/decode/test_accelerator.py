@@ -79,9 +79,11 @@ def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
 
 
 IN_CHUNKS = "par, 100 tokens, some at a time"
-# Fills from left to right wait in every wave; CTC's score of a fill by characters has no fixed shapes; a measure of frames finds the
-# runs again, and gaps are read from the device.
-OFTENER = {IN_CHUNKS, "whisper, par, fills", "whisper, par, letters", "par, gaps"}
+ROUNDS = "whisper, par, letters, 3 rounds"
+LEFT_TO_RIGHT = ("whisper, par, fills", "whisper, par, letters, fills")
+# Fills from left to right wait in every wave, and rounds in each of them; a measure of frames finds the runs again, and gaps are read
+# from the device.
+OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps"}
 
 
 @pytest.mark.parametrize(
@@ -111,9 +113,26 @@ def test_a_measure_and_gaps_wait_four_times_more() -> None:
     assert syncs("par, gaps") <= syncs("par, words") + 4
 
 
-def test_fills_from_left_to_right_wait_in_each_wave() -> None:
-    """Once for the hypotheses whose next word is read, and for a look."""
-    assert syncs("whisper, par, fills") <= 3 + 2 * results()["whisper, par, fills"]["segments"]
+@pytest.mark.parametrize("name", LEFT_TO_RIGHT)
+def test_fills_from_left_to_right_wait_in_each_wave(name: str) -> None:
+    """For the hypotheses whose next word is read, for the fills, and for a look; a wave needs a pass. Drafts take two."""
+    assert syncs(name) <= 2 + 3 * results()[name]["passes"]
+
+
+def test_a_round_waits_a_constant_number_of_times() -> None:
+    """For the chances of the texts, the hypotheses whose next word is read, the fills, and a look."""
+    one, three = (results()[name] for name in ("whisper, par, letters, a round", ROUNDS))
+    assert three["passes"] > one["passes"] == 1
+    assert syncs(ROUNDS) <= syncs("whisper, par, letters, a round") + 4 * (three["passes"] - 1)
+
+
+def test_no_step_of_ctc_by_characters_waits() -> None:
+    """A search of 33 steps waits as often as one of 8, but for a look."""
+    long, short = "whisper, par, letters, 100 tokens", "whisper, par, letters"
+    assert results()[long]["steps"] > 4 * results()[short]["steps"] - 1
+    assert syncs(long) == syncs(short) + 1
+    waiting = {line.split(":")[0] for line in results()[long]["searching"]}
+    assert waiting <= {"parlab/decode/draft.py", "parlab/transfer.py", "parlab/decode/search/fixed.py"}
 
 
 @pytest.mark.parametrize("name", ["whisper, ar", "whisper, ar, language asked", "whisper, ar, times"])
