@@ -88,9 +88,9 @@ def score_drafts(prefill: Prefill, text: Text, segments: Segments, scoring: Fill
         scoring: with CTC.
     """
     assert scoring.ctc is not None
-    scores, segment = token_scores(prefill, text, segments, scoring.after, eos)
-    own, length = to_device(scores.device, text.own(segments), segments.end - segments.start)
-    attention = scores.new_zeros(len(length)).index_add_(0, segment, scores)
+    scores = token_scores(prefill, text, segments, scoring.after, eos)
+    own, length = to_device(scores.own.device, text.own(segments), segments.end - segments.start)
+    attention = scores.own.new_zeros(len(length)).index_add_(0, scores.segment, scores.own)
     return DraftScores(attention, window_scores(scoring.ctc, list(own.unbind(1)), length))
 
 

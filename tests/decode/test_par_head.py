@@ -45,7 +45,7 @@ def waves(count: int = 3) -> list[torch.Tensor]:
 @pytest.mark.parametrize("weight", [0.0, 0.4])
 @pytest.mark.parametrize("mode", ["prefix", "rescore"])
 def test_neighbours_change_nothing(asr: Recognizer, context: str, weight: float, mode: str) -> None:
-    options = PAR(threshold=0.6, beam_size=3, ctc_weight=weight, ctc_mode=mode, context=context, rounds=2)
+    options = PAR(threshold=0.6, beam_size=3, ctc_weight=weight, ctc_mode=mode, context=context, rounds=3, widen=0.9)
     batch = asr.encode(waves())
     together = asr.decode(options, batch)
     assert any(h.segments for h in together)

@@ -101,10 +101,14 @@ class Utterance:
     def text(self) -> Tokens:
         return tuple(t for part in self.parts for t in (part.fill if isinstance(part, Spot) else part.tokens))
 
-    def log_probs(self, before: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        """The decoder's log-probability of each of ``tokens`` after ``before``, by one plain forward pass over both."""
+    def rows(self, before: Sequence[int], tokens: Sequence[int]) -> list[list[float]]:
+        """The decoder's log-probabilities (n, V) in place of each of n ``tokens`` after ``before``, by one plain forward pass over both."""
         scores = row_log_probs(self.model, self.states, [*before, *tokens][:-1])
-        return [float(scores[len(before) + i - 1, token]) for i, token in enumerate(tokens)]
+        return scores[len(before) - 1 : len(before) + len(tokens) - 1].tolist()
+
+    def log_probs(self, before: Sequence[int], tokens: Sequence[int]) -> list[float]:
+        """The decoder's log-probability of each of ``tokens`` after ``before``."""
+        return [row[token] for row, token in zip(self.rows(before, tokens), tokens, strict=True)]
 
     def after(self, spot: Spot) -> list[int]:
         """The text after a segment, as it is now."""
@@ -241,16 +245,24 @@ class Utterance:
         scores = self.log_probs(self.before(spot), [*spot.fill, spot.word[0]])
         return any(math.exp(score) < self.options.threshold for score in scores)
 
+    def is_held_back(self, spot: Spot) -> bool:
+        """Whether the decoder gives a token of the fill less than a share of what it gives its best token there."""
+        rows = self.rows(self.before(spot), spot.fill)
+        return any(
+            math.exp(row[token] - max(row)) < self.options.widen for row, token in zip(rows, spot.fill, strict=True)
+        )
+
     def mask_again(self) -> None:
-        """Mask what was sure and is no longer, and join what stands side by side."""
+        """Mask what was sure and is no longer, and what follows a fill that it holds back; join what stands side by side."""
         text = self.text
         seen = text[: int(min(len(text), self.positions - len(self.prompt) + 1))]
         chance = [math.exp(score) for score in self.log_probs(self.prompt, seen)] + [1.0] * (len(text) - len(seen))
         parts: list[list[Unit | Spot]] = []  # masked ones that stand side by side are together
-        place, before = 0, False
+        place, before, held = 0, False, False
         for part in self.parts:
             size = len(part.fill if isinstance(part, Spot) else part.tokens)
-            doubted = isinstance(part, Spot) or min(chance[place : place + size]) < self.options.threshold
+            doubted = held or isinstance(part, Spot) or min(chance[place : place + size]) < self.options.threshold
+            held = isinstance(part, Spot) and self.is_held_back(part)
             if doubted and before:
                 parts[-1].append(part)
             else:
