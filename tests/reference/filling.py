@@ -103,6 +103,8 @@ class Utterance:
 
     def rows(self, before: Sequence[int], tokens: Sequence[int]) -> list[list[float]]:
         """The decoder's log-probabilities (n, V) in place of each of n ``tokens`` after ``before``, by one plain forward pass over both."""
+        if not tokens:
+            return []
         scores = row_log_probs(self.model, self.states, [*before, *tokens][:-1])
         return scores[len(before) - 1 : len(before) + len(tokens) - 1].tolist()
 
