@@ -58,7 +58,11 @@ class ByteBPE(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         """Ids of ``text``, whose first word begins with a blank as every other one does."""
-        return self._bpe.encode(f" {text.strip()}", add_special_tokens=False).ids
+        return self.ids_of(f" {text.strip()}")
+
+    def ids_of(self, text: str) -> list[int]:
+        """Ids of ``text`` as it is, blanks included."""
+        return self._bpe.encode(text, add_special_tokens=False).ids
 
     def pieces(self, text: str) -> list[str]:
         """The tokens of ``text``, as the token list shows them."""

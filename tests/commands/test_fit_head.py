@@ -27,13 +27,16 @@ from parlab.commands.fit.head.states import StateStore
 from parlab.data.utterance import Utterance
 from parlab.errors import UserError
 from parlab.metrics.wer import word_errors
+from parlab.model.families.espnet_build import build_model
 from parlab.model.folder import read_model, write_model
 from parlab.model.heads.folder import read_head
 from parlab.model.heads.making import make_head, start_from
+from parlab.model.heads.network import HeadOptions
 from parlab.text.loops import loops, too_fast
 from parlab.text.normalizer import normalizer
 from parlab.text.tokenizer import Tokenizer
 from tests.helpers import manifest
+from tests.model.test_openai_decoder import config as openai_config
 from tests.models import tiny_model
 from tests.whisper import write_whisper
 
@@ -190,6 +193,15 @@ def test_a_head_starts_from_another(work: Path, tmp_path: Path) -> None:
     assert losses[0] < 0.7 * losses[1]
     with pytest.raises(UserError, match="has width 32, expected 16"):
         fit(options(work, tmp_path / "third", *more, "--model.head.width", "16"))
+
+
+def test_a_head_starts_from_a_hybrids_blocks(work: Path, tmp_path: Path) -> None:
+    """``model.init`` may be an ESPnet-format model; the one here is of another width than the head."""
+    model = build_model(openai_config())
+    write_model(model, Tokenizer(model.token_list, "char"), tmp_path / "hybrid")
+    sizes = HeadOptions(width=16, heads=2, clones=1)
+    with pytest.raises(UserError, match=r"blocks of .* width 384, expected .* width 32"):
+        HeadModule(str(work / "w"), sizes, init=str(tmp_path / "hybrid")).read_start()
 
 
 def test_states_are_computed_once(work: Path, tmp_path: Path, monkeypatch: Any) -> None:

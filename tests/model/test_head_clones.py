@@ -9,14 +9,16 @@ import torch
 
 from parlab.decode import AR
 from parlab.errors import UserError
+from parlab.model.families.espnet_build import build_model
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import read_head, write_head
-from parlab.model.heads.making import make_head
+from parlab.model.heads.making import clone_from, make_head
 from parlab.model.heads.network import HeadOptions
 from parlab.model.heads.reading import Speech, blocks_of, encode_and_read, read_only
 from parlab.model.hybrid import HybridModel
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
+from tests.model.test_openai_decoder import config as openai_config
 from tests.models import tiny_model
 from tests.whisper import write_whisper
 
@@ -145,3 +147,37 @@ def test_what_cannot_be_cloned_or_read(whisper: Path) -> None:
     net.compile_encoder("eager")
     with pytest.raises(UserError, match="leave --compile out"):
         encode_and_read(net, speech(), (1,))
+
+
+def hybrid() -> HybridModel:
+    """A hybrid with OpenAI's blocks of width 384, four of them."""
+    torch.manual_seed(4)
+    return build_model(openai_config())
+
+
+def test_clones_start_as_the_blocks_of_a_hybrid() -> None:
+    """As the hybrid's own encoder goes on from what the clones read."""
+    model = hybrid().eval()
+    wave, count = torch.randn(1, 16000), torch.tensor([16000])
+    head = make_head(options(3), model, 28).eval()
+    other = make_head(options(3), hybrid().eval(), 28).eval()
+    for parameter in [*other.clones.parameters(), *other.enter_norm.parameters()]:
+        torch.nn.init.normal_(parameter)
+    clone_from(other, model)
+    with torch.inference_mode():
+        states, _, read = encode_and_read(model, Speech(wave, count), head.options.reads(4))
+        for one in (head, other):
+            x = read.states
+            for clone in one.clones:
+                x = clone(x, torch.zeros(x.shape[:2], dtype=torch.bool))
+            torch.testing.assert_close(one.enter_norm(x), states, atol=1e-4, rtol=1e-4)
+
+
+def test_blocks_of_other_sizes_are_refused(whisper: Path) -> None:
+    head = make_head(options(1), read_model(whisper)[0], 28)
+    with pytest.raises(UserError, match=r"width 384, expected .* width 32 as the head's"):
+        clone_from(head, hybrid())
+    with pytest.raises(UserError, match="the head has no clones"):
+        clone_from(make_head(options(0), read_model(whisper)[0], 28), hybrid())
+    with pytest.raises(UserError, match="only 0 blocks that can be cloned"):
+        clone_from(head, tiny_model(0, encoder="conformer", encoder_conf={"num_blocks": 0}))

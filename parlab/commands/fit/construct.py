@@ -17,18 +17,25 @@ from parlab.data.utterance import Utterance
 from parlab.errors import UserError, nearest
 from parlab.model.families.blocks.model import BlockModel
 from parlab.model.families.espnet_build import build_model
-from parlab.model.families.espnet_whisper import take_over_encoder
 from parlab.model.families.layouts import origin_of
+from parlab.model.families.openai.taken_over import take_over_whisper
 from parlab.model.families.whisper_model import NO_TRAINING
 from parlab.model.features import GlobalMVN
 from parlab.model.folder import read_model
 from parlab.model.hybrid import HybridModel
+from parlab.text.byte_bpe import ByteBPE
 from parlab.text.tokenizer import Tokenizer, build_tokenizer
 
 _STATS_UTTERANCES = 500  # enough for a mean and a standard deviation of each mel band
 _TOKENIZER_OPTIONS = ("token_type", "vocab_size", "symbols", "path")
 # Parameters with an entry per token: another token list makes their rows meaningless, whatever their shape.
-_PER_TOKEN = ("decoder.embed.0.", "decoder.output_layer.", "ctc.ctc_lo.", "encoder.conditioning_layer.")
+_PER_TOKEN = (
+    "decoder.embed.0.",
+    "decoder.output_layer.",
+    "decoder.decoders.token_embedding.",
+    "ctc.ctc_lo.",
+    "encoder.conditioning_layer.",
+)
 
 
 class TrainingTexts(Protocol):
@@ -91,7 +98,8 @@ def make_network(
     """Make the network and its tokenizer, the same on every rank.
 
     Weights of ``init`` whose name and shape stay are taken over; with another token list the embedding and the output
-    layers are new. Of a Whisper model only the encoder is. A model of another family stays as it is.
+    layers are new. Of a Whisper model the encoder is, and the decoder where the new one is a Whisper's too. A model of another family stays
+    as it is.
 
     Args:
         folder: where a new tokenizer is written, or found when a run goes on.
@@ -100,15 +108,15 @@ def make_network(
     Raises:
         UserError: the configuration names no encoder, or does not fit; ``init`` cannot be trained here.
     """
-    old, tokenizer = start or (read_model(options.init) if options.init else (None, None))
-    if isinstance(old, BlockModel) and tokenizer is not None:
+    old, own = start or (read_model(options.init) if options.init else (None, None))
+    if isinstance(old, BlockModel) and own is not None:
         if options.tokenizer:
             raise UserError(
                 f"model.tokenizer is given, but a {old.family} model keeps that of its folder; leave it out, or train an ESPnet model"
             )
         old.came_from(origin_of(old))  # its files, which the training writes again, may be gone by then
         old.trainable(options.network)
-        return old, tokenizer
+        return old, own
     from_whisper = old is not None and old.kind == "whisper"
     if from_whisper and options.network.get("encoder") != "whisper":
         raise UserError(NO_TRAINING)
@@ -117,6 +125,7 @@ def make_network(
             "model.init is a Whisper model, whose tokens are too many for a CTC head, expected a tokenizer of this training's own; add "
             "model.tokenizer"
         )
+    tokenizer = own
     if tokenizer is None or options.tokenizer:
         tokenizer = make_tokenizer(dict(options.tokenizer or {}), data, folder, ranks)
     config: dict[str, Any] = dict(old.config) if old is not None and not from_whisper else {}
@@ -129,8 +138,8 @@ def make_network(
     config["bpemodel"] = str(tokenizer.model_file) if tokenizer.model_file else None
     model = build_model(config)
     known_statistics = False
-    if old is not None and from_whisper:
-        take_over_encoder(model.encoder, old.encoder)
+    if old is not None and isinstance(own, ByteBPE) and from_whisper:
+        take_over_whisper(model, old, own)
     elif old is not None:
         known_statistics = isinstance(old.normalize, GlobalMVN)
         take_over(model, old)

@@ -10,7 +10,9 @@ from torch import nn
 
 from parlab.errors import UserError, nearest
 from parlab.model.families import espnet
-from parlab.model.families.espnet_whisper import WhisperEncoder, WhisperLogMel, check_config
+from parlab.model.families.openai.decoder import WhisperDecoder
+from parlab.model.families.openai.encoder import WhisperEncoder
+from parlab.model.families.openai.frontend import WhisperLogMel, check_config
 from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions, UtteranceMVN
 from parlab.model.hybrid import HybridModel
 from parlab.model.s2t_ctc import S2TCTCModel
@@ -60,7 +62,8 @@ def leaf_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | None] | None:
     weight = float(model_conf.get("ctc_weight", 0.5))
     decoder_class: type | None = None
     if weight < 1.0 and config.get("decoder"):
-        decoder_class = espnet.known_class("decoder", espnet.DECODERS, config["decoder"])
+        known = espnet.known_class("decoder", espnet.DECODERS, config["decoder"])
+        decoder_class = WhisperDecoder if config["decoder"] == "whisper" else known
         if decoder_class is None:
             return None
     if encoder_class is None or _rare_frontend(config) or config.get("preencoder") or config.get("postencoder"):

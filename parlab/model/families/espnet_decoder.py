@@ -1,4 +1,4 @@
-"""ESPnet's transformer decoder as a ``DecoderSpec``."""
+"""ESPnet's decoders as a ``DecoderSpec``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from torch import Tensor, nn
 
 from parlab.errors import UserError
 from parlab.model.decoder_spec import AttentionSpec, DecoderSpec, LayerSpec
+from parlab.model.families.openai.decoder import WhisperDecoder
 
 _GROWING = Lock()  # held while a position table grows
 
 
 def decoder_spec(decoder: nn.Module) -> DecoderSpec:
-    """The specification of an ESPnet ``TransformerDecoder`` on its own weights.
+    """The specification of ESPnet's ``decoder: transformer`` or ``whisper`` on its own weights.
 
     Raises:
-        UserError: the decoder is not a transformer decoder with embedded tokens.
+        UserError: the decoder is neither, or its tokens are not embedded.
     """
     d: Any = decoder
+    if isinstance(decoder, WhisperDecoder):
+        return decoder.spec()
     if type(decoder).__name__ != "TransformerDecoder" or not isinstance(d.embed[0], nn.Embedding):
         raise UserError(
             f"the decoder is a {type(decoder).__name__}, expected a TransformerDecoder with embedded tokens; "

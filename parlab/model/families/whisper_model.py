@@ -99,6 +99,6 @@ class WhisperModel(HybridModel):
 
 
 NO_TRAINING = (
-    "a Whisper model can be decoded but not trained here, expected an ESPnet-format model; train a hybrid on its encoder with "
-    "model.network's encoder: whisper, or fine-tune it with transformers, whose folder `--model` reads"
+    "a Whisper model can be decoded but not trained here, expected an ESPnet-format model; train a hybrid from its encoder and "
+    "decoder with model.network's encoder: whisper and decoder: whisper, or fine-tune it with transformers, whose folder `--model` reads"
 )

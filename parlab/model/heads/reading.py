@@ -90,8 +90,9 @@ def check_layers(model: HybridModel, layers: Sequence[int]) -> None:
 
 
 def blocks_of(model: HybridModel) -> Sequence[nn.Module]:
-    """The blocks of an encoder, ESPnet's or transformers'; none where they are not known."""
+    """The blocks of an encoder, ESPnet's, OpenAI's or transformers'; none where they are not known."""
     found = getattr(model.encoder, "encoders", getattr(model.encoder, "layers", None))
+    found = getattr(found, "blocks", found)
     return list(found) if isinstance(found, (nn.ModuleList, nn.Sequential)) else []
 
 

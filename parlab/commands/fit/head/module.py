@@ -23,10 +23,12 @@ from parlab.decode.draft import greedy_draft
 from parlab.errors import UserError
 from parlab.model.checkpoint import CHECKPOINT_KEY
 from parlab.model.families.weights import hash_model
+from parlab.model.folder import read_model
 from parlab.model.heads.folder import Head, read_head
-from parlab.model.heads.making import check_sizes, make_head, start_from
+from parlab.model.heads.making import check_sizes, clone_from, make_head, start_from
 from parlab.model.heads.network import DraftHead, HeadOptions
 from parlab.model.heads.reading import blocks_of, check_layers
+from parlab.model.hybrid import HybridModel
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.spelling import Spelling
 from parlab.text.tokenizer import Tokenizer
@@ -41,7 +43,8 @@ class HeadModule(OptimizedModule):
         base: the model that the head is for (folder, checkpoint, hub id).
         head: sizes of the head, and what it reads.
         tokenizer: ``token_type: bpe`` and ``vocab_size``; by default the characters of the labels.
-        init: folder of a head of the same model and sizes whose weights are the start; tokens that both know keep theirs.
+        init: folder of a head of the same model and sizes whose weights are the start (tokens that both know keep theirs), or of a hybrid that
+            was trained from the model with ``encoder: whisper``, whose top blocks the clones start as.
         sample: development utterances that PAR decodes at each validation, 0 for none.
         masks: what is hidden from the head while it learns.
         optim: optimiser, schedule, freezing.
@@ -68,7 +71,7 @@ class HeadModule(OptimizedModule):
         self.net: DraftHead | None = None  # made in setup, when the labels are at hand
         self.tokenizer: Tokenizer | None = None
         self.recognizer: Recognizer | None = None  # no module of this one: checkpoints hold the head alone
-        self.start: Head | None = None  # likewise; whose weights are the start
+        self.start: Head | HybridModel | None = None  # likewise; whose weights are the start
         self.broken = BrokenFiles()
         self.scores = DraftScores(str)
         self.encoded_sample: EncodedSample | None = None
@@ -80,8 +83,11 @@ class HeadModule(OptimizedModule):
         if self.recognizer is None:
             self.recognizer = Recognizer.read(self.base, CPU)
             check_layers(self.recognizer.model, self.layers)
-            make_head(self.head, self.recognizer.model, 2)
-            if self.init is not None:
+            trial = make_head(self.head, self.recognizer.model, 2)
+            if self.init is not None and (Path(self.init) / "config.yaml").is_file():
+                self.start, _ = read_model(self.init)
+                clone_from(trial, self.start)
+            elif self.init is not None:
                 self.start = read_head(self.init, self.recognizer.model, self.recognizer.tokenizer)
                 check_sizes(self.head, self.start, self.init)
 
@@ -108,8 +114,10 @@ class HeadModule(OptimizedModule):
         data.encode(self.recognizer, self.layers, cache / name, ranks)
         data.adapt_to(self.tokenizer, self.head.stack)
         self.net = make_head(self.head, model, len(self.tokenizer.token_list))
-        if self.start is not None:
+        if isinstance(self.start, Head):
             start_from(self.net, self.tokenizer, self.start)
+        elif self.start is not None:
+            clone_from(self.net, self.start)
         freeze(self.net, self.optim.freeze)
 
     def setup(self, stage: str) -> None:
@@ -187,7 +195,7 @@ class HeadModule(OptimizedModule):
         if bool(labelled.any()):
             losses = _losses((log_probs, frames), batch)[labelled]
             self.scores.add_loss(float(losses.sum()), int(labelled.sum()))
-        draft = greedy_draft(log_probs, frames, blank=0).to_host()
+        draft = greedy_draft(log_probs, frames, blank=0)
         for utterance, words in zip(batch.utterances, draft_words(draft, self.spelling), strict=True):
             self.scores.add(utterance.text or "", words)
 

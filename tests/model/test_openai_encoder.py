@@ -13,7 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from parlab.commands.fit.batches import frame_counter
 from parlab.errors import UserError
 from parlab.model.families.espnet_build import build_model
-from parlab.model.families.espnet_whisper import WhisperEncoder, WhisperLogMel, take_over_encoder
+from parlab.model.families.openai.encoder import WhisperEncoder
+from parlab.model.families.openai.frontend import WhisperLogMel
+from parlab.model.families.openai.taken_over import take_over_encoder
 from parlab.model.families.whisper_model import WhisperFeatures, WhisperFrontend
 from parlab.model.folder import read_model, write_model
 from parlab.model.hybrid import HybridModel
