@@ -37,13 +37,14 @@ def whisper_tokenizer(multilingual: bool = True, times: bool = True) -> dict[str
     return json.loads(bpe.to_str())
 
 
-# 5 parameters and those of decoding: what makes one folder differ from another.
+# 6 parameters and those of decoding: what makes one folder differ from another.
 def write_whisper(
     folder: Path,
     multilingual: bool = True,
     bands: int = 80,
     seed: int = 0,
     half: bool = False,
+    positions: int = 40,
     **generation: Any,
 ) -> Any:
     """Write a random model and return transformers' own, in float32.
@@ -52,6 +53,7 @@ def write_whisper(
         multilingual: whether ``generation_config.json`` names languages and tasks.
         bands: mel bands.
         half: store float16 (transformers' model then has the rounded weights too).
+        positions: tokens that the decoder can read.
         generation: entries of ``generation_config.json``; ``suppress_tokens`` are added to the usual ones.
     """
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
@@ -72,7 +74,7 @@ def write_whisper(
         encoder_ffn_dim=64,
         decoder_ffn_dim=64,
         max_source_positions=round(WINDOW * 50),
-        max_target_positions=40,
+        max_target_positions=positions,
         bos_token_id=eos,
         eos_token_id=eos,
         pad_token_id=eos,

@@ -15,7 +15,8 @@ WITH_A_HEAD = PAR(
     beam_size=5,
     margin=8,
     ctc_weight=0.0,
-    rounds=3,
+    rounds=4,
+    widen=0.3,
     length_tolerance=0.2,
     measure="product:of=posterior+decoder",
 )
@@ -30,7 +31,8 @@ def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool =
     """PAR for a hybrid model and for one with a draft head; greedy CTC or AR for one that lacks the decoder or CTC.
 
     A draft head is weaker than the decoder that it drafts for: both must be sure of a word that stays, the decoder alone fills the
-    others, all at once, with about as many letters as the head wrote there, and then masks and fills again.
+    others, all at once, with about as many letters as the head wrote there, and then masks and fills again; a word after a segment
+    that is still not what the decoder would write is masked too.
 
     Args:
         transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.

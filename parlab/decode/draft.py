@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from parlab.types import Hypothesis
 
 @dataclass(frozen=True)
 class Draft:
-    """Drafts of B utterances, padded to U tokens.
+    """Drafts of B utterances, padded to U tokens, on the host.
 
     Attributes:
         tokens: (B, U) ids; padding is 0.
@@ -33,10 +33,6 @@ class Draft:
     last: Tensor
     frames: Tensor
     score: Tensor
-
-    def to_host(self) -> Draft:
-        """The drafts on the host, by one copy."""
-        return Draft(*to_host(*(getattr(self, field.name) for field in fields(self))))
 
 
 @dataclass(frozen=True)
@@ -67,9 +63,13 @@ class Runs:
 
 def find_runs(log_probs: Tensor, frames: Tensor, blank: int) -> Runs:
     """The runs of the best paths of ``log_probs`` (B, T, V) of ``frames`` (B,). One host sync, for the width."""
-    # 1. The best path; frames past an utterance's end are blank.
-    best, ids = log_probs.max(dim=-1)
-    inside = torch.arange(log_probs.size(1), device=log_probs.device) < frames.unsqueeze(1)
+    return runs_of(*log_probs.max(dim=-1), frames, blank)
+
+
+def runs_of(best: Tensor, ids: Tensor, frames: Tensor, blank: int) -> Runs:
+    """The runs of best paths: log-posteriors and labels (B, T) of ``frames`` (B,)."""
+    # 1. Frames past an utterance's end are blank.
+    inside = torch.arange(ids.size(1), device=ids.device) < frames.unsqueeze(1)
     ids = ids.masked_fill(~inside, blank)
     # 2. Runs of equal frames are numbered along the utterance; those that are not blank are tokens.
     changed = torch.ones_like(inside)
@@ -81,27 +81,27 @@ def find_runs(log_probs: Tensor, frames: Tensor, blank: int) -> Runs:
 
 
 def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
-    """Best path of ``log_probs`` (B, T, V) of ``frames`` (B,), repeats collapsed and blanks dropped.
+    """Best path of ``log_probs`` (B, T, V) of ``frames`` (B,), repeats collapsed and blanks dropped, on the host.
 
-    One host sync, for U.
+    One host sync: the path is read, and what follows from it is little.
     """
     batch, size = log_probs.shape[:2]
-    device = log_probs.device
     if size == 0:
-        empty = torch.zeros(batch, 0, dtype=torch.long, device=device)
-        zero = torch.zeros(batch, device=device)
-        return Draft(empty, frames * 0, empty.float(), empty, empty, frames, zero)
-    runs = find_runs(log_probs, frames, blank)
+        [frames] = to_host(frames)
+        empty = torch.zeros(batch, 0, dtype=torch.long)
+        return Draft(empty, frames * 0, empty.float(), empty, empty, frames, torch.zeros(batch))
+    best, ids, frames = to_host(*log_probs.max(dim=-1), frames)
+    runs = runs_of(best, ids, frames, blank)
 
     # Each token collects the values of its frames; blanks go to a spare column.
     def collect(values: Tensor, fill: float, reduce: str) -> Tensor:
         out = values.new_full((batch, runs.width + 1), fill)
         return out.scatter_reduce(1, runs.index, values, reduce)[:, : runs.width]
 
-    frame = torch.arange(size, device=device)
+    frame = torch.arange(size)
     positions = frame.expand(batch, size)
     confidence = collect(runs.best, float("-inf"), "amax")
-    padding = torch.arange(runs.width, device=device) >= runs.count.unsqueeze(1)
+    padding = torch.arange(runs.width) >= runs.count.unsqueeze(1)
     return Draft(
         tokens=collect(runs.ids, 0, "amax"),
         lengths=runs.count,
@@ -115,7 +115,6 @@ def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
 
 def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
     """Drafts as hypotheses; the score is that of the best path."""
-    draft = draft.to_host()
     columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
     return [
         Hypothesis(

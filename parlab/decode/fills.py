@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,9 +88,9 @@ def score_drafts(prefill: Prefill, text: Text, segments: Segments, scoring: Fill
         scoring: with CTC.
     """
     assert scoring.ctc is not None
-    scores, segment = token_scores(prefill, text, segments, scoring.after, eos)
-    own, length = to_device(scores.device, text.own(segments), segments.end - segments.start)
-    attention = scores.new_zeros(len(length)).index_add_(0, segment, scores)
+    scores = token_scores(prefill, text, segments, scoring.after, eos)
+    own, length = to_device(scores.own.device, text.own(segments), segments.end - segments.start)
+    attention = scores.own.new_zeros(len(length)).index_add_(0, scores.segment, scores.own)
     return DraftScores(attention, window_scores(scoring.ctc, list(own.unbind(1)), length))
 
 
@@ -104,7 +103,9 @@ def window_scores(ctc: WindowScorer, tokens: list[Tensor], lengths: Tensor, grou
         group: (N,) window of each row; by default row n has window n.
     """
     group = torch.arange(len(lengths), device=lengths.device) if group is None else group
-    state: Any = ctc.rows(group)
+    if isinstance(ctc, LetterScorer):
+        return ctc.totals(tokens, lengths, group).float()
+    state = ctc.rows(group)
     total = torch.where(lengths == 0, ctc.total(state), float("-inf"))
     rows = torch.arange(len(lengths), device=lengths.device)
     for i, column in enumerate(tokens):
@@ -118,7 +119,7 @@ class Choice:
     """The winners of S segments, where the search was made.
 
     Attributes:
-        keep_draft: (S,) true where the draft is as good as every hypothesis of the search.
+        keep_draft: (S,) true where the draft is as good as every hypothesis of the search, or none is left.
         score: (S,) the winner's.
         tokens, chances: (S, L) the best hypothesis of the search, of which ``lengths`` (S,) tokens count.
         forced: (S,) its stop token was appended unscored.
@@ -186,8 +187,9 @@ def _choose(
     best = rank.argmax(1)
     rows = torch.arange(len(best), device=best.device)
     chosen = score[rows, best]
-    if drafts is None:
-        return best, torch.zeros_like(best, dtype=torch.bool), chosen
+    if drafts is None:  # unscored, the draft stays where every hypothesis was dropped
+        lost = chosen == float("-inf")
+        return best, lost, chosen.masked_fill(lost, 0.0)
     # ... unless the draft is as good.
     own = drafts.joint(scoring)
     own_rank = own

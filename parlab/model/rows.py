@@ -104,11 +104,15 @@ class RowDecoder:
         """
         own: Suffix = SuffixCache([], []) if suffix is None else suffix
         size = prefix.keys[0].size(2)
-        x = self._embed(tokens, layout.prefix_length + own.length, size + own.size + 1)
-        seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
         unwritten = own.blind()
-        asked = unwritten is None and tokens.device.type == "cpu"  # elsewhere the answer costs more than the mask
-        hidden = None if asked and bool(seen.all()) else ~seen.unsqueeze(1), unwritten
+        positions = layout.prefix_length + own.length
+        # In fixed shapes rows that were dropped may be past the last position.
+        if unwritten is not None and self.spec.max_positions is not None:
+            positions = positions.clamp(max=self.spec.max_positions - 1)
+        x = self._embed(tokens, positions, size + own.size + 1)
+        seen = torch.arange(size, device=tokens.device) < layout.prefix_length.unsqueeze(1)  # (N, P)
+        asked = unwritten is None and tokens.device.type == "cpu"  # elsewhere the answer costs more than the bias
+        bias = None if asked and bool(seen.all()) else _bias(seen, unwritten, own.size + 1, x.dtype)
         keys, values = [], []
         for i in range(len(self.spec.layers)):
 
@@ -119,7 +123,7 @@ class RowDecoder:
                 k, v = own.append(i, k, v)
                 keys.append(k)
                 values.append(v)
-                return _two_part_attention(q, (own, k, v), prefix.keys[i], prefix.values[i], hidden, layout)
+                return _two_part_attention(q, (own, k, v), prefix.keys[i], prefix.values[i], bias, layout)
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]
@@ -194,28 +198,37 @@ def _merge(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(2)
 
 
-Hidden = tuple[Tensor | None, Tensor | None]  # of the prefix (N, 1, P), and of the suffix (S,) or (N, 1, S), or None
 Own = tuple[Suffix, Tensor, Tensor]
+
+
+def _bias(seen: Tensor, blind: Tensor | None, size: int, dtype: torch.dtype) -> Tensor:
+    """What rows may look at, (N, 1, P + S): 0, or minus infinity.
+
+    Args:
+        seen: (N, P) true where a row sees the prefix.
+        blind: (S,) or (N, 1, S) true where it does not see the suffix; None: it sees all ``size`` S tokens.
+    """
+    rows = len(seen)
+    own = seen.new_zeros(rows, size) if blind is None else blind.reshape(-1, blind.size(-1)).expand(rows, -1)
+    hidden = torch.cat([~seen, own], 1).unsqueeze(1)
+    return torch.zeros(hidden.shape, dtype=dtype, device=seen.device).masked_fill_(hidden, float("-inf"))
 
 
 # 6 parameters: queries, keys and values of both parts of the softmax, as the formula has them.
 def _two_part_attention(
-    q: Tensor, own: Own, prefix_k: Tensor, prefix_v: Tensor, hidden: Hidden, layout: RowLayout
+    q: Tensor, own: Own, prefix_k: Tensor, prefix_v: Tensor, bias: Tensor | None, layout: RowLayout
 ) -> Tensor:
     """Attention of rows over the shared prefix and their own suffix, under one softmax.
 
-    ``q`` (N, H, d), ``own`` the suffix with the keys and values that it grew to, prefix (B, H, P, d), ``hidden`` what the rows do
-    not see; to (N, D).
+    ``q`` (N, H, d), ``own`` the suffix with the keys and values that it grew to, prefix (B, H, P, d), ``bias`` (N, 1, P + S) what is
+    added to the scores; to (N, D).
     """
     suffix, k, v = own
     q = q / math.sqrt(q.size(-1))
     shared = layout.to_rows(layout.to_grid(q) @ prefix_k.transpose(2, 3))  # (N, H, P)
     single = suffix.scores(q, k)  # (N, H, S)
-    if hidden[0] is not None:
-        shared = shared.masked_fill(hidden[0], float("-inf"))
-    if hidden[1] is not None:
-        single = single.masked_fill(hidden[1], float("-inf"))
-    weights = torch.softmax(torch.cat([shared, single], dim=2), dim=2)
+    scores = torch.cat([shared, single], dim=2)
+    weights = torch.softmax(scores if bias is None else scores + bias, dim=2)
     on_prefix, on_own = weights.split([shared.size(2), single.size(2)], dim=2)
     out = layout.to_rows(layout.to_grid(on_prefix) @ prefix_v)
     return (out + suffix.mixed(on_own, v)).flatten(1)

@@ -145,6 +145,7 @@ def test_the_file_is_the_setting(model: Path, data: Path, tmp_path: Path, capsys
     assert {"posterior", "decoder", "rank", "product"} <= {m["measure"] for m in found["measures"]}
     options = [json.dumps(t["options"], sort_keys=True) for t in found["trials"]]
     assert len(options) == len(set(options)) >= 15
+    assert {t["options"].get("rounds", 1) for t in found["trials"]} == {1, 2}
     assert min(found["trials"], key=lambda t: t["work"])["work"] == found["chosen"]["work"]
 
 
@@ -183,11 +184,24 @@ def test_a_draft_head(data: Path, tmp_path: Path) -> None:
     assert tune(tmp_path / "m", data, tmp_path / "t", *more) == 0
     found = json.loads((tmp_path / "t" / "tune.json").read_text())
     assert all(trial["options"]["rounds"] == WITH_A_HEAD.rounds for trial in found["trials"])
+    assert all(trial["options"]["widen"] == WITH_A_HEAD.widen for trial in found["trials"])
     names = [m["measure"] for m in found["measures"]]
     assert {"decoder", "posterior", WITH_A_HEAD.measure} <= set(
         names
     ) and "product" not in names  # one measure, not two
     assert found["trials"][0]["options"]["measure"] == WITH_A_HEAD.measure
+
+
+def test_only_some_measures(model: Path, data: Path, tmp_path: Path) -> None:
+    """One that reads the decoder may be the only one."""
+    names = ["product:of=gibbs+decoder", "rank"]
+    for some in (names, names[1:]):
+        out = tmp_path / str(len(some))
+        assert tune(model, data, out, "--budget", "wer<=1000", "--measures", json.dumps(some)) == 0
+        found = json.loads((out / "tune.json").read_text())
+        assert (
+            {m["measure"] for m in found["measures"]} == {t["options"]["measure"] for t in found["trials"]} == {*some}
+        )
 
 
 def test_a_budget_that_nothing_keeps(
@@ -205,6 +219,7 @@ def test_a_budget_that_nothing_keeps(
         ({"blocks": "speakers"}, "the option blocks is 'speakers', expected utterance or speaker"),
         ({"delta": 100.0}, r"the option delta is 100\.0"),
         ({"beams": ()}, "beams or ctc_weights is empty"),
+        ({"measures": ("posteriors",)}, "posteriors.*did you mean"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

@@ -99,6 +99,21 @@ def test_drafts_of_a_head(
     assert searched > 3
 
 
+@pytest.mark.parametrize(("weight", "rounds"), [(0.0, 2), (0.0, 3), (0.4, 3)])
+def test_segments_that_are_held_back_grow(weight: float, rounds: int) -> None:
+    """Against the slow reference; some segments are others than where none grows."""
+    options = PAR(threshold=0.3, beam_size=2, margin=2, ctc_weight=weight, rounds=rounds, widen=1.0)
+    others = 0
+    for seed, model in HYBRIDS.items():
+        states, lengths = draft_of(seed)
+        given = encoded(model, states[:, :14], lengths, log_probs := random_posteriors(seed, 3, 14, 21))
+        found, without = options.decode(model, given), replace(options, widen=0.0).decode(model, given)
+        for i, n in enumerate(lengths.tolist()):
+            equal(found[i], reference.decode(model, states[i, :n], log_probs[i, :n], options, tuple(model.prompt)))
+        others += sum(a.segments != b.segments for a, b in zip(found, without, strict=True))
+    assert others
+
+
 @pytest.mark.parametrize(("weight", "mode"), [(0.0, "prefix"), (0.4, "prefix"), (0.4, "rescore")])
 @pytest.mark.parametrize("tolerance", [0.0, 0.3])
 def test_fills_of_about_their_drafts_length(
@@ -152,6 +167,7 @@ def test_the_options_matter() -> None:
         ({"context": "fils"}, "context is 'fils', expected 'draft' or 'fills'; did you mean 'fills'\\?$"),
         ({"context": "text"}, "context is 'text', expected 'draft' or 'fills'; correct it"),
         ({"length_tolerance": 1.0}, "length_tolerance is 1.0, expected a share from 0 to below 1, or none; correct it"),
+        ({"widen": 1.5}, "widen is 1.5, expected a share from 0 to 1; correct it"),
         ({"rounds": 0}, "rounds is 0, expected at least 1"),
         ({"rounds": -2}, "rounds is -2, expected at least 1"),
     ],

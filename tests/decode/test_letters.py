@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from parlab.decode.scorers import Rows
-from parlab.decode.scorers.ctc_prefix import Windows
+from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
 from parlab.decode.scorers.letters import Letters, LetterScorer
 from parlab.text.spelling import Spelling
 from parlab.text.tokenizer import Tokenizer
@@ -33,18 +33,24 @@ PIECES = [
     "x",
     "\u2581x\u2581",
     "<noise>",
+    "bb\u2581aabbaabbaa",
     "<eos>",
 ]
 STOP = len(PIECES) - 1
 
 
-def scorer_for(alphabet: list[str], posteriors: torch.Tensor, spans: list[tuple[int, ...]]) -> LetterScorer:
-    """A scorer of windows (owner, first frame, frames, left, right)."""
+def scorer_for(
+    alphabet: list[str], posteriors: torch.Tensor, spans: list[tuple[int, ...]], wide: bool = False
+) -> LetterScorer:
+    """A scorer of windows (owner, first frame, frames, left, right); a ``wide`` one is an accelerator's."""
     target = types.SimpleNamespace(token_list=PIECES, token_type="bpe")  # of it only the list is read
     spelling = Spelling(Tokenizer(alphabet, "char"), target)  # type: ignore[arg-type]
     letters = Letters(spelling.letter_table, spelling.space)
     owner, first, length, left, right = (torch.tensor(column) for column in zip(*spans, strict=True))
-    return LetterScorer(Windows(posteriors, owner, first, length, left, right, 0), letters, 1.0)
+    windows = Windows(posteriors, owner, first, length, left, right, 0)
+    if wide:
+        return LetterScorer(CTCPrefixScorer(windows, 1.0, width=max(windows.width, 1)), letters, wide=True)
+    return LetterScorer.of(windows, letters, 1.0)
 
 
 def close(a: float, b: float) -> bool:
@@ -58,7 +64,8 @@ def windows_of(posteriors: torch.Tensor, spans: list[tuple[int, ...]]) -> list[r
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("name", sorted(ALPHABETS))
-def test_every_step_equals_the_spelled_fill(name: str, seed: int) -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_every_step_equals_the_spelled_fill(wide: bool, name: str, seed: int) -> None:
     """All next tokens of random fills over random windows of one batch, and the end of each fill."""
     alphabet = ALPHABETS[name]
     generator = torch.Generator().manual_seed(seed)
@@ -71,7 +78,7 @@ def test_every_step_equals_the_spelled_fill(name: str, seed: int) -> None:
 
     spans = [(i // 2, draw(0, 3), draw(0, 7), neighbour(), neighbour()) for i in range(6)]  # a window may be empty
     posteriors = random_posteriors(seed, 3, 10, 4, peak=2.0)
-    scorer, windows = scorer_for(alphabet, posteriors, spans), windows_of(posteriors, spans)
+    scorer, windows = scorer_for(alphabet, posteriors, spans, wide), windows_of(posteriors, spans)
     group = torch.arange(len(spans))
     stop = torch.full_like(group, STOP)
     candidates = torch.arange(len(PIECES)).expand(len(spans), -1)
@@ -92,18 +99,28 @@ def test_every_step_equals_the_spelled_fill(name: str, seed: int) -> None:
         state = scorer.advance(state, Rows(group, torch.tensor(tokens), group))
         for got, window, fill in zip(scorer.total(state).tolist(), windows, fills, strict=True):
             assert close(got, reference.total(window, fill, alphabet))
+    # All tokens of a fill at once.
+    lengths = torch.tensor([draw(0, 4) for _ in spans])
+    columns = list(torch.tensor([[PIECES.index(piece) for piece in fill] for fill in fills]).unbind(1))
+    for got, window, fill, n in zip(
+        scorer.totals(columns, lengths, group).tolist(), windows, fills, lengths.tolist(), strict=True
+    ):
+        assert close(got, reference.total(window, fill[:n], alphabet))
 
 
-@pytest.mark.parametrize(("left", "right"), [(-1, -1), (2, -1), (-1, 3), (2, 3), (3, 3)])
-def test_an_ended_fill_has_the_probability_of_its_spelling(left: int, right: int) -> None:
+@pytest.mark.parametrize(
+    ("left", "right", "wide"),
+    [(-1, -1, False), (2, -1, False), (-1, 3, False), (2, 3, False), (3, 3, False), (2, 3, True)],
+)
+def test_an_ended_fill_has_the_probability_of_its_spelling(left: int, right: int, wide: bool) -> None:
     """Summed over all labellings of four frames; and no fill's prefix is less probable than what it grows to."""
     alphabet = ALPHABETS["spaced"]
     posteriors = random_posteriors(5 + left + right, 1, 4, 4, peak=1.0)
-    scorer = scorer_for(alphabet, posteriors, [(0, 0, 4, left, right)])
+    scorer = scorer_for(alphabet, posteriors, [(0, 0, 4, left, right)], wide)
     rows, one = posteriors[0].double().tolist(), torch.tensor([0])
     some = 0
     for n in range(3):
-        for fill in itertools.product(range(1, STOP), repeat=n):
+        for fill in itertools.product(range(1, STOP - 1), repeat=n):
             state = scorer.start()
             for token in fill:
                 state = scorer.advance(state, Rows(one, torch.tensor([token]), one))
@@ -116,12 +133,13 @@ def test_an_ended_fill_has_the_probability_of_its_spelling(left: int, right: int
     assert some > 20
 
 
-def test_rows_may_branch() -> None:
+@pytest.mark.parametrize("wide", [False, True])
+def test_rows_may_branch(wide: bool) -> None:
     """Rows that come from other rows of the last step, in another order, have their parents' characters."""
     alphabet = ALPHABETS["spaced"]
     posteriors = random_posteriors(3, 2, 6, 4, peak=2.0)
     spans = [(0, 0, 6, -1, 2), (1, 1, 5, 2, -1)]
-    scorer, windows = scorer_for(alphabet, posteriors, spans), windows_of(posteriors, spans)
+    scorer, windows = scorer_for(alphabet, posteriors, spans, wide), windows_of(posteriors, spans)
     state = scorer.advance(
         scorer.start(), Rows(torch.tensor([0, 0, 1]), torch.tensor([4, 8, 5]), torch.tensor([0, 0, 1]))
     )
@@ -132,3 +150,11 @@ def test_rows_may_branch() -> None:
         texts, window = [PIECES[t] for t in fill], windows[int(group[row])]
         assert close(float(scorer.total(state)[row]), reference.total(window, texts, alphabet)), fill
         assert close(float(state.ctc.score[row]), reference.prefix(window, texts, alphabet)), fill
+
+
+def test_characters_that_windows_may_hold() -> None:
+    """A vocabulary's longest token is read to its end only where a window has frames for it."""
+    table = torch.tensor([[-1] * 6, [2, -1, -1, -1, -1, -1], [1, 2, 2, 1, 3, -1], [2, 2, 2, 2, 2, 2]])
+    letters = Letters(table, 1)
+    assert letters.frames.tolist() == [0, 1, 4, 11]
+    assert [letters.columns(w) for w in (0, 1, 3, 4, 10, 11, 90)] == [0, 1, 1, 5, 5, 6, 6]

@@ -22,7 +22,7 @@ from parlab.errors import UserError
 from parlab.model.hybrid import HybridModel
 from tests.decode.test_fixed import agree
 from tests.decode.test_phrases import batch
-from tests.models import examples, random_posteriors, tiny_model, write_lm
+from tests.models import examples, random_posteriors, write_lm
 from tests.reference import ctc
 from tests.reference.ngrams import Grams, arpa, log_probability
 
@@ -133,25 +133,6 @@ def test_ctc_beam_is_exact(tmp_path: Path) -> None:
     assert {h.tokens: h.score for h in listed} == pytest.approx(
         {tokens: score for tokens, score in exact.items() if score > -math.inf}, abs=1e-3
     )
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "holds no n-gram"),
-        ("hello\n", "line 1"),
-        ("\\data\\\n\n\\1-grams:\nx\ta\n\\end\\\n", "line 4"),
-        ("\\data\\\n\n\\1-grams:\n-1\ta b c\n\\end\\\n", "line 4"),
-        ("\\data\\\n\n\\1-grams:\n-1\ta\n\\2-grams:\n-1\tb a\n\\end\\\n", "line 6"),
-        ("\\data\\\n\n\\1-grams:\n-1\ta\n-1\tTHE\n-1\tCAT\n\\end\\\n", "3 words, 1 of them tokens"),
-        (b"mmap lm\x00\xff\xfe", "KenLM"),
-    ],
-)
-def test_files_that_are_refused(content: str | bytes, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "lm.arpa"
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(UserError, match=message):
-        AR(lm=str(file)).prepare(tiny_model(0), CPU)
 
 
 def test_a_beam_over_frames_reads_no_network(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def waves(count: int = 3) -> list[torch.Tensor]:
 @pytest.mark.parametrize("weight", [0.0, 0.4])
 @pytest.mark.parametrize("mode", ["prefix", "rescore"])
 def test_neighbours_change_nothing(asr: Recognizer, context: str, weight: float, mode: str) -> None:
-    options = PAR(threshold=0.6, beam_size=3, ctc_weight=weight, ctc_mode=mode, context=context, rounds=2)
+    options = PAR(threshold=0.6, beam_size=3, ctc_weight=weight, ctc_mode=mode, context=context, rounds=3, widen=0.9)
     batch = asr.encode(waves())
     together = asr.decode(options, batch)
     assert any(h.segments for h in together)
@@ -100,7 +100,14 @@ def test_a_words_confidence_is_the_least_of_its_letters(asr: Recognizer) -> None
 
 @pytest.mark.parametrize("options", [{}, {"beam_size": 4}, {"beam_size": 4, "nbest": 3}, {"maxlenratio": -5}])
 @pytest.mark.parametrize(
-    "decoder", [AR(ctc_weight=0.0, beam_size=1), PAR(0.6, 3, ctc_weight=0.0, context="fills", length_tolerance=0.1)]
+    "decoder",
+    [
+        AR(ctc_weight=0.0, beam_size=1),
+        PAR(0.6, 3, ctc_weight=0.0, context="fills", length_tolerance=0.1),
+        PAR(0.6, 3),
+        PAR(0.6, 3, ctc_mode="rescore", rounds=2),
+    ],
+    ids=str,
 )
 def test_fixed_shapes_change_nothing(asr: Recognizer, decoder: AR | PAR, options: dict[str, int]) -> None:
     """Also under Whisper's rules and with its beam, which stays full while hypotheses end."""

@@ -256,26 +256,6 @@ def test_phrases_open_places(tmp_path: Path) -> None:
     assert masked("ef", 0.0) == []
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "holds no phrase"),
-        ("\n \n", "holds no phrase"),
-        ("ab\thigh\n", "line 1: got 'ab\\\\thigh', expected a phrase, or a phrase, a tab and a number"),
-        ("a\nb\tnan\n", "line 2"),
-        ("\t2\n", "line 1"),
-        ("AB\n", "cannot spell the phrase 'AB'"),
-        (b"\xff\xfe", "no UTF-8"),
-    ],
-)
-def test_files_that_are_refused(content: str | bytes, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "phrases.txt"
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    model, given = batch(0)
-    with pytest.raises(UserError, match=message):
-        PAR(phrases=str(file)).decode(model, given)
-
-
 def test_what_else_is_refused(tmp_path: Path, written: str) -> None:
     model, given = batch(0)
     with pytest.raises(UserError, match="cannot be read"):

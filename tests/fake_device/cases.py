@@ -182,5 +182,14 @@ def cases(folder: Path) -> Iterator[Case]:
     for context in ("draft", "fills"):
         decoder = PAR(0.6, beam_size=4, ctc_weight=0.0, context=context)
         yield Case(f"whisper, par, {context}", decoder, lambda: whisper(folder / "whisper"), english, head=head)
-    letters = PAR(0.6, beam_size=4)
-    yield Case("whisper, par, letters", letters, lambda: whisper(folder / "whisper"), english, head=head)
+    spelled: dict[str, Decoder] = {
+        "letters": PAR(0.6, beam_size=4),
+        "letters, rescored": PAR(0.6, beam_size=4, ctc_mode="rescore"),
+        "letters, 100 tokens": PAR(0.6, beam_size=4, max_seq_len=100),
+        "letters, tolerance": PAR(0.6, beam_size=4, length_tolerance=0.1),
+        "letters, a round": PAR(0.6, beam_size=60, max_seq_len=4, ctc_weight=0.01),  # random weights beat a draft
+        "letters, 3 rounds": PAR(0.6, beam_size=60, max_seq_len=4, ctc_weight=0.01, rounds=3),
+        "letters, fills": PAR(0.6, beam_size=4, context="fills"),
+    }
+    for name, decoder in spelled.items():
+        yield Case(f"whisper, par, {name}", decoder, lambda: whisper(folder / "whisper"), english, head=head)

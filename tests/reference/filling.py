@@ -1,4 +1,4 @@
-"""PAR with drafts in another vocabulary, fills that see fills, and rounds, by the letter of docs/par.md.
+"""PAR with drafts in another vocabulary, fills that see fills, rounds, fusion and Whisper's rules, by the letter of docs/par.md.
 
 One segment at a time, one hypothesis at a time, everything recomputed.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from parlab.decode import PAR
 from parlab.model.hybrid import HybridModel
 from parlab.text.tokenizer import Tokenizer
 from tests.reference import ctc, letters
-from tests.reference.par import draft_of, masks_of, next_log_probs
+from tests.reference.fused import NOTHING, Added
+from tests.reference.par import draft_of, masks_of, row_log_probs
 
 Tokens = tuple[int, ...]
 
@@ -75,6 +77,12 @@ class Utterance:
     size: Callable[[int], int]  # letters of a token
     spot: Callable[[list[Unit], Unit | None, Unit | None], Spot]  # a segment of some units, from its neighbours
     parts: list[Unit | Spot] = field(default_factory=list)
+    added: Added = NOTHING
+
+    @property
+    def positions(self) -> float:
+        """Tokens that the decoder can read."""
+        return self.model.rows.spec.max_positions or math.inf
 
     @property
     def spots(self) -> list[Spot]:
@@ -93,13 +101,16 @@ class Utterance:
     def text(self) -> Tokens:
         return tuple(t for part in self.parts for t in (part.fill if isinstance(part, Spot) else part.tokens))
 
+    def rows(self, before: Sequence[int], tokens: Sequence[int]) -> list[list[float]]:
+        """The decoder's log-probabilities (n, V) in place of each of n ``tokens`` after ``before``, by one plain forward pass over both."""
+        if not tokens:
+            return []
+        scores = row_log_probs(self.model, self.states, [*before, *tokens][:-1])
+        return scores[len(before) - 1 : len(before) + len(tokens) - 1].tolist()
+
     def log_probs(self, before: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        """The decoder's log-probability of each of ``tokens`` after ``before``, by one plain forward pass over both."""
-        row = torch.tensor([[*before, *tokens]])
-        frames = torch.tensor([len(self.states)])
-        logits, _ = self.model.decoder(self.states.unsqueeze(0), frames, row, torch.tensor([row.size(1)]))
-        scores = torch.log_softmax(logits[0].double(), -1)
-        return [float(scores[len(before) + i - 1, token]) for i, token in enumerate(tokens)]
+        """The decoder's log-probability of each of ``tokens`` after ``before``."""
+        return [row[token] for row, token in zip(self.rows(before, tokens), tokens, strict=True)]
 
     def after(self, spot: Spot) -> list[int]:
         """The text after a segment, as it is now."""
@@ -132,35 +143,40 @@ class Utterance:
 
     def search(self, spot: Spot, before: Sequence[int], after: Sequence[int]) -> tuple[Tokens, float]:
         """The best fill and its score: beam search, the whole next word, and with CTC the fill so far as a candidate."""
-        options, weight = self.options, self.options.ctc_weight
+        options, weight, stop = self.options, self.options.ctc_weight, spot.word[0]
         in_search = options.ctc_mode == "prefix"
         w = weight if in_search else 0.0
-        special = self.model.special
-        banned = {*special.never, special.unk} - {spot.word[0]}
-        live: list[tuple[float, Tokens]] = [(0.0, ())]
+        said = tuple(before[len(self.prompt) :])
+        around = said, (*after, self.model.special.eos)
+        refined = 0 < w < 1 or self.added.refines
+        live: list[tuple[float, Tokens, float]] = [(0.0, (), 0.0)]  # score, tokens, what was paid for phrases
         ended: list[tuple[float, Tokens]] = []
-        for _ in range(spot.limit):
+        room = int(min(spot.limit, max(self.positions - len(before) - len(spot.word), 1)))
+        for _ in range(room):
             grown = []
-            for score, tokens in live:
-                row = next_log_probs(self.model, self.states, [*before, *tokens])
-                ranked = sorted((v for v in range(len(row)) if v not in banned), key=lambda v: -row[v])
-                if 0 < w < 1:
-                    ranked = sorted({*ranked[: int(1.5 * options.beam_size)], spot.word[0]})
+            for score, tokens, paid in live:
+                row = row_log_probs(self.model, self.states, [*before, *tokens])[-1].tolist()
+                boosts, boosted = self.added.ranked(around, tokens, len(row), paid)
+                gains = [(1 - w) * a + b for a, b in zip(row, boosts, strict=True)]
+                allowed = [v for v in range(len(row)) if self.may_write(v, stop, first=not said and not tokens)]
+                ranked = sorted(allowed, key=lambda v: -gains[v])
+                if refined:
+                    ranked = sorted({*ranked[: int(1.5 * options.beam_size)], *({stop} & {*allowed})})
                 for v in ranked:
-                    gain = (1 - w) * row[v]
+                    gain = gains[v] + self.added.refined(around, tokens, v)
                     if w > 0:
-                        new = spot.total(tokens) if v == spot.word[0] else spot.prefix((*tokens, v))
+                        new = spot.total(tokens) if v == stop else spot.prefix((*tokens, v))
                         old = spot.prefix(tokens)
                         gain += w * (new - old) if min(new, old) > -math.inf else -math.inf
-                    grown.append((score + gain, tokens, v))
+                    grown.append((score + gain, tokens, v, boosted[v]))
             best = sorted((g for g in grown if g[0] > -math.inf), key=lambda g: -g[0])[: options.beam_size]
-            ended += [
-                (score, tokens) for score, tokens, v in best if v == spot.word[0] and not self.is_short(spot, tokens)
-            ]
+            ended += [(score, tokens) for score, tokens, v, _ in best if v == stop and not self.is_short(spot, tokens)]
             live = [
-                (score, (*tokens, v)) for score, tokens, v in best if v != spot.word[0] or self.goes_on(spot, tokens, w)
+                (score, (*tokens, v), paid)
+                for score, tokens, v, paid in best
+                if v != stop or (not refined and w == 0 and self.goes_on(spot, tokens))
             ]
-            within = [(score, tokens) for score, tokens in live if not self.is_long(spot, tokens)]
+            within = [x for x in live if not self.is_long(spot, x[1])]
             if not within:  # all of them have written too much, or none is left
                 break
             live = within
@@ -171,21 +187,43 @@ class Utterance:
             (score + (1 - w) * sum(self.log_probs([*before, *tokens, spot.word[0]], spot.word[1:])), tokens)
             for score, tokens in ended
         ]
-        around = before, after
-        judged = [(score + (1 - w) * self.mixed(around, tokens, spot.word), tokens) for score, tokens in judged]
+        sides = before, after
+        judged = [(score + (1 - w) * self.mixed(sides, tokens, spot.word), tokens) for score, tokens in judged]
 
         def rank(hypothesis: tuple[float, Tokens]) -> float:
             return hypothesis[0] / (len(hypothesis[1]) + len(spot.word) if per_token else 1)
 
         if weight == 0:
-            score, tokens = max(judged or live[:1], key=rank)
+            forced = [(score, tokens) for score, tokens, _ in live[:1]]
+            score, tokens = max(judged or forced, key=rank, default=(0.0, spot.fill))
             return tokens, score
         if not in_search:
             judged = [((1 - weight) * score + weight * spot.total(tokens), tokens) for score, tokens in judged]
-        attention = sum(self.log_probs(before, [*spot.fill, *spot.word])) + self.mixed(around, spot.fill, spot.word)
-        own = (1 - weight) * attention + weight * spot.total(spot.fill)
+        attention = sum(self.log_probs(before, [*spot.fill, *spot.word])) + self.mixed(sides, spot.fill, spot.word)
+        fused = self.added.whole(around, spot.fill, stop)
+        own = (1 - weight) * attention + weight * spot.total(spot.fill) + (fused if in_search else (1 - weight) * fused)
         score, tokens = max(judged, key=rank, default=(-math.inf, ()))
         return (spot.fill, own) if rank((own, spot.fill)) >= rank((score, tokens)) else (tokens, score)
+
+    def may_write(self, token: int, stop: int, first: bool) -> bool:
+        """Whether a token may come next, ``first`` of the text or not; the stop token stands in the text already.
+
+        Whisper's rules: some tokens are never written, some not first; so no text is empty where the end is one of these.
+        """
+        special = self.model.special
+        rules = self.model.s2t.rules if self.model.s2t is not None else None
+        if (
+            first
+            and rules is not None
+            and token in rules.begin_suppressed
+            and token in (special.eos, *{token} - {stop})
+        ):
+            return False
+        return token == stop or token not in (*special.never, special.unk)
+
+    def fits(self, spot: Spot) -> bool:
+        """Whether the decoder has positions for what stands in a segment, and the word after it."""
+        return len(self.before(spot)) + max(len(spot.fill), 1) + len(spot.word) <= self.positions
 
     def letters(self, tokens: Tokens) -> int:
         return sum(self.size(token) for token in tokens)
@@ -195,9 +233,9 @@ class Utterance:
         share = self.options.length_tolerance
         return share is not None and self.letters(tokens) < (1 - share) * self.letters(spot.draft) - 3
 
-    def goes_on(self, spot: Spot, tokens: Tokens, w: float) -> bool:
+    def goes_on(self, spot: Spot, tokens: Tokens) -> bool:
         """Whether the stop token after ``tokens`` is a word like others."""
-        return w == 0 and self.is_short(spot, tokens) and spot.word[0] != self.model.special.eos
+        return self.is_short(spot, tokens) and spot.word[0] != self.model.special.eos
 
     def is_long(self, spot: Spot, tokens: Tokens) -> bool:
         """Whether a fill has run on for too long."""
@@ -209,15 +247,24 @@ class Utterance:
         scores = self.log_probs(self.before(spot), [*spot.fill, spot.word[0]])
         return any(math.exp(score) < self.options.threshold for score in scores)
 
+    def is_held_back(self, spot: Spot) -> bool:
+        """Whether the decoder gives a token of the fill less than a share of what it gives its best token there."""
+        rows = self.rows(self.before(spot), spot.fill)
+        return any(
+            math.exp(row[token] - max(row)) < self.options.widen for row, token in zip(rows, spot.fill, strict=True)
+        )
+
     def mask_again(self) -> None:
-        """Mask what was sure and is no longer, and join what stands side by side."""
+        """Mask what was sure and is no longer, and what follows a fill that it holds back; join what stands side by side."""
         text = self.text
-        chance = [math.exp(score) for score in self.log_probs(self.prompt, text)]
+        seen = text[: int(min(len(text), self.positions - len(self.prompt) + 1))]
+        chance = [math.exp(score) for score in self.log_probs(self.prompt, seen)] + [1.0] * (len(text) - len(seen))
         parts: list[list[Unit | Spot]] = []  # masked ones that stand side by side are together
-        place, before = 0, False
+        place, before, held = 0, False, False
         for part in self.parts:
             size = len(part.fill if isinstance(part, Spot) else part.tokens)
-            doubted = isinstance(part, Spot) or min(chance[place : place + size]) < self.options.threshold
+            doubted = held or isinstance(part, Spot) or min(chance[place : place + size]) < self.options.threshold
+            held = isinstance(part, Spot) and self.is_held_back(part)
             if doubted and before:
                 parts[-1].append(part)
             else:
@@ -245,10 +292,13 @@ class Utterance:
         for number in range(self.options.rounds):
             if number:
                 self.mask_again()
-            chosen = [spot for spot in self.spots if number == 0 or self.unsure(spot)]
+            chosen = [spot for spot in self.spots if number == 0 or (self.fits(spot) and self.unsure(spot))]
             old = self.text
             at_start = [(self.before(spot), self.after(spot)) for spot in chosen]  # all texts before the round
-            for spot, around in zip(chosen, at_start, strict=True):
+            fitted = [self.fits(spot) for spot in chosen]
+            for spot, around, fits in zip(chosen, at_start, fitted, strict=True):
+                if not (self.fits(spot) if self.options.context == "fills" else fits):
+                    continue
                 now = (self.before(spot), self.after(spot)) if self.options.context == "fills" else around
                 spot.fill, spot.score = self.search(spot, *now)
                 searches += 1
@@ -277,7 +327,14 @@ def decode(model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, 
 
 # A head's vocabulary is a tokenizer, as the decoder's is.
 def decode_head(
-    model: HybridModel, states: Tensor, log_probs: Tensor, options: PAR, prompt: Tokens, own: Tokenizer, head: Tokenizer
+    model: HybridModel,
+    states: Tensor,
+    log_probs: Tensor,
+    options: PAR,
+    prompt: Tokens,
+    own: Tokenizer,
+    head: Tokenizer,
+    added: Added = NOTHING,
 ) -> Result:
     """The same where a head with characters of its own drafts: ``log_probs`` (T', V') of ``head``, fills in tokens of ``own``."""
     units: list[Unit] = []
@@ -311,7 +368,7 @@ def decode_head(
 
     spot = _spot_of(log_probs, options, model.special.eos, scores)
     nbest = max(options.nbest, options.beam_size)
-    return Utterance(model, states, prompt, options, nbest, size, spot, _parts(units, spot)).run()
+    return Utterance(model, states, prompt, options, nbest, size, spot, _parts(units, spot), added).run()
 
 
 def _spot_of(
@@ -323,7 +380,10 @@ def _spot_of(
         frames = log_probs[before.last + 1 if before else 0 : after.first if after else len(log_probs)]
         draft = tuple(t for unit in units for t in unit.tokens)
         limit = len(draft) + options.margin + 1 if options.max_seq_len == "auto" else int(options.max_seq_len)
-        total, prefix = scores(frames.double().tolist(), before.right if before else -1, after.left if after else -1)
+        total, prefix = (
+            cache(score)
+            for score in scores(frames.double().tolist(), before.right if before else -1, after.left if after else -1)
+        )
         return Spot(draft, after.tokens if after else (eos,), limit, total, prefix, units, draft)
 
     return spot

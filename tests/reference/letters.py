@@ -26,7 +26,7 @@ def spell(tokens: Sequence[str], alphabet: Sequence[str], left: int, right: int,
         ended: whether the word on the right follows.
     """
     text = "".join("" if token.startswith("<") else token for token in tokens).replace("\u2581", " ")
-    text = "".join(c for c in text if c in alphabet or c == " ")
+    text = "".join(c if c == " " else letter(c, alphabet) for c in text)
     while "  " in text:
         text = text.replace("  ", " ")
     if left < 0:  # a text does not begin with a blank
@@ -35,6 +35,11 @@ def spell(tokens: Sequence[str], alphabet: Sequence[str], left: int, right: int,
     if ended and right >= 0 and between and not text.endswith(" "):
         text += " "
     return tuple(alphabet.index("<space>" if c == " " else c) for c in text if c != " " or "<space>" in alphabet)
+
+
+def letter(character: str, alphabet: Sequence[str]) -> str:
+    """A character as CTC writes it: as it is, in the other case, or not at all."""
+    return next((way for way in (character, character.lower(), character.upper()) if way in alphabet), "")
 
 
 def size(token: str, alphabet: Sequence[str]) -> int:

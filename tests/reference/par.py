@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,11 +60,20 @@ def masks_of(model: HybridModel, draft: list[Token], threshold: float, unit: str
     return [any(i in word for word in unsure) for i in range(len(draft))]
 
 
-def next_log_probs(model: HybridModel, states: Tensor, tokens: list[int]) -> list[float]:
-    """ESPnet's own decoder over the whole sequence (T, D), no cache."""
-    length = torch.tensor([len(tokens)])
-    logits, _ = model.decoder(states.unsqueeze(0), torch.tensor([len(states)]), torch.tensor([tokens]), length)
-    return torch.log_softmax(logits[0, -1].double(), -1).tolist()
+def row_log_probs(model: HybridModel, states: Tensor, tokens: Sequence[int]) -> Tensor:
+    """The log-probabilities (L, V) after each of L tokens: the toolkit's own decoder over states (T, D), no cache."""
+    decoder, row, states = model.decoder, torch.tensor([list(tokens)]), states.unsqueeze(0)
+    if model.family == "Whisper":
+        hidden = decoder(input_ids=row, encoder_hidden_states=states).last_hidden_state
+        logits = hidden @ decoder.embed_tokens.weight.T
+    else:
+        logits, _ = decoder(states, torch.tensor([states.size(1)]), row, torch.tensor([row.size(1)]))
+    return torch.log_softmax(logits[0].double(), -1)
+
+
+def next_log_probs(model: HybridModel, states: Tensor, tokens: Sequence[int]) -> list[float]:
+    """The log-probabilities (V) after the last token."""
+    return row_log_probs(model, states, tokens)[-1].tolist()
 
 
 def search(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from parlab.commands.tune.budget import Budget
@@ -43,10 +43,10 @@ def main(argv: Sequence[str]) -> int:
     print(f"{len(searched)} utterances to search with, {len(held_out)} to test the promise on")
     laboratory = encode(options, recognizer, searched, "cache")
     start = _start(recognizer)
-    judged = judge_all(laboratory, start.measure)
+    judged = judge_all(laboratory, start.measure, options.measures)
     show("Measures, the best first", measure_rows(judged))
-    bases = reference_trials(laboratory)
-    search = Search(laboratory, judged, start, _report)
+    bases = reference_trials(laboratory, options)
+    search = Search(laboratory, judged, start, _report, options.policies, bool(options.measures))
     trials = search.run(_weights(options, recognizer), options.beams)
     # 2. The setting, and its promise.
     chosen, promise = budget.best(trials, bases), None
@@ -114,9 +114,10 @@ def _weights(options: TuneOptions, recognizer: Recognizer) -> tuple[float, ...]:
     return options.ctc_weights if spelling is None or spelling.same or spelling.by_letters else (0.0,)
 
 
-def reference_trials(laboratory: Laboratory) -> dict[str, Trial]:
+def reference_trials(laboratory: Laboratory, options: TuneOptions) -> dict[str, Trial]:
     """Greedy CTC, and AR: joint with CTC where the model has a CTC head."""
-    joint = AR() if laboratory.recognizer.model.ctc is not None else AR(ctc_weight=0.0)
+    joint = AR(beam_size=max(options.beams))
+    joint = joint if laboratory.recognizer.model.ctc is not None else replace(joint, ctc_weight=0.0)
     return {"greedy": laboratory.run(Greedy()), "ar": laboratory.run(joint)}
 
 
@@ -135,7 +136,7 @@ def _promised(
     """The last candidate that is promised, from the safest one on; where not even that one is, the one that was chosen, and
     the test that the safest one did not pass."""
     laboratory = encode(options, recognizer, held_out, "cache_promise")
-    ar = reference_trials(laboratory)["ar"]
+    ar = reference_trials(laboratory, options)["ar"]
     lost = (losses(laboratory.run(trial.decoder), ar, options.blocks) for trial in candidates)
     found = first_to_last(lost, delta, options.alpha)
     laboratory.encodings.close()
@@ -148,7 +149,7 @@ def _test(options: TuneOptions, recognizer: Recognizer, chosen: Trial) -> dict[s
     assert options.test is not None
     utterances = read_scored(options.test)
     laboratory = encode(options, recognizer, utterances, "cache_test")
-    found = {**reference_trials(laboratory), "chosen": laboratory.run(chosen.decoder)}
+    found = {**reference_trials(laboratory, options), "chosen": laboratory.run(chosen.decoder)}
     laboratory.encodings.close()
     show("The test set", [trial_row(t) for t in found.values()])
     earlier = record_look(Path(options.out), chosen.decoder, hash_data(utterances), found["chosen"].wer)

@@ -79,9 +79,15 @@ def judge(laboratory: Laboratory, measure: str) -> Judged:
     return Judged(measure, sure, errors, ConfidenceQuality.of(sure, errors), caught)
 
 
-def judge_all(laboratory: Laboratory, default: str) -> list[Judged]:
+def judge_all(laboratory: Laboratory, default: str, only: Sequence[str] = ()) -> list[Judged]:
     """All measures, the best one first; among them the ``default`` one, and the posterior at the temperature that calibrates
-    it best."""
+    it best.
+
+    Args:
+        only: judge these and no others; empty: all.
+    """
+    if only:
+        return sorted((judge(laboratory, name) for name in only), key=lambda j: -j.rank)
     names = {
         find_measure(name): name for name in (*OF_CTC, *OF_DECODER, default)
     }  # one that is written in two ways is one

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from parlab.decode.confidence.measure import find_measure
+from parlab.decode.policies.policy import find_policies
 from parlab.errors import UserError, nearest
 from parlab.options.checks import check_above_zero, check_not_negative
 from parlab.options.parser import Parser, join_values
@@ -26,8 +28,10 @@ class TuneOptions:
         delta: points of WER that the promise allows against AR; 0: the budget's, else 0.5
         alpha: probability that the promise is false, at most
         blocks: units of the promise: utterance, or speaker
-        beams: beam sizes that are tried
+        beams: beam sizes that are tried; AR has the largest
         ctc_weights: CTC weights that are tried
+        measures: confidence measures that are tried; empty: all are judged, and the best ones tried
+        policies: masking policies that are tried besides threshold
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         language: S2T: language, as eng, or auto
@@ -38,7 +42,7 @@ class TuneOptions:
         accelerator: Lightning's accelerator
 
     Raises:
-        UserError: a number makes no sense, or there are no such blocks.
+        UserError: a number makes no sense, or there are no such blocks, measures or policies.
     """
 
     model: str
@@ -52,6 +56,14 @@ class TuneOptions:
     blocks: str = "utterance"
     beams: tuple[int, ...] = (10, 4)
     ctc_weights: tuple[float, ...] = (0.5, 0.3, 0.0)
+    measures: tuple[str, ...] = ()
+    policies: tuple[str, ...] = (
+        "context",
+        "context:left=1,right=0",
+        "gaps:below=0.5",
+        "gaps:below=0.9",
+        "context+gaps:below=0.9",
+    )
     batch_size: int = 8
     batch_seconds: float = 240.0
     language: str | None = None
@@ -72,6 +84,10 @@ class TuneOptions:
             raise UserError(
                 f"the option blocks is '{self.blocks}', expected utterance or speaker{nearest(self.blocks, BLOCKS)}"
             )
+        for name in self.measures:
+            find_measure(name)
+        for policy in self.policies:
+            find_policies(policy)
         if not self.beams or not self.ctc_weights:
             raise UserError("beams or ctc_weights is empty, expected at least one value each; name one")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from parlab.commands.tune.measures import Judged
 from parlab.commands.tune.trials import Laboratory, Trial
 from parlab.decode import PAR
-from parlab.decode.confidence.measure import find_measure
+from parlab.decode.confidence.measure import DEFAULT, find_measure
 
 MEASURES = 3  # the best ones by caught errors; besides, the default's and the posterior
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.6)  # of masked tokens, from which thresholds are made
-POLICIES = ("context", "context:left=1,right=0", "gaps:below=0.5", "gaps:below=0.9", "context+gaps:below=0.9")
+MOST = 0.8  # likewise, of a draft most of which is wrong
 
 
 @dataclass
@@ -21,27 +21,32 @@ class Search:
 
     Attributes:
         judged: measures, the best one first.
-        start: what every setting has.
+        start: what every setting has, unless the search says otherwise.
         watch: is told of each trial.
+        policies: that are tried besides ``threshold``.
+        all_measures: whether all that were judged are tried, not the best ones only.
     """
 
     laboratory: Laboratory
     judged: Sequence[Judged]
     start: PAR
     watch: Callable[[Trial], None] = lambda trial: None
+    policies: Sequence[str] = ()
+    all_measures: bool = False
     trials: dict[PAR, Trial] = field(default_factory=dict)
 
     def run(self, ctc_weights: Sequence[float], beams: Sequence[int]) -> list[Trial]:
         """All trials."""
         # 1. CTC's weight, with a fifth of the tokens masked by the default's measure.
-        own = {j.measure: j for j in self.judged}
-        posterior = own["posterior"]
-        default = own.get(self.start.measure, posterior)
+        own = {find_measure(j.measure): j for j in self.judged}
+        posterior = own.get(find_measure(DEFAULT), self.judged[0])
+        default = own.get(find_measure(self.start.measure), posterior)
         beam = max(beams)
         first = replace(self.start, measure=default.measure, threshold=default.threshold(0.2), beam_size=beam)
         best = self._best(replace(first, ctc_weight=w) for w in ctc_weights)
         # 2. The measure, with a tenth and a fifth masked; of each the mean counts.
-        chosen = list({j.measure: j for j in (*self.judged[:MEASURES], default, posterior)}.values())
+        listed = self.judged if self.all_measures else (*self.judged[:MEASURES], default, posterior)
+        chosen = list({j.measure: j for j in listed}.values())
         rates = {}
         for j in chosen:
             shares = [replace(best, measure=j.measure, threshold=j.threshold(s)) for s in (0.1, 0.2)]
@@ -49,20 +54,25 @@ class Search:
         measure = min(chosen, key=lambda j: rates[j.measure])
         # One that reads the decoder costs a pass over every draft: the best one that does not is kept beside it.
         free = [j for j in chosen if not find_measure(j.measure).reads_decoder]
-        cheap = min(free, key=lambda j: rates[j.measure])
+        cheap = min(free, key=lambda j: rates[j.measure], default=measure)
         for judged in {j.measure: j for j in (measure, cheap)}.values():
             self._refine(replace(best, measure=judged.measure), judged, beams)
         return list(self.trials.values())
 
     def _refine(self, best: PAR, judged: Judged, beams: Sequence[int]) -> None:
-        """The threshold, the policy with a tenth and a fifth masked, and the beam at all thresholds, for a measure."""
-        thresholds = [replace(best, threshold=judged.threshold(s)) for s in SHARES]
+        """The threshold, the policy and the rounds with a tenth and a fifth masked, and the beam at all thresholds, for a measure."""
+        shares = (*SHARES, MOST) if judged.wrong.mean() > 0.5 else SHARES
+        thresholds = [replace(best, threshold=judged.threshold(s)) for s in shares]
         best = self._best(thresholds)
-        policies = [replace(d, policy=p) for d in thresholds[1:3] for p in POLICIES]
+        policies = [replace(d, policy=p) for d in thresholds[1:3] for p in self.policies]
         policy = self._best([*thresholds[1:3], *policies]).policy
+        # One round more judges what the first one wrote; where the default has several, they stay.
+        once = best.rounds
+        again = [replace(d, policy=policy, rounds=2) for d in thresholds[1:3] if once == 1]
+        rounds = self._best([*(replace(d, policy=policy) for d in thresholds[1:3]), *again]).rounds
         ends = [
-            replace(d, policy=p, beam_size=b)
-            for p in dict.fromkeys((policy, "threshold"))
+            replace(d, policy=p, rounds=r, beam_size=b)
+            for p, r in dict.fromkeys(((policy, rounds), (policy, once), ("threshold", rounds), ("threshold", once)))
             for b in beams
             for d in thresholds
         ]

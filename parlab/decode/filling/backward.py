@@ -38,8 +38,8 @@ class Backward:
     def drafts(self, segments: Segments, attention: Tensor) -> Tensor:
         """Scores (S,) of the segments' own tokens by both decoders, of which ``attention`` (S,) is the other's; no step is made."""
         mirrored = self._mirrored(segments)
-        scores, segment = token_scores(self.prefill, self.text, mirrored, torch.ones_like(mirrored.start), self.eos)
-        own = attention.new_zeros(len(segments)).index_add_(0, segment, scores.to(attention.dtype))
+        scores = token_scores(self.prefill, self.text, mirrored, torch.ones_like(mirrored.start), self.eos)
+        own = attention.new_zeros(len(segments)).index_add_(0, scores.segment, scores.own.to(attention.dtype))
         return torch.lerp(attention, own, self.weight)
 
     def judged(self, ended: Ended, decoder: AttentionScorer, segments: Segments, words: tuple[Tensor, Tensor]) -> Ended:

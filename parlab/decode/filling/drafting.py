@@ -118,7 +118,7 @@ class Drafting:
 
 def _plain(log_probs: Tensor, frames: Tensor, blank: int, stride: int) -> Drafting:
     """Drafts in CTC's own tokens."""
-    draft = greedy_draft(log_probs, frames, blank).to_host()
+    draft = greedy_draft(log_probs, frames, blank)
     greedy = draft_hypotheses(draft)
     if stride > 1:
         wide = [tuple((a * stride, (b + 1) * stride - 1) for a, b in h.token_frames) for h in greedy]
@@ -129,7 +129,7 @@ def _plain(log_probs: Tensor, frames: Tensor, blank: int, stride: int) -> Drafti
 
 def _spelled(drafted: Drafted) -> Drafting:
     """Drafts of a head whose words are spelled in the decoder's tokens."""
-    written = greedy_draft(drafted.log_probs, drafted.frames, blank=0).to_host()
+    written = greedy_draft(drafted.log_probs, drafted.frames, blank=0)
     found = spelled(written, drafted)
     greedy = [hypothesis for hypothesis, _ in found]
     tokens, lengths = pad_tokens([h.tokens for h in greedy])

@@ -13,15 +13,15 @@ import torch
 
 from parlab.decode.filling.backward import Backward
 from parlab.decode.filling.drafting import Drafting
+from parlab.decode.filling.judged import judged
 from parlab.decode.filling.segment_search import Part, SegmentSearch
-from parlab.decode.filling.text import Text, token_scores
+from parlab.decode.filling.text import Text
 from parlab.decode.filling.written import Place, Spot, Written, drafted_fill, joined, places
 from parlab.decode.fills import Fill, read_fills
 from parlab.decode.masking import Masks
 from parlab.decode.prefill import Prefill, pass_over
 from parlab.decode.segments import Segments, find_segments
 from parlab.model.encoded import Encoded
-from parlab.transfer import to_host
 
 CONTEXTS = ("draft", "fills")
 
@@ -34,12 +34,15 @@ class RoundOptions:
         context: what a segment sees before it: ``"draft"`` or ``"fills"``.
         rounds: of drafting, masking and filling.
         threshold: tokens to which the decoder gives less are masked in the next round; ``mask_unit``: whether with their words.
+        widen: a segment with a token to which the decoder gives less than this share of what it gives its best one takes the next
+            token in.
         parallel: segments searched at a time, -1 for all.
     """
 
     context: str
     rounds: int
     threshold: float
+    widen: float
     mask_unit: str
     parallel: int
 
@@ -182,18 +185,22 @@ class Rounds:
 
     def _mask_again(self, owners: Sequence[int], prefill: Prefill, now: Written) -> list[int]:
         """Mask what the decoder, after all fills, gives less than the threshold; the segments that are to be searched."""
-        chances = self._chances(owners, prefill, now)
+        options = self.options
+        found = judged(self.search.model, self.encoded, prefill, now.texts, owners)
         # 1. Draft tokens that were sure become masks, and their words.
         size = self.drafting.draft.tokens.shape
         masked, gaps = (torch.zeros(size[0], size[1] + i, dtype=torch.bool) for i in (0, 1))
         for owner in owners:
             for run, at in now.kept[owner]:
-                values = torch.tensor(chances[owner][at : at + len(run)])
-                masked[owner, run.start : run.stop] = values < self.options.threshold
-        for place in self.places:
-            masked[place.owner, place.start : place.end] = True
+                values = torch.tensor(found[owner].chance[at : at + len(run)])
+                masked[owner, run.start : run.stop] = values < options.threshold
+        for i, place in enumerate(self.places):
+            # A stop token that holds the decoder back may itself be wrong.
+            held = place.owner in found and found[place.owner].is_held_back(self._spot(i, now), options.widen)
+            held = held and place.end < len(self.drafting.greedy[place.owner].tokens)
+            masked[place.owner, place.start : place.end + held] = True
             gaps[place.owner, place.start] |= place.start == place.end
-        masks = self.drafting.masked(self.search.model, Masks(masked, gaps), self.options.mask_unit)
+        masks = self.drafting.masked(self.search.model, Masks(masked, gaps), options.mask_unit)
         segments = find_segments(self.drafting.draft, masks.tokens, masks.gaps)
         # 2. Segments that are unsure, and whose search read another text.
         old = dict(zip(self.places, self.progress.fills, strict=True))
@@ -205,29 +212,10 @@ class Rounds:
         def is_asked(i: int) -> bool:
             spot, read = self._spot(i, now), self.seen.get(self.places[i])
             other = read is None or read.around(both) != spot.around(both)
-            return other and min(chances[self.places[i].owner][spot.start : spot.end + 1]) < self.options.threshold
+            return other and found[self.places[i].owner].is_unsure(spot, options.threshold)
 
-        chosen = [i for i, place in enumerate(self.places) if place.owner in chances]
+        chosen = [i for i, place in enumerate(self.places) if place.owner in found]
         return [i for i in self._fitting(chosen, now) if is_asked(i)]
-
-    def _chances(self, owners: Sequence[int], prefill: Prefill, now: Written) -> dict[int, list[float]]:
-        """The decoder's probability of each token of the utterances' texts, and of the end; 1 where it has no position."""
-        positions = self.search.model.rows.spec.max_positions
-        sizes = []
-        for owner in owners:
-            size = len(now.texts[owner])
-            room = size if positions is None else positions - len(self.encoded.prompts[owner])
-            sizes.append(min(size, room))
-        none = torch.zeros(len(owners), dtype=torch.long)
-        whole = Segments(torch.tensor(owners), none, torch.tensor(sizes), none, none, none, none)
-        scores, _ = token_scores(prefill, Text.of(now.texts), whole, none + 1, self.search.model.special.eos)
-        [values] = to_host(scores.exp())
-        parts = values.split([size + 1 for size in sizes])
-        texts = (now.texts[owner] for owner in owners)
-        return {
-            owner: [*part.tolist(), *[1.0] * (len(text) - len(part) + 1)]
-            for owner, part, text in zip(owners, parts, texts, strict=True)
-        }
 
     def _fill(self, wave: Sequence[int], prefill: Prefill, now: Written) -> None:
         """Search the segments of a wave, all at once or some at a time."""

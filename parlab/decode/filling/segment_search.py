@@ -19,8 +19,8 @@ from parlab.decode.prefill import Prefill
 from parlab.decode.scorers import AnyScorer, CandidateScorer
 from parlab.decode.scorers.attention import AttentionScorer
 from parlab.decode.scorers.ctc_prefix import CTCPrefixScorer, Windows
-from parlab.decode.scorers.letters import Letters, LetterScorer
-from parlab.decode.scorers.whisper import ruled
+from parlab.decode.scorers.letters import Letters, LetterScorer, letters_of
+from parlab.decode.scorers.whisper import ruled_fills
 from parlab.decode.search.extent import Extent
 from parlab.decode.segments import Segments
 from parlab.errors import UserError
@@ -112,7 +112,7 @@ class SegmentSearch:
         """The search for a batch of drafts; ``check_letters`` has passed them."""
         letters, spelling = None, drafting.spelling
         if spelling is not None and options.ctc_weight > 0:
-            letters = Letters(spelling.letter_table.to(drafting.log_probs.device), spelling.space)
+            letters = letters_of(spelling, drafting.log_probs.device)
         sizes = None if options.length_tolerance is None else drafting.sizes(model.vocab_size)
         return SegmentSearch(options, model, drafting, letters, sizes, added)
 
@@ -145,22 +145,22 @@ class SegmentSearch:
         in_search = ctc is not None and options.ctc_mode == "prefix"
         scoring = FillScoring(ctc, options.ctc_weight, in_search, options.length_normalize, part.after)
         whole_words = bool((part.after > 1).any())
+        around = _around(text, segments, eos) if self.added else None
         # With CTC the text as it is is a candidate: its score is the one to beat.
         drafts = bound = None
         if ctc is not None:
             drafts = score_drafts(prefill, text, segments, scoring, eos)
             if backward is not None:
                 drafts = replace(drafts, attention=backward.drafts(segments, drafts.attention))
-            if self.added:
-                contexts, inside = _around(text, segments, eos)
-                drafts = replace(drafts, fused=fused_scores(self.added, contexts, inside))
+            if around is not None:
+                drafts = replace(drafts, fused=fused_scores(self.added, *around))
             best_alone = options.nbest == 1 or self.drafting.spelling
             # What judges afterwards may raise a score above the draft's again.
             if in_search and not options.length_normalize and best_alone and backward is None:
                 bound = drafts.joint(scoring)
         limits = self._limits(prefill, part)
         decoder = self._decoder(prefill, segments, scoring)
-        scorers = self._scorers(decoder, text, segments, scoring)
+        scorers = self._scorers(decoder, segments, scoring, None if around is None else around[0])
         extent = self._extent(part, scorers)
         groups = Groups(stop, limits, bound=bound, owner=segments.owner, extent=extent)
         groups = groups.on_device(self.drafting.log_probs.device)
@@ -212,13 +212,12 @@ class SegmentSearch:
         return prefill.scorer(segments.owner, prefill.prompt_lengths[segments.owner] + segments.start, weight)
 
     def _scorers(
-        self, decoder: AttentionScorer, text: Text, segments: Segments, scoring: FillScoring
+        self, decoder: AttentionScorer, segments: Segments, scoring: FillScoring, contexts: Contexts | None
     ) -> list[AnyScorer]:
         """The decoder, under its model's own rules, and the scorers that the options ask for."""
-        begins = (segments.start == 0).tolist()
-        scorers: list[AnyScorer] = [ruled(decoder, self.model, [False] * len(begins), begins)]
-        if self.added:
-            contexts, _ = _around(text, segments, self.model.special.eos)
+        begins, stops = (x.tolist() for x in (segments.start == 0, segments.stops(self.model.special.eos)))
+        scorers: list[AnyScorer] = [ruled_fills(decoder, self.model, begins, stops)]
+        if contexts is not None:
             scorers += [fusion.scorer(contexts) for fusion in self.added]
         if scoring.ctc is not None and scoring.in_search:
             scorers.append(scoring.ctc)
@@ -234,7 +233,7 @@ class SegmentSearch:
             drafting.log_probs, segments.owner, segments.first, length, part.left, part.right, drafting.blank
         )
         if self.letters is not None:
-            return LetterScorer(windows, self.letters, self.options.ctc_weight)
+            return LetterScorer.of(windows, self.letters, self.options.ctc_weight)
         return CTCPrefixScorer(windows, self.options.ctc_weight)
 
 

@@ -52,13 +52,25 @@ class Text:
         return self.tokens[owner, column.clamp(max=self.tokens.size(1) - 1)]
 
 
-def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor, eos: int) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class TokenScores:
+    """The decoder's log-probabilities at n tokens of segments, on the device.
+
+    Attributes:
+        own: (n,) of the tokens.
+        best: (n,) of the decoder's best token in place of each.
+        segment: (n,) the segment of each.
+    """
+
+    own: Tensor
+    best: Tensor
+    segment: Tensor
+
+
+def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor, eos: int) -> TokenScores:
     """The decoder's log-probability of each token of the segments, and of the ``after`` (S,) tokens that follow each.
 
     The teacher-forced pass over the texts has them all; no decoder step is made.
-
-    Returns:
-        log-probabilities (n,) and the segment (n,) of each, on the device.
     """
     # One row per token of a segment, and one per token after it.
     count = segments.end - segments.start + after
@@ -71,4 +83,5 @@ def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor
     position = prefill.prompt_lengths[owner] + column - 1
     segment, row, position, wanted = to_device(prefill.hidden.device, segment, prefill.row[owner], position, wanted)
     logits = prefill.decoder.logits(prefill.hidden[row, position])
-    return logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - torch.logsumexp(logits, 1), segment
+    total = torch.logsumexp(logits, 1)
+    return TokenScores(logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - total, logits.amax(1) - total, segment)

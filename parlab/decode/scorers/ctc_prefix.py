@@ -115,6 +115,10 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         self._frames = self.windows.frames(self.width)  # (G, W)
         groups = torch.arange(len(windows.owner), device=self._frames.device)
         self._blank = self._posteriors(groups, windows.blank)
+        past = torch.arange(self.width, device=groups.device) >= self.windows.length.unsqueeze(1)
+        self._outside = torch.zeros_like(self._blank).masked_fill_(
+            past, float("-inf")
+        )  # (G, W), added to ways into a frame
 
     def _posteriors(self, group: Tensor, tokens: Tensor | int) -> Tensor:
         """log x(t, c) over each row's window (N, W), float64."""
@@ -161,9 +165,9 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
         if width == 0:
             return candidates.new_full(candidates.shape, float("-inf"), dtype=torch.float64)
         # 1. Forward variables before each frame: after any way, or (for a repeated token) after a blank only.
-        inside = torch.arange(width, device=candidates.device) < self.windows.length[state.group].unsqueeze(1)
-        both = torch.logaddexp(state.ends_token, state.ends_blank)[:, :-1].masked_fill(~inside, float("-inf"))
-        alone = state.ends_blank[:, :-1].masked_fill(~inside, float("-inf"))
+        outside = self._outside[state.group]
+        both = torch.logaddexp(state.ends_token, state.ends_blank)[:, :-1] + outside
+        alone = state.ends_blank[:, :-1] + outside
         owner = self.windows.owner[state.group]
         frames = self._frames[state.group]
         # 2. With a margin only the frames around the newest token's most probable end count.
@@ -180,7 +184,9 @@ class CTCPrefixScorer(CandidateScorer[PrefixState]):
             x = self.windows.log_probs[owner[:, None, None], frames[:, None, :], ids[:, :, None]].double()
             phi = torch.where((ids == state.last.unsqueeze(1)).unsqueeze(2), alone.unsqueeze(1), both.unsqueeze(1))
             parts.append(torch.logsumexp(phi + x.clamp(min=IMPOSSIBLE), dim=2))
-        return torch.cat(parts, 1).masked_fill(candidates == self.windows.blank, float("-inf"))
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).masked_fill(
+            candidates == self.windows.blank, float("-inf")
+        )
 
     def score(self, state: PrefixState, candidates: Tensor, stop: Tensor) -> Tensor:
         ending = candidates == stop.unsqueeze(1)

@@ -42,10 +42,10 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
     Attributes:
         decoder: scores without rules.
         symbols: ids of times, and how late the first may be.
-        suppressed, begin_suppressed: (n,) ids that are never written, or not first.
+        suppressed, begin_suppressed: (n,) and (m,) ids that are never written, or not first.
         timed: (G,) whether a group writes times; ``any_timed``: whether one does.
         stop: the token that ends a hypothesis.
-        begins: (G,) whether a group begins a text.
+        not_first: (G, m) which of ``begin_suppressed`` a group may not write first: those that begin a text.
         copies: rows that a group starts with.
     """
 
@@ -56,7 +56,7 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
     timed: Tensor
     any_timed: bool
     stop: int
-    begins: Tensor
+    not_first: Tensor
     copies: int = 1
 
     @property
@@ -72,9 +72,9 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
     def score(self, state: WhisperState) -> tuple[Tensor, Tensor]:
         logits, normalizer = self.decoder.score(state.decoder)
         logits = logits.index_fill(1, self.suppressed, NEVER)
-        first = (state.count == 0) & self.begins[state.group]
-        not_first = logits[:, self.begin_suppressed].masked_fill(first.unsqueeze(1), NEVER)
-        logits = logits.index_copy_(1, self.begin_suppressed, not_first)
+        not_now = self.not_first[state.group] & (state.count == 0).unsqueeze(1)
+        first = logits[:, self.begin_suppressed].masked_fill(not_now, NEVER)
+        logits = logits.index_copy_(1, self.begin_suppressed, first)
         if self.any_timed:
             logits = self._with_times(logits, state)
         return logits, normalizer
@@ -93,8 +93,8 @@ class WhisperScorer(VocabularyScorer[WhisperState]):
 
     def fixed(self, plan: Plan) -> WhisperScorer:
         assert isinstance(self.decoder, AttentionScorer), "a scorer of fixed shapes is made once"
-        timed, begins = self.timed[plan.source], self.begins[plan.source]
-        return replace(self, decoder=self.decoder.fixed(plan), timed=timed, begins=begins, copies=plan.beam)
+        timed, not_first = self.timed[plan.source], self.not_first[plan.source]
+        return replace(self, decoder=self.decoder.fixed(plan), timed=timed, not_first=not_first, copies=plan.beam)
 
     def with_room(self, state: WhisperState, size: int) -> WhisperState:
         assert isinstance(self.decoder, FixedAttention)
@@ -146,6 +146,24 @@ def ruled(
     if symbols is None or rules is None:
         return attention
     never = (rules.suppressed, rules.begin_suppressed) if suppress else ((), ())
-    suppressed, not_first, times, first = numbers_on(attention.owner.device, *never, timed, begins)
-    stop = model.special.eos
-    return WhisperScorer(attention, symbols, suppressed, not_first, times.bool(), any(timed), stop, begins=first.bool())
+    suppressed, begin, times, first = numbers_on(attention.owner.device, *never, timed, begins)
+    not_first = first.bool().unsqueeze(1).expand(-1, len(begin))
+    return WhisperScorer(
+        attention, symbols, suppressed, begin, times.bool(), any(timed), model.special.eos, not_first=not_first
+    )
+
+
+def ruled_fills(
+    attention: AttentionScorer, model: HybridModel, begins: Sequence[bool], stop: Sequence[int]
+) -> AttentionScorer | WhisperScorer:
+    """The decoder's scorer of G fills under the model's own rules, which do not hold for their stop tokens: those stand in the text.
+
+    Only the end of a text that would be empty is ruled out. What the model never writes the search bans (``SpecialTokens.never``),
+    stop tokens left out.
+    """
+    scorer = ruled(attention, model, [False] * len(begins), begins)
+    if not isinstance(scorer, WhisperScorer):
+        return scorer
+    [stops] = numbers_on(attention.owner.device, stop)
+    free = (scorer.begin_suppressed == stops.unsqueeze(1)) & (scorer.begin_suppressed != scorer.stop)
+    return replace(scorer, suppressed=scorer.suppressed[:0], not_first=scorer.not_first & ~free)

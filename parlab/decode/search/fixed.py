@@ -70,11 +70,16 @@ class FixedSearch:
         plan: slots of the groups.
         scoring: fixed scorers.
         rules: those of the slots.
+        slot: (N,) the slot of each row; ``stop`` (N, 1) its stop token.
+        first: (slots, 1) the first row of each slot.
     """
 
     plan: Plan
     scoring: Scoring
     rules: Rules
+    slot: Tensor
+    stop: Tensor
+    first: Tensor
 
     @staticmethod
     def of(scorers: Sequence[AnyScorer], groups: Groups, options: BeamOptions) -> FixedSearch | None:
@@ -94,7 +99,12 @@ class FixedSearch:
             extent=None if groups.extent is None else groups.extent.select(plan.source),
         )
         scoring = Scoring.of(usable, options, groups.stop.device)
-        return FixedSearch(plan, scoring, Rules.of(scorers, slots, options))
+        slot = plan.rows()
+        stop, first = (
+            slots.stop[slot].unsqueeze(1),
+            torch.arange(plan.slots, device=slot.device).unsqueeze(1) * plan.beam,
+        )
+        return FixedSearch(plan, scoring, Rules.of(scorers, slots, options), slot, stop, first)
 
     def run(self, groups: Groups, run_step: Callable[[FixedSearch, GridState], GridState] | None = None) -> Ended:
         """Search for the G groups that the search is of; ``run_step`` does what ``step`` does."""
@@ -150,14 +160,13 @@ class FixedSearch:
 
     def step(self, state: GridState, last: bool = False) -> GridState:
         """Grow every row by one token; after the ``last`` step the scorers' states are of no use."""
-        plan, step = self.plan, state.step
+        plan, step, options = self.plan, state.step, self.rules.options
         # 1. The K best continuations of each slot (2 K with ``refill``), over all of its rows; dropped rows have -inf.
-        stop = self.rules.groups.stop[plan.rows()].unsqueeze(1)
-        ids, scores = self.scoring.candidates(state.states, stop)
+        ids, scores = self.scoring.candidates(state.states, self.stop)
         width = ids.size(1)
         before = state.score.unsqueeze(2)
         summed = torch.where(before == NEVER, NEVER, before + scores.view(plan.slots, plan.beam, width))
-        score, index = summed.flatten(1).topk(self.rules.options.width, dim=1)
+        score, index = summed.flatten(1).topk(options.width, dim=1)
         parent, token = index // width, ids.view(plan.slots, -1).gather(1, index)
         broken = state.broken | score[:, 0].isnan()  # NaN comes before all numbers
         newest = torch.arange(state.tokens.size(2), device=step.device) == step
@@ -171,19 +180,22 @@ class FixedSearch:
         )
         # 2. Those that end; of the others those that cannot beat them are dropped.
         ended, live, now = self.rules.settle(grown, token, step, state.ended)
-        by_length = torch.where(newest, score.masked_fill(~now, NEVER).amax(1, keepdim=True), state.by_length)
-        refill = self.rules.options.refill
-        outranked = self.rules.outranked
-        done = state.done | (outranked(step, score, live, ended) if refill else self._detected(step, by_length))
-        live = live & ~done.unsqueeze(1) & self.rules.unbeaten(score, ended)
+        done, by_length = state.done, state.by_length
+        if options.refill:
+            done = done | self.rules.outranked(step, score, live, ended)
+        elif options.end_detection:
+            by_length = torch.where(newest, score.masked_fill(~now, NEVER).amax(1, keepdim=True), by_length)
+            done = done | self._detected(step, by_length)
+        if options.refill or options.end_detection:
+            live = live & ~done.unsqueeze(1)
+        live = live & self.rules.unbeaten(score, ended)
         any_live = live.any(1)
-        if refill:
+        if options.refill:
             kept, live = _first(live, plan.beam)
             parent, token = parent.gather(1, kept), token.gather(1, kept)
             grown = _chosen(grown, kept)
         # 3. The scorers advance with all rows.
-        first = torch.arange(plan.slots, device=step.device).unsqueeze(1) * plan.beam
-        rows = Rows((first + parent).flatten(), token.flatten(), plan.rows())
+        rows = Rows((self.first + parent).flatten(), token.flatten(), self.slot)
         return GridState(
             step=step + 1,
             alive=any_live.any(),
@@ -199,10 +211,7 @@ class FixedSearch:
 
     def _detected(self, step: Tensor, by_length: Tensor) -> Tensor:
         """Groups (G,) that ESPnet's end detection stops at a step."""
-        offset = self.rules.options.end_detection
-        if not offset:
-            return torch.zeros_like(self.plan.real)
-        index = step - offset - torch.arange(END_LENGTHS, device=step.device)
+        index = step - self.rules.options.end_detection - torch.arange(END_LENGTHS, device=step.device)
         recent = by_length.index_select(1, index.clamp(min=0))
         worst, some = recent.amax(1), recent.amin(1) > NEVER
         return (index[-1] >= 0) & some & (worst - by_length.amax(1) < END_MARGIN)

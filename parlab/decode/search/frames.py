@@ -98,6 +98,8 @@ class Beam:
 
         def chosen(name: str) -> Tensor:
             own: Tensor = getattr(self, name)
+            if own is getattr(other, name):
+                return own
             return torch.where(live.view(-1, *[1] * (own.dim() - 1)), own, getattr(other, name))
 
         return Beam(*(chosen(f.name) for f in fields(self)))
@@ -122,15 +124,17 @@ def grow(old: Beam, frame: Sequence[Tensor], automata: Automata) -> tuple[Beam, 
     start = torch.where(token == old.last.unsqueeze(2), old.ends_blank.unsqueeze(2), whole.unsqueeze(2))
     grown = start + best.unsqueeze(1)
     name = old.name.unsqueeze(2) * 6364136223846793005 + (token + 1442695040888963407)
-    # 3. An extension that is already in the beam adds its probability there.
+    # 3. An extension that is already in the beam adds its probability there; a prefix is the extension of one other at most.
     known = name.flatten(1).unsqueeze(2) == old.name.unsqueeze(1)  # (B, K C, K)
-    added = torch.where(known, grown.flatten(1).unsqueeze(2), NEVER).logsumexp(1)
+    added = torch.where(known, grown.flatten(1).unsqueeze(2), NEVER).amax(1)
     stay_token = torch.logaddexp(stay_token, added)
     grown = grown.flatten(1).masked_fill(known.any(2), NEVER)
     # 4. The K best of both, with what is added.
     score = torch.cat([torch.logaddexp(stay_blank, stay_token), grown], 1)
-    gained = torch.cat([old.added, (old.added.unsqueeze(2) + automata.gains(old.states, token)).flatten(1)], 1)
-    index = (score + gained).topk(beam, dim=1).indices
+    gained = None
+    if automata.parts:
+        gained = torch.cat([old.added, (old.added.unsqueeze(2) + automata.gains(old.states, token)).flatten(1)], 1)
+    index = (score if gained is None else score + gained).topk(beam, dim=1).indices
     extends = index >= beam
     parent = torch.where(extends, (index - beam) // count, index)
     extension = (index - beam).clamp(min=0)
@@ -139,7 +143,9 @@ def grow(old: Beam, frame: Sequence[Tensor], automata: Automata) -> tuple[Beam, 
     # may be found later: two slots of one name would both grow.
     unused = torch.isneginf(score.gather(1, index))
     spare = torch.arange(beam, device=index.device) - beam
-    states = old.states.gather(1, parent.unsqueeze(2).expand(-1, -1, old.states.size(2)))
+    states = old.states
+    if automata.parts:
+        states = automata.step(states.gather(1, parent.unsqueeze(2).expand(-1, -1, states.size(2))), new, extends)
     following = Beam(
         ends_blank=torch.where(extends, NEVER, stay_blank.gather(1, parent)),
         ends_token=torch.where(extends, score.gather(1, index), stay_token.gather(1, parent)),
@@ -147,8 +153,8 @@ def grow(old: Beam, frame: Sequence[Tensor], automata: Automata) -> tuple[Beam, 
         name=torch.where(
             unused, spare, torch.where(extends, name.flatten(1).gather(1, extension), old.name.gather(1, parent))
         ),
-        added=gained.gather(1, index),
-        states=automata.step(states, new, extends),
+        added=old.added if gained is None else gained.gather(1, index),
+        states=states,
     )
     return following, parent, torch.where(extends, new, -1)
 

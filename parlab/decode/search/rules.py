@@ -84,7 +84,9 @@ class Scoring:
         top = top.masked_fill(ids == stop, NEVER)  # the stop token has a column of its own
         ids, top = torch.cat([ids, stop], 1), torch.cat([top, at_stop], 1)
         # 4. Candidate scorers refine the scores. A weight of 0 must not turn -inf into nan.
-        scores = torch.where(top > NEVER, (top - normalizer) * weight, NEVER)
+        scores = (top - normalizer) * weight
+        if weight == 0:
+            scores = torch.where(top > NEVER, scores, NEVER)
         for refiner, state in zip(self.refining, states[len(self.vocabulary) :], strict=True):
             refined = refiner.score(state, ids, stop.squeeze(1))
             scores = scores + refined * refiner.weight if refiner.weight != 0 else scores

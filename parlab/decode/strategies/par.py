@@ -67,6 +67,8 @@ class PAR(Decoder):
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
         rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
             ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
+        widen: from the second round on a segment takes the token (a head's word) after it in, where it holds a token to which the
+            decoder gives less than this share of its best token's probability: what follows, if it is wrong, keeps the right fill out.
         reverse_weight: share of the decoder from right to left in the decoder's score of the n-best of a segment (at least
             ``beam_size`` of them): it reads the text after the segment first (WeNet's U2++, which trains it with 0.3).
     """
@@ -81,6 +83,7 @@ class PAR(Decoder):
         "nbest": 1,
         "context": "draft",
         "rounds": 1,
+        "widen": 0.0,
         "length_tolerance": None,
         "measure": DEFAULT,
         "policy": "threshold",
@@ -105,6 +108,7 @@ class PAR(Decoder):
     mask_unit: str = "token"
     context: str = "draft"
     rounds: int = 1
+    widen: float = 0.0
     length_tolerance: float | None = None
     measure: str = DEFAULT
     policy: str = "threshold"
@@ -157,7 +161,9 @@ class PAR(Decoder):
             return unmasked(drafting.greedy, 0 if prefill is None else 1)
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
         search = SegmentSearch.of(options, model, drafting, added)
-        order = RoundOptions(self.context, self.rounds, self.threshold, self.mask_unit, self.max_mask_parallel)
+        order = RoundOptions(
+            self.context, self.rounds, self.threshold, self.widen, self.mask_unit, self.max_mask_parallel
+        )
         done = Rounds(search, encoded, segments, order, prefill).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
@@ -192,6 +198,8 @@ def _check(options: PAR) -> None:
         wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
     elif options.rounds < 1:
         wrong = f"rounds is {options.rounds}, expected at least 1"
+    elif not 0.0 <= options.widen <= 1.0:
+        wrong = f"widen is {options.widen}, expected a share from 0 to 1"
     elif options.length_tolerance is not None and not 0.0 <= options.length_tolerance < 1.0:
         wrong = f"length_tolerance is {options.length_tolerance}, expected a share from 0 to below 1, or none"
     elif not options.phrase_margin >= 0.0:

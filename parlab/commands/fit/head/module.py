@@ -195,7 +195,7 @@ class HeadModule(OptimizedModule):
         if bool(labelled.any()):
             losses = _losses((log_probs, frames), batch)[labelled]
             self.scores.add_loss(float(losses.sum()), int(labelled.sum()))
-        draft = greedy_draft(log_probs, frames, blank=0).to_host()
+        draft = greedy_draft(log_probs, frames, blank=0)
         for utterance, words in zip(batch.utterances, draft_words(draft, self.spelling), strict=True):
             self.scores.add(utterance.text or "", words)
 
