@@ -20,6 +20,7 @@ from tests.helpers import predict
 RECIPES = Path(__file__).parents[2] / "recipes"
 MODEL = RECIPES / "an4" / "model"
 CORPORA = {"an4": "an4", "mini_librispeech": "librispeech5"}
+MOST_BYTES = {"an4": 12 * 2**20, "mini_librispeech": 36 * 2**20}  # the second one in float16
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,9 @@ def recognizer() -> Recognizer:
 
 
 @pytest.mark.parametrize("recipe", sorted(CORPORA))
-def test_they_are_small_and_their_cards_are_there(recipe: str) -> None:
+def test_they_are_not_large_and_their_cards_are_there(recipe: str) -> None:
     folder = RECIPES / recipe / "model"
-    assert sum(p.stat().st_size for p in folder.iterdir()) <= 12 * 2**20
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= MOST_BYTES[recipe]
     card = (folder / "README.md").read_text()
     assert all(word in card.lower() for word in ("data", "licence", "command", "hours", "wer"))
 
