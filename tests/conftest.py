@@ -39,6 +39,15 @@ def shared_data() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session")
+def whisper_folder(shared_data: Path) -> Path:
+    """The real weights of Whisper tiny.en beside the real speech."""
+    folder = shared_data.parent / "models" / "whisper-tiny.en"
+    if not folder.exists():
+        pytest.skip(f"no real weights: {folder} does not exist")
+    return folder
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """As many threads here as a process of several devices has: sums of floats depend on their number."""

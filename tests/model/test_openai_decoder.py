@@ -21,23 +21,15 @@ from parlab.model.hybrid import HybridModel
 from parlab.text.byte_bpe import ByteBPE
 from parlab.text.targets import Targets
 from parlab.text.tokenizer import Tokenizer
-from tests.models import decoded_as_alone, encoded, tiny_config
+from tests.model.test_openai_encoder import whisper_config
+from tests.models import decoded_as_alone, encoded
 from tests.whisper import whisper_tokenizer
 
 FRAMES = torch.tensor([40, 25, 8])
 
 
 def config(**decoder_conf: Any) -> dict[str, Any]:
-    return {
-        **tiny_config(encoder="whisper"),
-        "encoder_conf": {"whisper_model": "tiny.en"},
-        "decoder": "whisper",
-        "decoder_conf": {"whisper_model": "tiny.en", **decoder_conf},
-        "frontend": None,
-        "frontend_conf": None,
-        "normalize": None,
-        "input_size": 1,
-    }
+    return {**whisper_config(), "decoder": "whisper", "decoder_conf": {"whisper_model": "tiny.en", **decoder_conf}}
 
 
 @pytest.fixture(scope="module")

@@ -35,14 +35,6 @@ class Texts:
 
 
 @pytest.fixture(scope="module")
-def whisper_folder(shared_data: Path) -> Path:
-    folder = shared_data.parent / "models" / "whisper-tiny.en"
-    if not folder.exists():
-        pytest.skip(f"no real weights: {folder} does not exist")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def start(whisper_folder: Path, shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     model = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))["model"]
     options = NetworkOptions(str(whisper_folder), model["network"], model["tokenizer"])

@@ -17,14 +17,6 @@ from parlab.text.normalizer import normalizer
 from tests.whisper import features, generated
 
 
-@pytest.fixture(scope="module")
-def whisper_folder(shared_data: Path) -> Path:
-    folder = shared_data.parent / "models" / "whisper-tiny.en"
-    if not folder.exists():
-        pytest.skip(f"no real weights: {folder} does not exist")
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["librispeech5", "an4"])
 def test_tokens_are_those_of_generate(corpus: str, whisper_folder: Path, shared_data: Path) -> None:
