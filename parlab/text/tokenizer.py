@@ -19,6 +19,11 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _CONTROL = frozenset({BLANK, UNK, SPACE, SOS_EOS, "<s>", "</s>", "<sos>", "<eos>", "<pad>", "<mask>"})
 
 
+def is_symbol(token: str) -> bool:
+    """Whether a token list writes a token as a symbol, ``<...>``; ``<space>``, ``<unk>`` and bytes (``<0xC3>``) are written so too."""
+    return len(token) > 2 and token.startswith("<") and token.endswith(">")
+
+
 class Tokenizer:
     """A token list with the rule that cuts text into its entries.
 

@@ -138,7 +138,8 @@ def make_network(
     config["bpemodel"] = str(tokenizer.model_file) if tokenizer.model_file else None
     model = build_model(config)
     known_statistics = False
-    if old is not None and isinstance(own, ByteBPE) and from_whisper:
+    if old is not None and from_whisper:
+        assert isinstance(own, ByteBPE), "a Whisper folder has one"
         take_over_whisper(model, old, own)
     elif old is not None:
         known_statistics = isinstance(old.normalize, GlobalMVN)

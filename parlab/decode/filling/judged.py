@@ -55,7 +55,7 @@ def judged(
     none = torch.zeros(len(owners), dtype=torch.long)
     whole = Segments(torch.tensor(owners), none, torch.tensor(sizes), none, none, none, none)
     found = token_scores(prefill, Text.of(texts), whole, none + 1, model.special.eos)
-    numbers = to_host(found.own.exp(), (found.own - found.best).exp())
+    numbers = to_host(found.own.exp(), (found.own - found.best()).exp())
     parts = [x.split([size + 1 for size in sizes]) for x in numbers]
     out = {}
     for owner, chance, ratio in zip(owners, *parts, strict=True):

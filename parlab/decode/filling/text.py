@@ -58,13 +58,18 @@ class TokenScores:
 
     Attributes:
         own: (n,) of the tokens.
-        best: (n,) of the decoder's best token in place of each.
         segment: (n,) the segment of each.
+        logits: (n, V) scores of all tokens in place of each; ``total`` (n,) their log-sums.
     """
 
     own: Tensor
-    best: Tensor
     segment: Tensor
+    logits: Tensor
+    total: Tensor
+
+    def best(self) -> Tensor:
+        """(n,) of the decoder's best token in place of each."""
+        return self.logits.amax(1) - self.total
 
 
 def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor, eos: int) -> TokenScores:
@@ -84,4 +89,4 @@ def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor
     segment, row, position, wanted = to_device(prefill.hidden.device, segment, prefill.row[owner], position, wanted)
     logits = prefill.decoder.logits(prefill.hidden[row, position])
     total = torch.logsumexp(logits, 1)
-    return TokenScores(logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - total, logits.amax(1) - total, segment)
+    return TokenScores(logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - total, segment, logits, total)

@@ -17,6 +17,7 @@ from parlab.model.features import GlobalMVN, LogMelFrontend, LogMelOptions, Utte
 from parlab.model.hybrid import HybridModel
 from parlab.model.s2t_ctc import S2TCTCModel
 from parlab.text.s2t import s2t_symbols
+from parlab.text.tokenizer import is_symbol
 from parlab.types import SpecialTokens
 
 PARTS = ("frontend", "specaug", "normalize", "preencoder", "encoder", "postencoder", "decoder", "ctc", "prompt_encoder")
@@ -193,6 +194,6 @@ def special_tokens(config: Mapping[str, Any]) -> SpecialTokens:
     eos = index.get(conf.get("sym_eos", "<eos>" if s2t else "<sos/eos>"), len(tokens) - 1)
     unk = index.get("<unk>")
     # <space> is text (char models) and <unk> is an option of each decoder; every other <...> is a symbol.
-    symbols = {i for i, t in enumerate(tokens) if t.startswith("<") and t.endswith(">") and len(t) > 2}
+    symbols = {i for i, t in enumerate(tokens) if is_symbol(t)}
     kept = {index[t] for t in ("<space>", "<unk>") if t in index}
     return SpecialTokens(blank, sos, eos, unk, tuple(sorted((symbols - kept) | {blank, sos, eos})))

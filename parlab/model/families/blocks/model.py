@@ -16,6 +16,7 @@ from parlab.model.families.blocks.origin import Origin
 from parlab.model.families.espnet_build import make_specaug
 from parlab.model.hybrid import HybridModel
 from parlab.text.s2t import S2TSymbols
+from parlab.text.tokenizer import is_symbol
 from parlab.types import SpecialTokens
 
 # What a training may change: weights of the losses, and SpecAugment.
@@ -160,7 +161,7 @@ def special_tokens(tokens: list[str], blank: int, sos: int, eos: int) -> Special
             f"the config gives a special token the id {wrong[0]!r}, but the token list has {len(tokens)} entries; take both from "
             "the same model"
         )
-    symbols = {i for i, t in enumerate(tokens) if t.startswith("<") and t.endswith(">") and len(t) > 2}
+    symbols = {i for i, t in enumerate(tokens) if is_symbol(t)}
     kept = {i for i, t in enumerate(tokens) if t in ("<space>", "<unk>")}
     unk = tokens.index("<unk>") if "<unk>" in tokens else None
     return SpecialTokens(blank, sos, eos, unk, tuple(sorted((symbols - kept) | {blank, sos, eos})))

@@ -32,24 +32,18 @@ class Block(nn.Module):
 
     def encoder_spec(self) -> BlockSpec:
         """A block of the encoder as clones read it."""
-        wide, activation, narrow = self.mlp
-        assert isinstance(wide, nn.Linear) and isinstance(narrow, nn.Linear)
-        return BlockSpec(self.attn_ln, self.attn.spec(), self.mlp_ln, wide, narrow, activation)
+        return BlockSpec(self.attn_ln, self.attn.spec(), self.mlp_ln, *self._feed_forward())
 
     def spec(self) -> LayerSpec:
         """A block of the decoder as ``RowDecoder`` reads it."""
+        attention, cross = self.attn.spec(), self.cross_attn.spec()
+        return LayerSpec(self.attn_ln, attention, self.cross_attn_ln, cross, self.mlp_ln, *self._feed_forward())
+
+    def _feed_forward(self) -> tuple[nn.Linear, nn.Linear, nn.Module]:
+        """The wide layer, the narrow one, and what is between them."""
         wide, activation, narrow = self.mlp
         assert isinstance(wide, nn.Linear) and isinstance(narrow, nn.Linear)
-        return LayerSpec(
-            self_norm=self.attn_ln,
-            self_attention=self.attn.spec(),
-            cross_norm=self.cross_attn_ln,
-            cross_attention=self.cross_attn.spec(),
-            feed_norm=self.mlp_ln,
-            wide=wide,
-            narrow=narrow,
-            activation=activation,
-        )
+        return wide, narrow, activation
 
 
 class Attention(nn.Module):
