@@ -165,6 +165,8 @@ def test_embeddings_are_the_mean_of_those_that_spell_a_token(vocabulary: ByteBPE
     torch.testing.assert_close(rows[0], known.mean(0))
     ends = known[[symbol(vocabulary, "startoftranscript"), symbol(vocabulary, "endoftext")]]
     torch.testing.assert_close(rows[4], ends.mean(0))
+    [blank] = embeddings_of(["<space>"], known, vocabulary)  # of characters
+    torch.testing.assert_close(blank, known[vocabulary.ids_of(" ")].mean(0))
     mixed = embeddings_of([*tokens, "a"], known, vocabulary)  # of two cases: spelled as they stand
     torch.testing.assert_close(mixed[1], known[vocabulary.ids_of(" THE")].mean(0))
 

@@ -13,6 +13,7 @@ from parlab.model.families.openai.decoder import WhisperDecoder
 from parlab.model.families.openai.encoder import WhisperEncoder
 from parlab.model.hybrid import HybridModel
 from parlab.text.byte_bpe import ByteBPE
+from parlab.text.tokenizer import SPACE, is_symbol
 
 _OPENAI_NAMES = {
     "embed_positions.weight": "positional_embedding",
@@ -91,20 +92,16 @@ def embeddings_of(tokens: Sequence[str], known: Tensor, vocabulary: ByteBPE) -> 
     are the mean of all.
     """
     ends = known[[vocabulary.index["<|startoftranscript|>"], vocabulary.index["<|endoftext|>"]]].mean(0)
-    one_case = not any(token != token.upper() for token in tokens if not _is_symbol(token))
+    one_case = not any(token != token.upper() for token in tokens if not is_symbol(token))
     rows = []
     for token in tokens:
-        if _is_symbol(token):
+        if is_symbol(token) and token != SPACE:
             rows.append(ends if token in {"<sos/eos>", "<sos>", "<eos>"} else known.mean(0))
             continue
-        text = token.replace("\u2581", " ")
+        text = " " if token == SPACE else token.replace("\u2581", " ")
         ids = vocabulary.ids_of(text.lower() if one_case else text)
         rows.append(known[ids].mean(0))
     return torch.stack(rows)
-
-
-def _is_symbol(token: str) -> bool:
-    return len(token) > 2 and token.startswith("<") and token.endswith(">") and token != "<space>"
 
 
 def openai_names(state: Mapping[str, Tensor], final_norm: str) -> dict[str, Tensor]:
