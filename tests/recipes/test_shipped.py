@@ -14,6 +14,8 @@ from parlab.commands.bench.baselines import espnet_ar
 from parlab.data.audio import load_audio
 from parlab.data.sources import read_data
 from parlab.decode import AR, DECODERS, PAR, Greedy
+from parlab.decode.confidence.fitted import FILE
+from parlab.decode.confidence.measure import find_measure
 from parlab.recognition.recognizer import Recognizer
 from tests.helpers import predict
 
@@ -54,6 +56,12 @@ def as_now(recorded: dict[str, Any]) -> dict[str, Any]:
     """A recorded decoder with the options of today: PAR had ``reference`` then; options that came later have their defaults."""
     options = {k: v for k, v in recorded["options"].items() if k != "reference"}
     return {**recorded, "options": {**vars(DECODERS[recorded["name"]]()), **options}}
+
+
+def test_the_fitted_confidences_are_of_these_weights(recognizer: Recognizer) -> None:
+    fitted = json.loads((MODEL / FILE).read_text())["fitted_on"]
+    assert fitted["model"] == recognizer.model_hash()
+    assert {find_measure(f"{name}:file={MODEL}").name for name in ("posterior", "learned")} == {"posterior", "learned"}
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""``tune``: the measure, policy, threshold, CTC weight and beam of PAR that keep a budget, and what they promise."""
+"""``tune``: the measure, policy, threshold, CTC weight, margin and beam of PAR that keep a budget, and what they promise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from parlab.commands.tune.budget import Budget
 from parlab.commands.tune.data import divide, encode, read_scored
 from parlab.commands.tune.measures import judge_all, measure_rows
 from parlab.commands.tune.options import TuneOptions
-from parlab.commands.tune.outcome import DECODER, Outcome, describe, record_look, write_decoder
+from parlab.commands.tune.outcome import DECODER, Outcome, describe, record_look, write_decoder, write_fitted
 from parlab.commands.tune.search import Search, frontier
 from parlab.commands.tune.trials import Laboratory, Trial, losses
 from parlab.data.utterance import Utterance
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     judged = judge_all(laboratory, start.measure, options.measures)
     show("Measures, the best first", measure_rows(judged))
     bases = reference_trials(laboratory, options)
-    search = Search(laboratory, judged, start, _report, options.policies, bool(options.measures))
+    search = Search(laboratory, judged, start, _report, options.policies, options.margins, bool(options.measures))
     trials = search.run(_weights(options, recognizer), options.beams)
     # 2. The setting, and its promise.
     chosen, promise = budget.best(trials, bases), None
@@ -61,6 +61,10 @@ def main(argv: Sequence[str]) -> int:
     show("The setting", [trial_row(chosen)])
     print("\n".join(outcome.sentences()))
     write_decoder(out, outcome)
+    hashes = hashes_of(recognizer.model_hash(), utterances)
+    if not options.measures:
+        fitted = replace(hashes, data=hash_data(searched))
+        write_fitted([out, *([options.fitted_folder] if options.beside_model else [])], judged, fitted)
     # 3. A test set is opened once.
     tested = _test(options, recognizer, chosen) if options.test is not None else None
     measures: list[Json] = [{"measure": j.measure, **asdict(j.quality), "caught": list(j.caught)} for j in judged]
@@ -75,7 +79,7 @@ def main(argv: Sequence[str]) -> int:
             "trials": [describe(trial) for trial in trials],
             "measures": measures,
             "test": tested,
-            "hashes": asdict(hashes_of(recognizer.model_hash(), utterances)),
+            "hashes": asdict(hashes),
         },
     )
     laboratory.encodings.close()
