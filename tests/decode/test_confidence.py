@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from parlab.decode.confidence.fitted import FILE, VERSION
 from parlab.decode.confidence.measure import find_measure, measure_names
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
+from parlab.types import Segment
 from tests.models import encoded, examples, random_posteriors, tiny_model
 from tests.reference import confidence as reference
 
@@ -172,6 +175,23 @@ def test_what_is_refused(text: str, message: str) -> None:
     for decoder in (PAR, Greedy):
         with pytest.raises(UserError, match=message):
             decoder(measure=text)
+
+
+def test_what_par_keeps_has_the_measures_confidence() -> None:
+    """Calibrated where a temperature is named; a fill has what the search gave it."""
+    given, measure = batch(5, 4, 20), "posterior:temperature=2"
+    sure = confidences(measure, given)
+    threshold = statistics.median(itertools.chain(*sure))
+    kept = []
+    for h, own in zip(PAR(threshold, measure=measure).decode(MODEL, given), sure, strict=True):
+        first = end = 0  # of the tokens after the last fill, in the result and in the draft
+        for segment in (*h.segments, Segment(len(own), len(own), (), ())):
+            count = segment.start - end
+            assert h.token_confidence[first : first + count] == own[end : segment.start]
+            kept += own[end : segment.start]
+            first, end = first + count + len(segment.fill), segment.end
+    assert len(kept) > 5 and min(kept) >= threshold
+    assert set(kept).isdisjoint(itertools.chain(*confidences("posterior", given)))
 
 
 def test_options_that_were_fitted_to_a_model(tmp_path: Path) -> None:
