@@ -134,6 +134,7 @@ def test_the_file_is_the_setting(model: Path, data: Path, tmp_path: Path, capsys
     found = json.loads((out / "tune.json").read_text())
     file = str(out / "decoder.yaml")
     assert yaml.safe_load(Path(file).read_text())["class_path"] == "par"
+    assert found["unseen"] == {} and "had not seen" not in shown
     assert "No promise: the development set is too small" in shown and "No promise" in Path(file).read_text()
     decoder = make_decoder(file)
     assert decoder == make_decoder("par", **found["chosen"]["options"])
@@ -172,6 +173,11 @@ def test_a_promise_and_the_looks_at_a_test_set(
     found = json.loads((out / "tune.json").read_text())
     assert found["promise"]["units"] == count // 2
     assert found["promise"]["kept"] == (found["promise"]["p_value"] <= 0.1)
+    assert "The half that the search had not seen" in first.out
+    unseen = found["unseen"]
+    assert unseen["chosen"]["options"] == found["chosen"]["options"]
+    test = {name: found["test"][name]["errors"] for name in ("greedy", "ar", "chosen")}  # on both halves
+    assert {n: unseen[n]["errors"] + found["bases"].get(n, found["chosen"])["errors"] for n in test} == test
     assert ("Promise: with confidence 90%" in first.out) == found["promise"]["kept"]
     assert "looked at" not in first.err and found["test"]["look"] == 1
     assert tune(model, data, out, *more) == 0
