@@ -18,7 +18,6 @@ from parlab.decode.fused.phrases import Phrases, phrase_automaton, read_phrases
 from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.automata import NgramScorer, PhraseScorer
 from parlab.decode.scorers.language_model import LanguageModelScorer
-from parlab.decode.search.frames import NO_AUTOMATA, Automata
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -173,45 +172,6 @@ def fusions(options: Fused, model: HybridModel, encoded: Encoded) -> tuple[Fusio
         phrases = phrase_automaton(options.phrases, tokenizer_of(encoded), model.vocab_size, encoded.device)
         found.append(PhraseFusion(phrases, options.phrase_weight))
     return tuple(found)
-
-
-def phrase_automata(
-    path: str | None, weight: float, model: HybridModel, encoded: Encoded, counted: bool = True
-) -> Automata:
-    """What a beam over CTC's frames counts: phrases, in the tokens of the draft head where there is one.
-
-    Args:
-        counted: whether the scores of its hypotheses count it.
-
-    Raises:
-        UserError: a file cannot be read, or does not fit CTC's vocabulary.
-    """
-    if path is None or weight == 0:
-        return NO_AUTOMATA
-    drafted = encoded.drafted
-    tokenizer = tokenizer_of(encoded) if drafted is None else drafted.spelling.source
-    stop = model.special.eos if drafted is None else 0  # in no phrase
-    phrases = phrase_automaton(path, tokenizer, len(tokenizer.token_list), encoded.device)
-    return Automata((phrases,), (weight,), stop, counted)
-
-
-def ctc_automata(options: Fused, model: HybridModel, encoded: Encoded) -> Automata:
-    """What a beam over CTC's frames counts: phrases, and the n-grams of an ARPA file.
-
-    Raises:
-        UserError: a file cannot be read, or does not fit CTC's vocabulary.
-    """
-    found = phrase_automata(options.phrases, options.phrase_weight, model, encoded)
-    if options.lm is None or options.lm_weight == 0:
-        return found
-    ngrams = language_fusion(options.lm, options.lm_weight, model, encoded.device)
-    if not isinstance(ngrams, NgramFusion) or encoded.drafted is not None:
-        raise UserError(
-            "a beam over CTC's frames reads n-grams of the decoder's tokens only, expected an ARPA file and no draft head; leave lm out, "
-            "or decode with rescore"
-        )
-    parts, weights = (*found.parts, ngrams.ngrams), (*found.weights, ngrams.weight)
-    return Automata(parts, weights, model.special.eos)
 
 
 def tokenizer_of(encoded: Encoded) -> Tokenizer:

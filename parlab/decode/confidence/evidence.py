@@ -13,6 +13,7 @@ from parlab.decode.draft import Runs, find_runs
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.text import Text
 from parlab.decode.prefill import Prefill
+from parlab.errors import UserError
 from parlab.transfer import to_device, to_host
 
 REDUCTIONS = {"mean": "mean", "min": "amin", "max": "amax"}
@@ -63,7 +64,16 @@ class Evidence:
 
     @cached_property
     def _runs(self) -> tuple[Tensor, Runs]:
-        """The frames (B,) of the utterances and the runs of their best paths, on the device."""
+        """The frames (B,) of the utterances and the runs of their best paths, on the device.
+
+        Raises:
+            UserError: the drafts' tokens are others.
+        """
+        if not self.drafting.follows_best_path:
+            raise UserError(
+                "a measure of CTC's frames reads the best path, but the drafts come from another drafter, expected the measure posterior, "
+                "decoder or rank, or a product of them; choose one, or leave the drafter out"
+            )
         [frames] = to_device(self.drafting.log_probs.device, self.drafting.draft.frames)
         return frames, find_runs(self.drafting.log_probs, frames, self.drafting.blank)
 

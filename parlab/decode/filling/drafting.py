@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from parlab.decode.draft import Draft, draft_hypotheses, greedy_draft, spelled
+from parlab.decode.draft import Draft, draft_hypotheses, spelled
+from parlab.decode.drafters.drafter import DEFAULT, Posteriors, find_drafter
 from parlab.decode.masking import Masks, grow_to_words, mask_words
 from parlab.decode.segments import NO_TOKEN, Segments
 from parlab.model.encoded import Encoded
@@ -36,6 +37,7 @@ class Drafting:
         edges: (2, B, U) first and last token of each token's word in CTC's vocabulary, where words are spelled.
         cores: (2, B, U) likewise the number of the first token that counts for the word's confidence, and of the one after
             the last: punctuation at the word's edges does not count.
+        follows_best_path: whether CTC's tokens are the runs of its best path.
     """
 
     draft: Draft
@@ -47,16 +49,26 @@ class Drafting:
     spelling: Spelling | None = None
     edges: Tensor | None = None
     cores: Tensor | None = None
+    follows_best_path: bool = True
 
     @staticmethod
-    def of(model: HybridModel, encoded: Encoded) -> Drafting:
-        """The drafts of a batch: by the draft head where there is one, else by the model's CTC head."""
-        drafted = encoded.drafted
+    def of(model: HybridModel, encoded: Encoded, drafter: str = DEFAULT) -> Drafting:
+        """The drafts of a batch: by the draft head where there is one, else by the model's CTC head.
+
+        Args:
+            drafter: by name, with its options.
+        """
+        chosen, drafted = find_drafter(drafter), encoded.drafted
         if drafted is None:
-            return _plain(encoded.posteriors, encoded.frames, model.special.blank, 1)
+            special = model.special
+            given = Posteriors(encoded.posteriors, encoded.frames, special.blank, tuple(model.token_list), special.eos)
+            return _plain(chosen.draft(given), given, 1, chosen.follows_best_path)
+        letters = tuple(drafted.spelling.source.token_list)
+        given = Posteriors(drafted.log_probs, drafted.frames, 0, letters, 0)
+        written = chosen.draft(given)
         if drafted.spelling.same:
-            return _plain(drafted.log_probs, drafted.frames, 0, drafted.stride)
-        return _spelled(drafted)
+            return _plain(written, given, drafted.stride, chosen.follows_best_path)
+        return _spelled(written, drafted, chosen.follows_best_path)
 
     def word_begins(self) -> Tensor:
         """True (B, U) at the first token of each spelled word; True everywhere where words are not spelled."""
@@ -116,20 +128,18 @@ class Drafting:
         return replace(segments, first=segments.first * self.stride, last=(segments.last + 1) * self.stride - 1)
 
 
-def _plain(log_probs: Tensor, frames: Tensor, blank: int, stride: int) -> Drafting:
+def _plain(draft: Draft, given: Posteriors, stride: int, follows_best_path: bool) -> Drafting:
     """Drafts in CTC's own tokens."""
-    draft = greedy_draft(log_probs, frames, blank)
     greedy = draft_hypotheses(draft)
     if stride > 1:
         wide = [tuple((a * stride, (b + 1) * stride - 1) for a, b in h.token_frames) for h in greedy]
         greedy = [replace(h, token_frames=spans) for h, spans in zip(greedy, wide, strict=True)]
     ones = torch.ones(len(greedy), draft.tokens.size(1) + 1, dtype=torch.long)
-    return Drafting(draft, greedy, log_probs, blank, stride, ones)
+    return Drafting(draft, greedy, given.log_probs, given.blank, stride, ones, follows_best_path=follows_best_path)
 
 
-def _spelled(drafted: Drafted) -> Drafting:
+def _spelled(written: Draft, drafted: Drafted, follows_best_path: bool) -> Drafting:
     """Drafts of a head whose words are spelled in the decoder's tokens."""
-    written = greedy_draft(drafted.log_probs, drafted.frames, blank=0)
     found = spelled(written, drafted)
     greedy = [hypothesis for hypothesis, _ in found]
     tokens, lengths = pad_tokens([h.tokens for h in greedy])
@@ -147,7 +157,9 @@ def _spelled(drafted: Drafted) -> Drafting:
             word_lengths[i, : len(rows)] = torch.tensor(columns[6])
     draft = Draft(tokens, lengths, confidence, numbers[0], numbers[1], written.frames, written.score)
     spelling, edges, cores = drafted.spelling, numbers[2:4], numbers[4:]
-    return Drafting(draft, greedy, drafted.log_probs, 0, drafted.stride, word_lengths, spelling, edges, cores)
+    return Drafting(
+        draft, greedy, drafted.log_probs, 0, drafted.stride, word_lengths, spelling, edges, cores, follows_best_path
+    )
 
 
 def _rows(words: Sequence[SpelledWord], spelling: Spelling, written: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from parlab.errors import UserError
 from parlab.text.padding import pad_tokens
 from parlab.transfer import to_device
 
@@ -18,8 +19,15 @@ ROOT = 0  # the state after a text of which nothing matters
 
 
 def file_stamp(path: str) -> tuple[int, int]:
-    """What changes when a file is written again."""
-    status = os.stat(Path(path).expanduser())
+    """What changes when a file is written again.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        status = os.stat(Path(path).expanduser())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}), expected a file; correct the path") from error
     return status.st_mtime_ns, status.st_size
 
 

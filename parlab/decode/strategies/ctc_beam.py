@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from parlab.decode.base import Decoder, check_transcription
-from parlab.decode.fusion import ctc_automata, prepare_fusion
+from parlab.decode.ctc_fusion import ctc_automata, prepare_ctc_fusion
 from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -24,7 +24,7 @@ class CTCBeam(Decoder):
         nbest: hypotheses returned.
         token_beam: tokens that may extend a prefix at a frame, the most probable ones.
         blank_skip: frames whose blank posterior is at least this only add a blank; 1.0 skips none.
-        lm: ARPA file over the decoder's tokens, whose n-grams count inside the search; ``lm_weight`` of their log-probability.
+        lm: ARPA file over CTC's tokens (a draft head's, where there is one), whose n-grams count inside the search; ``lm_weight`` of their log-probability.
         phrases: file of phrases that are boosted, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
     """
@@ -44,7 +44,7 @@ class CTCBeam(Decoder):
         check_beam(self.beam_size, self.nbest, self.token_beam)
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
-        prepare_fusion(self, model, device)
+        prepare_ctc_fusion(self)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         check_transcription(model, encoded.prompts, self.name)

@@ -16,6 +16,7 @@ from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
+from parlab.decode.drafters.drafter import find_drafter
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
 from parlab.decode.filling.segment_search import FillOptions, SegmentSearch, check_letters
@@ -59,6 +60,8 @@ class PAR(Decoder):
         allow_unk: whether a fill may hold ``<unk>``.
         context: what the decoder reads before a segment: ``"draft"``, so that all segments are searched at once, or
             ``"fills"``: an utterance's segments are searched from left to right, each after the fills before it.
+        draft: who writes the draft, by name, with its options: ``best_path``, or ``prefix_beam`` with n-grams of CTC's tokens (a draft
+            head's, where there is one): ``prefix_beam:lm=letters.arpa,lm_weight=0.4,bonus=0.5``.
         measure: confidence measure, by name, with its options: ``posterior``, ``mean``, ``margin``, ``gibbs``, ``tsallis``,
             ``renyi``, ``decoder``, ``rank``, ``product``, ``learned`` (``tsallis:alpha=0.5,temperature=1.2``).
         length_tolerance: share of its draft's letters (tokens, where CTC has the decoder's vocabulary) by which a fill may be shorter or
@@ -85,6 +88,7 @@ class PAR(Decoder):
         "rounds": 1,
         "widen": 0.0,
         "length_tolerance": None,
+        "draft": "best_path",
         "measure": DEFAULT,
         "policy": "threshold",
         "reverse_weight": 0.0,
@@ -110,12 +114,14 @@ class PAR(Decoder):
     rounds: int = 1
     widen: float = 0.0
     length_tolerance: float | None = None
+    draft: str = "best_path"
     measure: str = DEFAULT
     policy: str = "threshold"
     reverse_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _check(self)
+        find_drafter(self.draft)
         find_measure(self.measure)
         find_policies(self.policy)
 
@@ -138,6 +144,7 @@ class PAR(Decoder):
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
         prepare_fusion(self, model, device)
+        find_drafter(self.draft).check()
         if self.reverse_weight:
             reverse_rows(model)
 
@@ -147,7 +154,7 @@ class PAR(Decoder):
         if self.reverse_weight:
             reverse_rows(model)  # refused also where nothing is masked
         # 1. CTC writes the draft; what it is not sure of is masked. From here on drafts and segments lie on the host.
-        drafting = Drafting.of(model, encoded)
+        drafting = Drafting.of(model, encoded, self.draft)
         options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
         check_letters(options, drafting)
         drafting, prefill = judge(self.measure, model, encoded, drafting)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
-from parlab.decode.fusion import Contexts, fused_scores, fusions, phrase_automata, prepare_fusion
+from parlab.decode.ctc_fusion import phrase_automata
+from parlab.decode.fusion import Contexts, fused_scores, fusions, prepare_fusion
 from parlab.decode.prefixes import PrefixBeam, check_beam, ctc_nbest
 from parlab.decode.verification import sequence_scores
 from parlab.errors import UserError

@@ -1,0 +1,67 @@
+"""The interface of drafters, which write drafts from CTC's posteriors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+from torch import Tensor
+
+from parlab.decode.confidence.naming import plugin
+from parlab.decode.draft import Draft
+
+ROOM = "parlab.decode.drafters"
+DEFAULT = "best_path"
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """What CTC says of a batch of B utterances, by the model's own head or by a draft head.
+
+    Attributes:
+        log_probs: (B, T, V) log-posteriors, float32, of ``frames`` (B,).
+        blank: CTC's blank.
+        tokens: (V) CTC's vocabulary.
+        stop: the token that stands for the end of a text there: in no draft.
+    """
+
+    log_probs: Tensor
+    frames: Tensor
+    blank: int
+    tokens: Sequence[str]
+    stop: int
+
+
+class Drafter(ABC):
+    """A frozen dataclass whose fields are its options.
+
+    Attributes:
+        follows_best_path: whether a draft's tokens are the runs of the best path, so that measures of their frames can be told.
+    """
+
+    name: ClassVar[str]
+    follows_best_path: ClassVar[bool] = False
+
+    def check(self) -> None:  # noqa: B027  (most have no files)
+        """Look for the files of the options before the first batch.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+
+    @abstractmethod
+    def draft(self, posteriors: Posteriors) -> Draft:
+        """The drafts, on the host; an utterance's draft depends on no other utterance."""
+
+
+@cache
+def find_drafter(text: str) -> Drafter:
+    """The drafter that ``text`` names, with its options, as ``prefix_beam:beam_size=5,lm=letters.arpa``.
+
+    Raises:
+        UserError: there is none of that name, or not with these options.
+    """
+    return plugin(ROOM, Drafter, text)  # type: ignore[type-abstract]
