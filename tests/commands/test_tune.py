@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from parlab.cli import main
 from parlab.commands.tune.budget import Budget
 from parlab.commands.tune.data import divide
-from parlab.commands.tune.measures import SHARES, Judged
+from parlab.commands.tune.learning import named
+from parlab.commands.tune.measures import SHARES, Judged, fitted_options
 from parlab.commands.tune.options import TuneOptions
-from parlab.commands.tune.search import frontier
+from parlab.commands.tune.search import Search, frontier
 from parlab.commands.tune.trials import Trial, losses
 from parlab.data.utterance import Utterance
 from parlab.decode import AR, PAR, Decoder, Greedy
+from parlab.decode.confidence.fitted import FILE
+from parlab.decode.confidence.measure import find_measure
+from parlab.decode.confidence.measures.posterior import Posterior
 from parlab.decode.default import WITH_A_HEAD
 from parlab.errors import UserError
 from parlab.metrics.confidence import ConfidenceQuality
 from parlab.metrics.promise import least_units
 from parlab.options.decoders import make_decoder
+from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
 
 
@@ -126,6 +134,7 @@ def test_the_file_is_the_setting(model: Path, data: Path, tmp_path: Path, capsys
     found = json.loads((out / "tune.json").read_text())
     file = str(out / "decoder.yaml")
     assert yaml.safe_load(Path(file).read_text())["class_path"] == "par"
+    assert found["unseen"] == {} and "had not seen" not in shown
     assert "No promise: the development set is too small" in shown and "No promise" in Path(file).read_text()
     decoder = make_decoder(file)
     assert decoder == make_decoder("par", **found["chosen"]["options"])
@@ -146,6 +155,7 @@ def test_the_file_is_the_setting(model: Path, data: Path, tmp_path: Path, capsys
     options = [json.dumps(t["options"], sort_keys=True) for t in found["trials"]]
     assert len(options) == len(set(options)) >= 15
     assert {t["options"].get("rounds", 1) for t in found["trials"]} == {1, 2}
+    assert {t["options"].get("margin", PAR().margin) for t in found["trials"]} == {1, PAR().margin, 8}
     assert min(found["trials"], key=lambda t: t["work"])["work"] == found["chosen"]["work"]
 
 
@@ -163,6 +173,11 @@ def test_a_promise_and_the_looks_at_a_test_set(
     found = json.loads((out / "tune.json").read_text())
     assert found["promise"]["units"] == count // 2
     assert found["promise"]["kept"] == (found["promise"]["p_value"] <= 0.1)
+    assert "The half that the search had not seen" in first.out
+    unseen = found["unseen"]
+    assert unseen["chosen"]["options"] == found["chosen"]["options"]
+    test = {name: found["test"][name]["errors"] for name in ("greedy", "ar", "chosen")}  # on both halves
+    assert {n: unseen[n]["errors"] + found["bases"].get(n, found["chosen"])["errors"] for n in test} == test
     assert ("Promise: with confidence 90%" in first.out) == found["promise"]["kept"]
     assert "looked at" not in first.err and found["test"]["look"] == 1
     assert tune(model, data, out, *more) == 0
@@ -170,6 +185,60 @@ def test_a_promise_and_the_looks_at_a_test_set(
     looks = [json.loads(line) for line in (out / "test_looks.jsonl").read_text().splitlines()]
     assert [look["look"] for look in looks] == [1, 2]
     assert json.loads((out / "tune.json").read_text())["test"]["look"] == 2
+
+
+class Imagined:
+    """Trials whose errors are what ``errors`` says of the decoder."""
+
+    def __init__(self, errors: Callable[[PAR], int]):
+        self.errors = errors
+
+    def run(self, decoder: PAR) -> Trial:
+        return trial([self.errors(decoder)] * 2, float(decoder.margin), decoder)
+
+
+@pytest.mark.parametrize(
+    ("errors", "margin"),
+    [
+        (lambda d: 1 + (d.margin != 8), 8),
+        (lambda d: 1 + (d.margin == 1), 3),
+        (lambda d: 1, 1),  # the least work
+    ],
+)
+def test_the_margin_that_errs_least(errors: Callable[[PAR], int], margin: int) -> None:
+    sure, wrong = np.linspace(0, 1, 100), np.arange(100) < 10
+    judged = Judged("posterior", sure, wrong, ConfidenceQuality.of(sure, wrong), (0.0,) * len(SHARES))
+    search = Search(Imagined(errors), [judged], PAR(), margins=(1, 8))  # type: ignore[arg-type]
+    trials = search.run((0.5,), (10, 4))
+    assert {t.decoder.margin for t in trials if isinstance(t.decoder, PAR) and t.decoder.beam_size == 4} == {margin}
+
+
+def test_what_was_fitted_stays_beside_the_model(model: Path, data: Path, tmp_path: Path) -> None:
+    """The temperature and the learned combination that ``tune`` found are read by name, and are the options that it tried."""
+    own = tmp_path / "m"
+    shutil.copytree(model, own)
+    assert tune(own, data, tmp_path / "t", "--budget", "wer<=1000", "--policies", "[]", "--beside_model", "true") == 0
+    found = json.loads((tmp_path / "t" / "tune.json").read_text())
+    assert (own / FILE).read_bytes() == (tmp_path / "t" / FILE).read_bytes()
+    content = json.loads((own / FILE).read_text())
+    assert content["fitted_on"]["model"] == found["hashes"]["model"] and content["fitted_on"]["tokens"] > 0
+    judged = {find_measure(m["measure"]) for m in found["measures"]}
+    assert {find_measure(f"{name}:file={own}") for name in content["measures"]} <= judged
+    options = PAR(measure=f"posterior:file={own}")
+    assert find_measure(options.measure) == Posterior(content["measures"]["posterior"]["temperature"])
+    assert Recognizer.read(own, torch.device("cpu")).model_hash() == found["hashes"]["model"]
+
+
+def test_the_learned_combination_is_fitted_with_the_temperature() -> None:
+    weights = np.array([0.5, -0.25, 1e-7])
+    measures = ["posterior", "posterior:temperature=1.5", named(["posterior", "decoder"], weights)]
+    quality = ConfidenceQuality.of(np.ones(2), np.zeros(2, dtype=bool))
+    judged = [Judged(m, np.ones(2), np.zeros(2, dtype=bool), quality, (0.0,)) for m in measures]
+    assert fitted_options(judged) == {
+        "posterior": {"temperature": 1.5},
+        "learned": {"of": "posterior+decoder", "weights": "0.5000+-0.2500", "bias": 0.0},
+    }
+    assert fitted_options(judged[:1]) == {"posterior": {"temperature": 1.0}}
 
 
 def test_a_draft_head(data: Path, tmp_path: Path) -> None:
@@ -220,6 +289,9 @@ def test_a_budget_that_nothing_keeps(
         ({"delta": 100.0}, r"the option delta is 100\.0"),
         ({"beams": ()}, "beams or ctc_weights is empty"),
         ({"measures": ("posteriors",)}, "posteriors.*did you mean"),
+        ({"margins": (-1,)}, r"the option margins is \[-1\], expected numbers of tokens from 0"),
+        ({"beside_model": True}, "beside_model is true with m, expected the folder of a model"),
+        ({"beside_model": True, "measures": ("rank",)}, "beside_model is true with measures given"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

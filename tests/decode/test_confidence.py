@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
 import math
+import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parlab.decode import PAR, Decoder, Greedy
+from parlab.decode.confidence.fitted import FILE, VERSION
 from parlab.decode.confidence.measure import find_measure, measure_names
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
+from parlab.types import Segment
 from tests.models import encoded, examples, random_posteriors, tiny_model
 from tests.reference import confidence as reference
 
@@ -169,3 +175,62 @@ def test_what_is_refused(text: str, message: str) -> None:
     for decoder in (PAR, Greedy):
         with pytest.raises(UserError, match=message):
             decoder(measure=text)
+
+
+def test_what_par_keeps_has_the_measures_confidence() -> None:
+    """Calibrated where a temperature is named; a fill has what the search gave it."""
+    given, measure = batch(5, 4, 20), "posterior:temperature=2"
+    sure = confidences(measure, given)
+    threshold = statistics.median(itertools.chain(*sure))
+    kept = []
+    for h, own in zip(PAR(threshold, measure=measure).decode(MODEL, given), sure, strict=True):
+        first = end = 0  # of the tokens after the last fill, in the result and in the draft
+        for segment in (*h.segments, Segment(len(own), len(own), (), ())):
+            count = segment.start - end
+            assert h.token_confidence[first : first + count] == own[end : segment.start]
+            kept += own[end : segment.start]
+            first, end = first + count + len(segment.fill), segment.end
+    assert len(kept) > 5 and min(kept) >= threshold
+    assert set(kept).isdisjoint(itertools.chain(*confidences("posterior", given)))
+
+
+def test_options_that_were_fitted_to_a_model(tmp_path: Path) -> None:
+    """A file, named or by its folder, has the options; those that are written besides count more; it is read anew when it changes."""
+    options: dict[str, dict[str, str | float]] = {
+        "posterior": {"temperature": 2.0},
+        "learned": {"of": "posterior+gibbs", "weights": "0.7+-0.2", "bias": 0.3},
+    }
+    path = tmp_path / FILE
+    path.write_text(json.dumps({"version": VERSION, "measures": options}))
+    given = batch(9)
+    assert confidences(f"posterior:file={tmp_path}", given) == confidences("posterior:temperature=2", given)
+    learned = "learned:of=posterior+gibbs,weights=0.7+-0.2,bias="
+    assert confidences(f"learned:file={path}", given) == confidences(f"{learned}0.3", given)
+    assert find_measure(f"learned:file={path},bias=1.5") == find_measure(f"{learned}1.5")
+    path.write_text(json.dumps({"version": VERSION, "measures": {"posterior": {"temperature": 3.0}}}))
+    assert find_measure(f"posterior:file={path}") == find_measure("posterior:temperature=3")
+    with pytest.raises(UserError, match="has no options of the measure 'learned', expected one of posterior"):
+        PAR(measure=f"learned:file={path}")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read \\(No such file or directory\\), expected the confidence.json that tune writes"),
+        ("{", "cannot be read \\(it is none\\)"),
+        ("[]", "cannot be read \\(it is none\\)"),
+        ('{"version": 1, "measures": {"posterior": 2}}', "cannot be read \\(it is none\\)"),
+        ('{"version": 2, "measures": {}}', "is of version 2, expected 1; make it anew with tune"),
+        (
+            '{"version": 1, "measures": {"posterior": {"heat": 2}}}',
+            "has no option 'heat=2', expected option=value of temperature",
+        ),
+        ('{"version": 1, "measures": {"posterior": {"temperature": 0}}}', "temperature of the measure posterior is 0"),
+    ],
+)
+def test_files_that_are_refused(content: str | None, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        PAR(measure=f"posterior:file={path}")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from parlab.predictions.hypotheses import UtteranceRecord
+from parlab.predictions.formats.timed import ctm
+from parlab.predictions.hypotheses import SegmentRecord, UtteranceRecord
 from parlab.predictions.subtitles import file_names, write_subtitles
 
 LONG = "talk-" + "x" * 300
@@ -44,3 +45,27 @@ def test_a_name_says_where_it_comes_from() -> None:
     """The start of the id stays, and the name does not depend on the other ids."""
     assert file_names([LONG])[LONG] == file_names([LONG, "other"])[LONG]
     assert file_names([LONG])[LONG].startswith("talk-xxx")
+
+
+def test_words_have_their_confidence_and_their_writer(tmp_path: Path) -> None:
+    """In JSON and ctm: the least sure of a word's tokens; none where one of them is not known."""
+    record = UtteranceRecord(
+        id="a",
+        text="HELLO YOU THERE",
+        token_text=("\u2581HE", "LLO", "\u2581YOU", "\u2581THERE"),
+        token_confidence=(0.9, 0.75, 0.5, None),
+        token_times=((0.1, 0.2), (0.2, 0.4), (0.5, 0.9), (2.0, 2.5)),
+        segments=(SegmentRecord(2, 3, (8,), (7,), ("\u2581HUE",), ("\u2581YOU",), -1.0, False),),
+        duration=3.0,
+    )
+    write_subtitles(tmp_path, [record], ["json"])
+    assert json.loads((tmp_path / "a.json").read_text())["words"] == [
+        {"word": "HELLO", "start": 0.1, "end": 0.4, "confidence": 0.75, "filled": False},
+        {"word": "YOU", "start": 0.5, "end": 0.9, "confidence": 0.5, "filled": True},
+        {"word": "THERE", "start": 2.0, "end": 2.5, "filled": False},
+    ]
+    assert ctm([record], str.lower).splitlines() == [
+        "a 1 0.100 0.300 hello 0.7500",
+        "a 1 0.500 0.400 you 0.5000",
+        "a 1 2.000 0.500 there",
+    ]

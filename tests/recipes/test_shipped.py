@@ -15,6 +15,8 @@ from parlab.data.audio import load_audio
 from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.decode import AR, DECODERS, PAR, Greedy
+from parlab.decode.confidence.fitted import FILE
+from parlab.decode.confidence.measure import find_measure
 from parlab.decode.draft import greedy_draft
 from parlab.decode.masking import mask_below
 from parlab.decode.search.plan import Plan
@@ -79,6 +81,12 @@ def test_grids_of_segments_are_half_full(recipe: str, shared_data: Path) -> None
             owners = [i for i, u in enumerate(batch) for _ in range(counts[u.id])]
             slots += Plan.of(owners, 10, torch.device("cpu")).slots if owners else 0
         assert 2 * sum(counts.values()) >= slots > 0, size
+
+
+def test_the_fitted_confidences_are_of_these_weights(recognizer: Recognizer) -> None:
+    fitted = json.loads((MODEL / FILE).read_text())["fitted_on"]
+    assert fitted["model"] == recognizer.model_hash()
+    assert {find_measure(f"{name}:file={MODEL}").name for name in ("posterior", "learned")} == {"posterior", "learned"}
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""``tune``: the measure, policy, threshold, CTC weight and beam of PAR that keep a budget, and what they promise."""
+"""``tune``: the measure, policy, threshold, CTC weight, margin and beam of PAR that keep a budget, and what they promise."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from numpy.typing import NDArray
+
 from parlab.commands.tune.budget import Budget
 from parlab.commands.tune.data import divide, encode, read_scored
 from parlab.commands.tune.measures import judge_all, measure_rows
 from parlab.commands.tune.options import TuneOptions
-from parlab.commands.tune.outcome import DECODER, Outcome, describe, record_look, write_decoder
+from parlab.commands.tune.outcome import DECODER, Outcome, describe, record_look, write_decoder, write_fitted
 from parlab.commands.tune.search import Search, frontier
 from parlab.commands.tune.trials import Laboratory, Trial, losses
 from parlab.data.utterance import Utterance
@@ -46,12 +48,12 @@ def main(argv: Sequence[str]) -> int:
     judged = judge_all(laboratory, start.measure, options.measures)
     show("Measures, the best first", measure_rows(judged))
     bases = reference_trials(laboratory, options)
-    search = Search(laboratory, judged, start, _report, options.policies, bool(options.measures))
+    search = Search(laboratory, judged, start, _report, options.policies, options.margins, bool(options.measures))
     trials = search.run(_weights(options, recognizer), options.beams)
     # 2. The setting, and its promise.
-    chosen, promise = budget.best(trials, bases), None
+    chosen, promise, unseen = budget.best(trials, bases), None, dict[str, Trial]()
     if held_out:
-        chosen, promise = _promised(options, recognizer, held_out, _candidates(trials, chosen), delta)
+        chosen, promise, unseen = _promised(options, recognizer, held_out, _candidates(trials, chosen), delta)
     within = budget.within(chosen, bases)
     outcome = Outcome(budget, chosen, bases, within, promise, delta, options.alpha, options.blocks)
     show(
@@ -59,8 +61,13 @@ def main(argv: Sequence[str]) -> int:
         [trial_row(t) for t in (*bases.values(), *frontier(trials))],
     )
     show("The setting", [trial_row(chosen)])
+    show("The half that the search had not seen", [trial_row(t) for t in unseen.values()])
     print("\n".join(outcome.sentences()))
     write_decoder(out, outcome)
+    hashes = hashes_of(recognizer.model_hash(), utterances)
+    if not options.measures:
+        fitted = replace(hashes, data=hash_data(searched))
+        write_fitted([out, *([options.fitted_folder] if options.beside_model else [])], judged, fitted)
     # 3. A test set is opened once.
     tested = _test(options, recognizer, chosen) if options.test is not None else None
     measures: list[Json] = [{"measure": j.measure, **asdict(j.quality), "caught": list(j.caught)} for j in judged]
@@ -72,10 +79,11 @@ def main(argv: Sequence[str]) -> int:
             "promise": None if promise is None else {**asdict(promise), "kept": promise.kept},
             "chosen": describe(chosen),
             "bases": {name: describe(trial) for name, trial in bases.items()},
+            "unseen": {name: describe(trial) for name, trial in unseen.items()},
             "trials": [describe(trial) for trial in trials],
             "measures": measures,
             "test": tested,
-            "hashes": asdict(hashes_of(recognizer.model_hash(), utterances)),
+            "hashes": asdict(hashes),
         },
     )
     laboratory.encodings.close()
@@ -132,16 +140,23 @@ def _promised(
     held_out: Sequence[Utterance],
     candidates: Sequence[Trial],
     delta: float,
-) -> tuple[Trial, Promise]:
+) -> tuple[Trial, Promise, dict[str, Trial]]:
     """The last candidate that is promised, from the safest one on; where not even that one is, the one that was chosen, and
-    the test that the safest one did not pass."""
+    the test that the safest one did not pass. And what greedy, AR and this setting have on these utterances."""
     laboratory = encode(options, recognizer, held_out, "cache_promise")
-    ar = reference_trials(laboratory, options)["ar"]
-    lost = (losses(laboratory.run(trial.decoder), ar, options.blocks) for trial in candidates)
-    found = first_to_last(lost, delta, options.alpha)
-    laboratory.encodings.close()
+    bases = reference_trials(laboratory, options)
+    tested: list[Trial] = []
+
+    def lost(candidate: Trial) -> NDArray:
+        tested.append(laboratory.run(candidate.decoder))
+        return losses(tested[-1], bases["ar"], options.blocks)
+
+    found = first_to_last(map(lost, candidates), delta, options.alpha)
     kept = sum(p.kept for p in found)
-    return (candidates[kept - 1], found[kept - 1]) if kept else (candidates[-1], found[0])
+    chosen, promise = (candidates[kept - 1], found[kept - 1]) if kept else (candidates[-1], found[0])
+    own = next((t for t in tested if t.decoder == chosen.decoder), None) or laboratory.run(chosen.decoder)
+    laboratory.encodings.close()
+    return chosen, promise, {**bases, "chosen": own}
 
 
 def _test(options: TuneOptions, recognizer: Recognizer, chosen: Trial) -> dict[str, Json]:

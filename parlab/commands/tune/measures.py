@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parlab.commands.tune.learning import FEATURES, LEAST, cross_fitted, fit, log_odds, named
 from parlab.commands.tune.trials import Laboratory
 from parlab.decode import Greedy
-from parlab.decode.confidence.measure import find_measure
+from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.metrics.confidence import ConfidenceQuality, errors_caught
 from parlab.metrics.token_errors import token_errors
 
@@ -112,6 +112,19 @@ def _learned(laboratory: Laboratory, listed: Sequence[Judged]) -> Judged | None:
     found = judge(laboratory, named(FEATURES, fit(features, (~wrong).astype(float))))
     caught = tuple(errors_caught(apart, wrong, share) for share in SHARES)
     return replace(found, quality=ConfidenceQuality.of(apart, wrong), caught=caught)
+
+
+def fitted_options(judged: Sequence[Judged]) -> dict[str, dict[str, str | float]]:
+    """What was fitted to the model: the posterior's best temperature, and the learned combination where there is one."""
+    found: dict[str, dict[str, str | float]] = {DEFAULT: {"temperature": 1.0}}
+    for j in judged:
+        name, _, given = j.measure.partition(":")
+        options = dict(option.split("=", 1) for option in given.split(",") if option)
+        if name == DEFAULT and options:
+            found[name] = {"temperature": float(options["temperature"])}
+        elif name == "learned":
+            found[name] = {"of": options["of"], "weights": options["weights"], "bias": float(options["bias"])}
+    return found
 
 
 def measure_rows(judged: Sequence[Judged]) -> list[dict[str, str]]:

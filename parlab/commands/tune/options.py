@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from parlab.decode.confidence.measure import find_measure
 from parlab.decode.policies.policy import find_policies
@@ -32,6 +33,8 @@ class TuneOptions:
         ctc_weights: CTC weights that are tried
         measures: confidence measures that are tried; empty: all are judged, and the best ones tried
         policies: masking policies that are tried besides threshold
+        margins: of the length of fills, that are tried besides the default's
+        beside_model: write confidence.json also into the folder of the model, or of its head
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         language: S2T: language, as eng, or auto
@@ -42,7 +45,7 @@ class TuneOptions:
         accelerator: Lightning's accelerator
 
     Raises:
-        UserError: a number makes no sense, or there are no such blocks, measures or policies.
+        UserError: a number makes no sense, or there are no such blocks, measures, policies or folder.
     """
 
     model: str
@@ -64,6 +67,8 @@ class TuneOptions:
         "gaps:below=0.9",
         "context+gaps:below=0.9",
     )
+    margins: tuple[int, ...] = (1, 8)
+    beside_model: bool = False
     batch_size: int = 8
     batch_seconds: float = 240.0
     language: str | None = None
@@ -88,8 +93,22 @@ class TuneOptions:
             find_measure(name)
         for policy in self.policies:
             find_policies(policy)
+        if self.beside_model and (self.measures or not self.fitted_folder.is_dir()):
+            raise UserError(
+                f"beside_model is true with {'measures given' if self.measures else self.fitted_folder}, expected the folder of a model "
+                "and all measures; leave it out"
+            )
+        if any(margin < 0 for margin in self.margins):
+            raise UserError(
+                f"the option margins is {list(self.margins)}, expected numbers of tokens from 0; correct it"
+            )
         if not self.beams or not self.ctc_weights:
             raise UserError("beams or ctc_weights is empty, expected at least one value each; name one")
+
+    @property
+    def fitted_folder(self) -> Path:
+        """The folder of what drafts: the model, or its head."""
+        return Path(self.head or self.model)
 
     @staticmethod
     def read(argv: Sequence[str]) -> TuneOptions:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
 from parlab.commands.tune.budget import Budget
+from parlab.commands.tune.measures import Judged, fitted_options
 from parlab.commands.tune.trials import Trial, losses
 from parlab.decode import Decoder
+from parlab.decode.confidence.fitted import FILE, VERSION
 from parlab.metrics.promise import Promise, least_units, needed_units
-from parlab.predictions.files import Entry, Json, read_jsonl, write_jsonl, writing
+from parlab.predictions.files import Entry, Json, read_jsonl, write_json, write_jsonl, writing
+from parlab.predictions.metrics import Hashes
 from parlab.predictions.provenance import describe_decoder
 
 DECODER = "decoder.yaml"
@@ -80,7 +83,7 @@ class Outcome:
 def write_decoder(folder: Path, outcome: Outcome) -> Path:
     """Write the configuration that ``--decoder`` reads."""
     decoder = outcome.chosen.decoder
-    options = dict(dataclasses.asdict(decoder))  # type: ignore[call-overload]
+    options = dict(asdict(decoder))  # type: ignore[call-overload]
     options = {name: options[name] for name in options if name != "max_mask_parallel"}
     head = "".join(f"# {sentence}\n" for sentence in ("Written by parlab tune.", *outcome.sentences()))
     text = head + yaml.safe_dump({"class_path": decoder.name, "init_args": options}, sort_keys=False)
@@ -88,6 +91,14 @@ def write_decoder(folder: Path, outcome: Outcome) -> Path:
     with writing(path):
         path.write_text(text, encoding="utf-8")
     return path
+
+
+def write_fitted(folders: Sequence[Path], judged: Sequence[Judged], hashes: Hashes) -> None:
+    """Write what was fitted to the model, for ``posterior:file=DIR`` and ``learned:file=DIR``."""
+    about: dict[str, Json] = {**asdict(hashes), "tokens": len(judged[0].wrong), "wrong": int(judged[0].wrong.sum())}
+    measures: dict[str, Json] = {name: {**options} for name, options in fitted_options(judged).items()}
+    for folder in folders:
+        write_json(folder / FILE, {"version": VERSION, "measures": measures, "fitted_on": about})
 
 
 def describe(trial: Trial) -> dict[str, Json]:

@@ -24,6 +24,7 @@ class Search:
         start: what every setting has, unless the search says otherwise.
         watch: is told of each trial.
         policies: that are tried besides ``threshold``.
+        margins: that are tried besides the one of ``start``.
         all_measures: whether all that were judged are tried, not the best ones only.
     """
 
@@ -32,6 +33,7 @@ class Search:
     start: PAR
     watch: Callable[[Trial], None] = lambda trial: None
     policies: Sequence[str] = ()
+    margins: Sequence[int] = ()
     all_measures: bool = False
     trials: dict[PAR, Trial] = field(default_factory=dict)
 
@@ -60,7 +62,8 @@ class Search:
         return list(self.trials.values())
 
     def _refine(self, best: PAR, judged: Judged, beams: Sequence[int]) -> None:
-        """The threshold, the policy and the rounds with a tenth and a fifth masked, and the beam at all thresholds, for a measure."""
+        """For a measure the threshold, the policy, the rounds and the margin with a tenth and a fifth masked, and the beam at all
+        thresholds."""
         shares = (*SHARES, MOST) if judged.wrong.mean() > 0.5 else SHARES
         thresholds = [replace(best, threshold=judged.threshold(s)) for s in shares]
         best = self._best(thresholds)
@@ -70,8 +73,12 @@ class Search:
         once = best.rounds
         again = [replace(d, policy=policy, rounds=2) for d in thresholds[1:3] if once == 1]
         rounds = self._best([*(replace(d, policy=policy) for d in thresholds[1:3]), *again]).rounds
+        # How much longer than its segment a fill may be.
+        lengths = (self.start.margin, *self.margins)
+        decoders = [replace(d, policy=policy, rounds=rounds, margin=m) for d in thresholds[1:3] for m in lengths]
+        margin = self._best(decoders).margin
         ends = [
-            replace(d, policy=p, rounds=r, beam_size=b)
+            replace(d, policy=p, rounds=r, margin=margin, beam_size=b)
             for p, r in dict.fromkeys(((policy, rounds), (policy, once), ("threshold", rounds), ("threshold", once)))
             for b in beams
             for d in thresholds

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from parlab.decode.confidence.evidence import REDUCTIONS, Evidence
+from parlab.decode.confidence.fitted import with_fitted
 from parlab.decode.confidence.naming import plugin, plugins
 from parlab.errors import UserError, nearest
 
@@ -31,13 +32,17 @@ class Measure(ABC):
         """How sure each token is, (B, U) from 0 to 1, on the host; what padding has does not matter."""
 
 
-@cache
 def find_measure(text: str) -> Measure:
-    """The measure that ``text`` names, as ``gibbs`` or ``tsallis:alpha=0.5``.
+    """The measure that ``text`` names, as ``gibbs``, ``tsallis:alpha=0.5`` or ``learned:file=exp/model``.
 
     Raises:
         UserError: there is none, or not with these options.
     """
+    return _measure(with_fitted(text))
+
+
+@cache
+def _measure(text: str) -> Measure:
     return plugin(ROOM, Measure, text)  # type: ignore[type-abstract]
 
 
