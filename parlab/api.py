@@ -193,7 +193,8 @@ def load(
     """Load a model: an ESPnet-format folder, a run folder, a checkpoint, a Whisper folder (Hugging Face's layout) or a hub id.
 
     Args:
-        device: ``"cpu"``, ``"cuda"``, ...; the best there is by default.
+        device: ``"cpu"``, ``"cuda"``, ...; the best there is by default. Whether CUDA rounds float32 products to TF32 is left to
+            torch's flags; ``predict`` turns that off (``parlab.options.devices.set_tf32``).
         dtype: of encoder and decoder, as ``torch.bfloat16`` or ``"bfloat16"``; the front end stays float32.
         head: folder of a draft head of this model.
 

@@ -174,7 +174,7 @@ class HybridModel(nn.Module):
         whose encoder reads them (``S2TCTCModel``).
         """
         speech, lengths = self.to_window(speech, lengths)
-        if self.training or self._batch_invariant:
+        if self.training or self._batch_invariant or self.window_seconds is not None:  # windows are equally long
             states, frames, _ = self.encode_features(*self.features(speech, lengths))
             return states, frames
         groups = groups_of_equal_length(lengths)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from parlab.decode import DECODERS
 from parlab.decode.scorers.language_model import LanguageModelScorer
 from parlab.decode.search.fixed import looks
 from parlab.model.language_model import read_language_model
@@ -66,8 +67,9 @@ def test_encoding_waits_for_nothing(name: str) -> None:
     assert results()[name]["encoding"] == {"? [to device]": 1}
 
 
-def test_encoding_of_owsm_ctc_waits_for_nothing() -> None:
-    assert results()["owsm-ctc, greedy"]["encoding"] == {}
+@pytest.mark.parametrize("name", ["owsm-ctc, greedy", "whisper, ar", "whisper, par, letters"])
+def test_encoding_with_posteriors_of_its_own_waits_for_nothing(name: str) -> None:
+    assert results()[name]["encoding"] == {}
 
 
 @pytest.mark.parametrize("name", ["speculative", "s2t, speculative"])
@@ -78,12 +80,21 @@ def test_speculative_decoding_waits_once_a_pass(name: str) -> None:
     assert syncs(name) <= passes + 4
 
 
+def test_baselines_wait_once_a_pass() -> None:
+    """For the drafts, twice for a measure of frames and once for its values, then for each pass; ``gated`` for its beam too."""
+    refine, gated = results()["refine"], results()["gated"]
+    assert refine["passes"] > 1
+    assert syncs("refine") <= 4 + refine["passes"]
+    assert syncs("gated") <= 4 + gated["passes"] + 2 + -(-gated["steps"] // 8)
+
+
 IN_CHUNKS = "par, 100 tokens, some at a time"
 ROUNDS = "whisper, par, letters, 3 rounds"
+BACKWARD = "wenet, par, backward"
 LEFT_TO_RIGHT = ("whisper, par, fills", "whisper, par, letters, fills")
 # Fills from left to right wait in every wave, and rounds in each of them; a measure of frames finds the runs again, and gaps are read
 # from the device.
-OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps"}
+OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps", BACKWARD}
 
 
 @pytest.mark.parametrize(
@@ -125,6 +136,11 @@ def test_a_round_waits_a_constant_number_of_times() -> None:
     assert three["passes"] > one["passes"] == 1
     assert syncs("whisper, par, letters, a round") <= 5
     assert syncs(ROUNDS) <= 5 + 4 * 2
+
+
+def test_judging_by_the_text_after_a_fill_waits_twice_in_its_steps() -> None:
+    """The fills are read token by token, in rows whose number is asked for; the search itself waits in no step."""
+    assert syncs(BACKWARD) <= 6 + 2 * results()[BACKWARD]["steps"]
 
 
 def test_no_step_of_ctc_by_characters_waits() -> None:
@@ -172,6 +188,44 @@ def test_ar_looks_once_in_eight_steps(name: str) -> None:
     steps = results()[name]["steps"]
     assert steps >= 7
     assert syncs(name) <= 2 + -(-steps // 8)
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("ar, 8 tokens", "ar, 24 tokens"),
+        ("par", "par, words"),
+        ("whisper, par, letters", "whisper, par, letters, 100 tokens"),
+    ],
+)
+def test_nothing_is_sent_in_a_step(short: str, long: str) -> None:
+    """Lists of ids, positions and segments travel once for all steps; a copy from the host would also forbid a graph of a step."""
+    assert results()[long]["steps"] > results()[short]["steps"]
+    assert results()[long]["uploads"] == results()[short]["uploads"] != {}
+
+
+@pytest.mark.parametrize(
+    ("name", "batch", "step"),
+    [
+        ("greedy", 6, 0),
+        ("ctc_beam", 1850, 0),
+        ("rescore", 1950, 0),
+        ("refine", 330, 0),
+        ("ar, 8 tokens", 350, 300),
+        ("ar, 24 tokens", 350, 300),
+        ("par, espnet", 250, 210),
+        ("par", 1150, 320),
+        ("par, words", 1150, 320),
+    ],
+)
+def test_launches(name: str, batch: int, step: int) -> None:
+    """Kernels of a search, and of each of its steps: a tenth to a sixth above what was counted, with two decoder blocks."""
+    found = results()[name]
+    assert 0 < found["launches"]["search"] <= batch + step * found["steps"]
+
+
+def test_every_decoder_is_among_the_cases() -> None:
+    assert {type(case.decoder) for case in cases(Path())} == set(DECODERS.values())
 
 
 def test_segments_are_searched() -> None:

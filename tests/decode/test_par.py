@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from parlab.decode import AR, PAR, Greedy
 from parlab.errors import UserError
+from parlab.model.rows import RowDecoder
 from tests.models import LETTERS, encoded, examples, random_posteriors, tiny_model
 from tests.reference import par as reference
 
@@ -251,3 +252,23 @@ def test_fills_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
         counts.append((len(reads), kept))
     assert counts[0][1] < counts[1][1]
     assert counts[0][0] == counts[1][0]
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_the_decoder_reads_only_utterances_with_masks(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MODELS[KEYS[0]]
+    states, frames, log_probs = case(8, 3, 16)
+    log_probs[1] = (100 * log_probs[1]).log_softmax(-1)  # nothing there is unsure
+    sizes: list[int] = []
+    for name in ("cross_cache", "prefill"):
+        real = getattr(RowDecoder, name)
+
+        def spy(self, first, *rest, real=real):  # type: ignore[no-untyped-def]
+            sizes.append(len(first))
+            return real(self, first, *rest)
+
+        monkeypatch.setattr(RowDecoder, name, spy)
+    found = PAR(threshold=0.9, rounds=rounds).decode(model, encoded(model, states, frames, log_probs))
+    assert [h.counts["masked_tokens"] > 0 for h in found] == [True, False, True]
+    assert [h.counts["decoder_passes"] > 0 for h in found] == [True, False, True]
+    assert sizes[:2] == [2, 2] and max(sizes) == 2

@@ -45,7 +45,7 @@ WITH_A_DRAFT_HEAD: dict[str, Decoder] = {
     "greedy, a head's draft": Greedy(),
     "par, a head, decoder alone": PAR(beam_size=5, ctc_weight=0.0),
     "par, a head, CTC by characters": PAR(beam_size=5, length_normalize=True),
-    "par, a head, default options": WITH_A_HEAD,  # random weights agree with no draft: all is masked, in three rounds
+    "par, a head, default options": WITH_A_HEAD,  # random weights agree with no draft: all is masked, as one segment
 }
 
 

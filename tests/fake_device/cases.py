@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from parlab.decode import AR, PAR, CTCBeam, Decoder, Gated, Greedy, Refine, Rescore, Speculative
+from parlab.decode.default import WITH_A_HEAD
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import read_head
@@ -17,6 +18,10 @@ from parlab.model.hybrid import HybridModel
 from parlab.recognition.prompting import PromptOptions
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.tokenizer import Tokenizer
+from tests.families.dolphin_models import write_dolphin
+from tests.families.firered_models import write_firered
+from tests.families.speechbrain_models import write_speechbrain
+from tests.families.wenet_models import write_wenet
 from tests.models import random_posteriors, s2t_model, s2t_tokenizer, tiny_model, write_lm
 from tests.whisper import write_letter_head, write_whisper
 
@@ -77,6 +82,19 @@ def whisper(folder: Path) -> tuple[HybridModel, Tokenizer]:
     if not folder.exists():
         write_whisper(folder, seed=5)
     return read_model(folder)
+
+
+def of_family(
+    write: Callable[[Path, str], object], folder: Path, name: str
+) -> Callable[[], tuple[HybridModel, Tokenizer]]:
+    """A model of another family, read from its folder."""
+
+    def make() -> tuple[HybridModel, Tokenizer]:
+        if not folder.exists():
+            write(folder, name)
+        return read_model(folder)
+
+    return make
 
 
 LETTERS = Tokenizer(["<blank>", "<space>", *"abcdefghilmnorstuv"], "char")
@@ -177,6 +195,14 @@ def cases(folder: Path) -> Iterator[Case]:
     yield Case("s2t, speculative", Speculative(maxlenratio=-10), s2t())
     yield Case("owsm-ctc, greedy", Greedy(), s2t("s2t_ctc"), posteriors=False)
     yield Case("owsm-ctc, ctc_beam", CTCBeam(beam_size=4), s2t("s2t_ctc"), auto, posteriors=False)
+    u2pp = of_family(write_wenet, folder / "wenet", "u2pp")
+    yield Case("wenet, par, backward", PAR(0.6, beam_size=4, reverse_weight=0.4), u2pp)
+    yield Case("wenet, rescore, backward", Rescore(beam_size=4, reverse_weight=0.3), u2pp)
+    yield Case("speechbrain, par", PAR(beam_size=4), of_family(write_speechbrain, folder / "speechbrain", "conformer"))
+    chinese = PromptOptions(language="zh-CN")
+    yield Case("dolphin, par", PAR(beam_size=4), of_family(write_dolphin, folder / "dolphin", "espnet"), chinese)
+    alone = AR(beam_size=4, ctc_weight=0.0, maxlenratio=-12)
+    yield Case("firered, ar", alone, of_family(write_firered, folder / "firered", "aed"))
     for name, asked in (("", PromptOptions(language="de")), (", language asked", PromptOptions()), (", times", timed)):
         yield Case(f"whisper, ar{name}", AR(beam_size=4, ctc_weight=0.0), lambda: whisper(folder / "whisper"), asked)
     english, head = PromptOptions(language="en"), folder / "head"
@@ -191,6 +217,7 @@ def cases(folder: Path) -> Iterator[Case]:
         "letters, a round": PAR(0.6, beam_size=60, max_seq_len=4, ctc_weight=0.01),  # random weights beat a draft
         "letters, 3 rounds": PAR(0.6, beam_size=60, max_seq_len=4, ctc_weight=0.01, rounds=3),
         "letters, fills": PAR(0.6, beam_size=4, context="fills"),
+        "usual options": WITH_A_HEAD,
     }
     for name, decoder in spelled.items():
         yield Case(f"whisper, par, {name}", decoder, lambda: whisper(folder / "whisper"), english, head=head)

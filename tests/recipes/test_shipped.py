@@ -12,10 +12,15 @@ import torch
 
 from parlab.commands.bench.baselines import espnet_ar
 from parlab.data.audio import load_audio
+from parlab.data.plan import prediction_batches
 from parlab.data.sources import read_data
 from parlab.decode import AR, DECODERS, PAR, Greedy
 from parlab.decode.confidence.fitted import FILE
 from parlab.decode.confidence.measure import find_measure
+from parlab.decode.draft import greedy_draft
+from parlab.decode.masking import mask_below
+from parlab.decode.search.plan import Plan
+from parlab.decode.segments import find_segments
 from parlab.recognition.recognizer import Recognizer
 from tests.helpers import predict
 
@@ -56,6 +61,26 @@ def as_now(recorded: dict[str, Any]) -> dict[str, Any]:
     """A recorded decoder with the options of today: PAR had ``reference`` then; options that came later have their defaults."""
     options = {k: v for k, v in recorded["options"].items() if k != "reference"}
     return {**recorded, "options": {**vars(DECODERS[recorded["name"]]()), **options}}
+
+
+@pytest.mark.parametrize("recipe", sorted(CORPORA))
+def test_grids_of_segments_are_half_full(recipe: str, shared_data: Path) -> None:
+    """In batches as ``predict`` makes them, slots that only fill up a bucket among them."""
+    recognizer = Recognizer.read(RECIPES / recipe / "model", torch.device("cpu"))
+    utterances = read_data(shared_data / CORPORA[recipe] / "dev.jsonl")
+    counts: dict[str, int] = {}  # segments of each utterance, whose draft does not depend on its batch
+    for batch in prediction_batches(utterances, 8):
+        encoded = recognizer.encode([load_audio(u.audio, 16000) for u in batch])
+        draft = greedy_draft(encoded.posteriors, encoded.frames, recognizer.model.special.blank)
+        owner = find_segments(draft, mask_below(draft, PAR().threshold)).owner
+        counts.update(zip((u.id for u in batch), owner.bincount(minlength=len(batch)).tolist(), strict=True))
+    assert len(counts) == len(utterances) and max(counts.values()) > 1
+    for size in (8, 32, 128):
+        slots = 0
+        for batch in prediction_batches(utterances, size):
+            owners = [i for i, u in enumerate(batch) for _ in range(counts[u.id])]
+            slots += Plan.of(owners, 10, torch.device("cpu")).slots if owners else 0
+        assert 2 * sum(counts.values()) >= slots > 0, size
 
 
 def test_the_fitted_confidences_are_of_these_weights(recognizer: Recognizer) -> None:
