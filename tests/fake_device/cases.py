@@ -162,7 +162,9 @@ def cases(folder: Path) -> Iterator[Case]:
         "par, lm": PAR(beam_size=4, lm=lms["transformer"]),
         "par, n-grams": PAR(beam_size=4, lm=str(folder / "lm.arpa")),
         "ar, n-grams": AR(beam_size=4, maxlenratio=-8, lm=str(folder / "lm.arpa")),
-        "par, n-grams draft": PAR(beam_size=4, draft=f"prefix_beam:lm={folder / 'lm.arpa'},bonus=0.5", measure="decoder"),
+        "par, n-grams draft": PAR(
+            beam_size=4, draft=f"prefix_beam:lm={folder / 'lm.arpa'},bonus=0.5", measure="decoder"
+        ),
         "ctc_beam, n-grams": CTCBeam(beam_size=4, lm=str(folder / "lm.arpa"), phrases=phrases),
         "par, phrases": PAR(beam_size=4, phrases=phrases, phrase_weight=2.0),
         "ar, phrases": AR(beam_size=4, maxlenratio=-8, phrases=phrases, phrase_weight=2.0),
