@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "predict": ("parlab.commands.predict.command:main", "decode data; write hypotheses and metrics"),
     "sweep": ("parlab.commands.sweep.command:main", "many settings of a decoder: accuracy, and speed measured in full"),
     "tune": ("parlab.commands.tune.command:main", "options of PAR that keep a budget, and what they promise"),
+    "ngrams": ("parlab.commands.ngrams:main", "n-grams of texts in a model's tokens, as an ARPA file"),
     "compare": (
         "parlab.commands.compare.command:main",
         "predictions on the same data: intervals, significance, verdict",

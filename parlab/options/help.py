@@ -32,6 +32,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "predict": (("--", "parlab.commands.predict.options:PredictOptions"),),
     "sweep": (("--", "parlab.commands.sweep.options:SweepOptions"),),
     "tune": (("--", "parlab.commands.tune.options:TuneOptions"),),
+    "ngrams": (("--", "parlab.commands.ngrams:NgramOptions"),),
     "compare": (("--", "parlab.commands.compare.command:make_parser"),),
     "report": (("--", "parlab.commands.report.command:make_parser"),),
     "export": (("--", "parlab.commands.export:ExportOptions"),),
