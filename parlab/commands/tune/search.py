@@ -47,7 +47,9 @@ class Search:
         first = replace(self.start, measure=default.measure, threshold=default.threshold(0.2), beam_size=beam)
         best = self._best(replace(first, ctc_weight=w) for w in ctc_weights)
         # 2. The measure, with a tenth and a fifth masked; of each the mean counts.
-        listed = self.judged if self.all_measures else (*self.judged[:MEASURES], default, posterior)
+        # The decoder's is always tried: it catches few wrong tokens, but marks what follows them too, so that whole words are filled.
+        decoder = own.get(find_measure("decoder"), default)
+        listed = self.judged if self.all_measures else (*self.judged[:MEASURES], default, posterior, decoder)
         chosen = list({j.measure: j for j in listed}.values())
         rates = {}
         for j in chosen:
