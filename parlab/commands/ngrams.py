@@ -12,6 +12,7 @@ import torch
 
 from parlab.errors import UserError
 from parlab.options.parser import Parser
+from parlab.predictions.files import writing
 from parlab.recognition.recognizer import Recognizer
 from parlab.text.ngrams import Counts
 
@@ -93,8 +94,6 @@ def read_texts(path: Path) -> list[str]:
 
 def _write(path: Path, content: str) -> None:
     data = content.encode()
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}), expected a new file; correct --out") from error

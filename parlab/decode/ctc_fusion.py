@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from parlab.decode.draft import Posteriors
 from parlab.decode.fused.ngrams import ngram_automaton
 from parlab.decode.fused.phrases import phrase_automaton, read_phrases
 from parlab.decode.fusion import Fused, tokenizer_of
@@ -28,9 +29,8 @@ def phrase_automata(
         return NO_AUTOMATA
     drafted = encoded.drafted
     tokenizer = tokenizer_of(encoded) if drafted is None else drafted.spelling.source
-    stop = model.special.eos if drafted is None else 0  # in no phrase
     phrases = phrase_automaton(path, tokenizer, len(tokenizer.token_list), encoded.device)
-    return Automata((phrases,), (weight,), stop, counted)
+    return Automata((phrases,), (weight,), Posteriors.of(model, encoded).stop, counted)
 
 
 def ctc_automata(options: Fused, model: HybridModel, encoded: Encoded) -> Automata:
@@ -43,10 +43,9 @@ def ctc_automata(options: Fused, model: HybridModel, encoded: Encoded) -> Automa
     if options.lm is None or options.lm_weight == 0:
         return found
     _check_file(options.lm)
-    drafted = encoded.drafted
-    tokens, stop = (model.token_list, model.special.eos) if drafted is None else (drafted.spelling.source.token_list, 0)
-    ngrams = ngram_automaton(options.lm, tokens, stop, encoded.device)
-    return Automata((*found.parts, ngrams), (*found.weights, options.lm_weight), stop)
+    given = Posteriors.of(model, encoded)
+    ngrams = ngram_automaton(options.lm, given.tokens, given.stop, encoded.device)
+    return Automata((*found.parts, ngrams), (*found.weights, options.lm_weight), given.stop)
 
 
 def prepare_ctc_fusion(options: Fused) -> None:

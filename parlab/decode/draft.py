@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from parlab.model.encoded import Encoded
 from parlab.model.heads.drafted import Drafted
+from parlab.model.hybrid import HybridModel
 from parlab.text.spelling import SpelledWord
 from parlab.transfer import to_host
 from parlab.types import Hypothesis
+
+
+@dataclass(frozen=True)
+class Posteriors:
+    """What CTC says of a batch of B utterances.
+
+    Attributes:
+        log_probs: (B, T, V) log-posteriors, float32, of ``frames`` (B,).
+        blank: CTC's blank.
+        tokens: (V) CTC's vocabulary.
+        stop: the token that stands for the end of a text there: in no draft.
+    """
+
+    log_probs: Tensor
+    frames: Tensor
+    blank: int
+    tokens: Sequence[str]
+    stop: int
+
+    @staticmethod
+    def of(model: HybridModel, encoded: Encoded) -> Posteriors:
+        """By the draft head where there is one, else by the model's CTC head."""
+        drafted, special = encoded.drafted, model.special
+        if drafted is None:
+            return Posteriors(encoded.posteriors, encoded.frames, special.blank, model.token_list, special.eos)
+        return Posteriors(drafted.log_probs, drafted.frames, 0, drafted.spelling.source.token_list, 0)
 
 
 @dataclass(frozen=True)

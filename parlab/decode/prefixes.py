@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from parlab.decode.draft import respell
+from parlab.decode.draft import Posteriors, respell
 from parlab.decode.ended import NEVER
 from parlab.decode.search.frames import NO_AUTOMATA, Automata, Beam, FrameSearch, grow_live
 from parlab.decode.search.mode import mode
@@ -138,13 +138,13 @@ def ctc_nbest(model: HybridModel, encoded: Encoded, beam: PrefixBeam, nbest: int
     Args:
         nbest: listed in ``nbest`` of each hypothesis; 1 lists none. Of a head's texts that are spelled alike the best one is.
     """
-    drafted = encoded.drafted
+    given, drafted = Posteriors.of(model, encoded), encoded.drafted
+    prefixes = prefix_beam(given.log_probs, given.frames, given.blank, beam)
+    hypotheses = prefix_hypotheses(prefixes, given.log_probs, given.frames, nbest)
     if drafted is None:
-        prefixes = prefix_beam(encoded.posteriors, encoded.frames, model.special.blank, beam)
-        return prefix_hypotheses(prefixes, encoded.posteriors, encoded.frames, nbest)
-    prefixes = prefix_beam(drafted.log_probs, drafted.frames, 0, beam)
+        return hypotheses
     found = []
-    for hypothesis in prefix_hypotheses(prefixes, drafted.log_probs, drafted.frames, nbest):
+    for hypothesis in hypotheses:
         texts: dict[tuple[int, ...], Hypothesis] = {}
         for written in hypothesis.nbest or (hypothesis,):
             spelled, _ = respell(written, drafted)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from parlab.decode import PAR, CTCBeam
-from parlab.decode.draft import greedy_draft
-from parlab.decode.drafters.drafter import DEFAULT, Posteriors, find_drafter
+from parlab.decode.draft import Posteriors, greedy_draft
+from parlab.decode.drafters.drafter import BEST_PATH, find_drafter
 from parlab.decode.filling.drafting import Drafting
 from parlab.errors import UserError
 from parlab.recognition.recognizer import Recognizer
@@ -58,7 +58,7 @@ def test_without_n_grams_sure_posteriors_give_the_best_path() -> None:
     assert torch.allclose(found.confidence, wanted.confidence)
 
 
-@pytest.mark.parametrize("drafter", [DEFAULT, "prefix_beam:bonus=0.5"])
+@pytest.mark.parametrize("drafter", [BEST_PATH, "prefix_beam:bonus=0.5"])
 def test_nothing_said(drafter: str) -> None:
     frames = torch.tensor([0, 0])
     draft = find_drafter(drafter).draft(Posteriors(torch.zeros(2, 0, 4), frames, 0, [*"-abc"], 3))

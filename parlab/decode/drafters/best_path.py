@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from parlab.decode.draft import Draft, greedy_draft
-from parlab.decode.drafters.drafter import Drafter, Posteriors
+from parlab.decode.draft import Draft, Posteriors, greedy_draft
+from parlab.decode.drafters.drafter import Drafter
 
 
 @dataclass(frozen=True)

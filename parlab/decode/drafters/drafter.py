@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from torch import Tensor
-
 from parlab.decode.confidence.naming import plugin
-from parlab.decode.draft import Draft
+from parlab.decode.draft import Draft, Posteriors
 
 ROOM = "parlab.decode.drafters"
-DEFAULT = "best_path"
-
-
-@dataclass(frozen=True)
-class Posteriors:
-    """What CTC says of a batch of B utterances, by the model's own head or by a draft head.
-
-    Attributes:
-        log_probs: (B, T, V) log-posteriors, float32, of ``frames`` (B,).
-        blank: CTC's blank.
-        tokens: (V) CTC's vocabulary.
-        stop: the token that stands for the end of a text there: in no draft.
-    """
-
-    log_probs: Tensor
-    frames: Tensor
-    blank: int
-    tokens: Sequence[str]
-    stop: int
+BEST_PATH = "best_path"
 
 
 class Drafter(ABC):

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from parlab.decode.draft import Draft
-from parlab.decode.drafters.drafter import Drafter, Posteriors
+from parlab.decode.draft import Draft, Posteriors
+from parlab.decode.drafters.drafter import Drafter
 from parlab.decode.fused.automaton import Automaton, file_stamp
 from parlab.decode.fused.ngrams import ngram_automaton
 from parlab.decode.fused.per_token import PerToken

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from parlab.decode.draft import Draft, draft_hypotheses, spelled
-from parlab.decode.drafters.drafter import DEFAULT, Posteriors, find_drafter
+from parlab.decode.draft import Draft, Posteriors, draft_hypotheses, spelled
+from parlab.decode.drafters.drafter import BEST_PATH, find_drafter
 from parlab.decode.masking import Masks, grow_to_words, mask_words
 from parlab.decode.segments import NO_TOKEN, Segments
 from parlab.model.encoded import Encoded
@@ -52,22 +52,16 @@ class Drafting:
     follows_best_path: bool = True
 
     @staticmethod
-    def of(model: HybridModel, encoded: Encoded, drafter: str = DEFAULT) -> Drafting:
+    def of(model: HybridModel, encoded: Encoded, drafter: str = BEST_PATH) -> Drafting:
         """The drafts of a batch: by the draft head where there is one, else by the model's CTC head.
 
         Args:
             drafter: by name, with its options.
         """
-        chosen, drafted = find_drafter(drafter), encoded.drafted
-        if drafted is None:
-            special = model.special
-            given = Posteriors(encoded.posteriors, encoded.frames, special.blank, tuple(model.token_list), special.eos)
-            return _plain(chosen.draft(given), given, 1, chosen.follows_best_path)
-        letters = tuple(drafted.spelling.source.token_list)
-        given = Posteriors(drafted.log_probs, drafted.frames, 0, letters, 0)
+        chosen, drafted, given = find_drafter(drafter), encoded.drafted, Posteriors.of(model, encoded)
         written = chosen.draft(given)
-        if drafted.spelling.same:
-            return _plain(written, given, drafted.stride, chosen.follows_best_path)
+        if drafted is None or drafted.spelling.same:
+            return _plain(written, given, 1 if drafted is None else drafted.stride, chosen.follows_best_path)
         return _spelled(written, drafted, chosen.follows_best_path)
 
     def word_begins(self) -> Tensor:

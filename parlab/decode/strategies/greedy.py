@@ -8,7 +8,7 @@ from typing import ClassVar
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
-from parlab.decode.draft import draft_hypotheses, greedy_draft, respelled
+from parlab.decode.draft import Posteriors, draft_hypotheses, greedy_draft, respelled
 from parlab.decode.filling.drafting import Drafting
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -37,6 +37,6 @@ class Greedy(Decoder):
             drafting, prefill = judge(self.measure, model, encoded, Drafting.of(model, encoded))
             passes = {} if prefill is None else {"decoder_passes": 1}
             return [replace(h, counts={**h.counts, **passes}) for h in drafting.greedy]
-        if (drafted := encoded.drafted) is not None:
-            return respelled(greedy_draft(drafted.log_probs, drafted.frames, blank=0), drafted)
-        return draft_hypotheses(greedy_draft(encoded.posteriors, encoded.frames, model.special.blank))
+        given = Posteriors.of(model, encoded)
+        draft = greedy_draft(given.log_probs, given.frames, given.blank)
+        return draft_hypotheses(draft) if encoded.drafted is None else respelled(draft, encoded.drafted)

@@ -16,7 +16,7 @@ from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
-from parlab.decode.drafters.drafter import find_drafter
+from parlab.decode.drafters.drafter import BEST_PATH, find_drafter
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
 from parlab.decode.filling.segment_search import FillOptions, SegmentSearch, check_letters
@@ -88,7 +88,7 @@ class PAR(Decoder):
         "rounds": 1,
         "widen": 0.0,
         "length_tolerance": None,
-        "draft": "best_path",
+        "draft": BEST_PATH,
         "measure": DEFAULT,
         "policy": "threshold",
         "reverse_weight": 0.0,
@@ -114,7 +114,7 @@ class PAR(Decoder):
     rounds: int = 1
     widen: float = 0.0
     length_tolerance: float | None = None
-    draft: str = "best_path"
+    draft: str = BEST_PATH
     measure: str = DEFAULT
     policy: str = "threshold"
     reverse_weight: float = 0.0
