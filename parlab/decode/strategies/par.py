@@ -50,8 +50,8 @@ class PAR(Decoder):
         ctc_mode: ``"prefix"`` scores with CTC inside the search, ``"rescore"`` only the n-best of the decoder.
         length_normalize: choose among a segment's hypotheses by score per token.
         nbest: ended hypotheses kept per segment; with ``"rescore"`` those are rescored (at least ``beam_size``).
-        lm: folder of an ESPnet language model, or an ARPA file over the decoder's tokens, for shallow fusion; ``lm_weight`` of its
-            log-probability.
+        lm: folder of an ESPnet language model, or an ARPA or KenLM file over the decoder's tokens, for shallow fusion; ``lm_weight`` of
+            its log-probability.
         phrases: file of phrases that are boosted in fills, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
         phrase_margin: a sure draft token is masked too, with as many tokens after it as the phrase has, where CTC gives a phrase's
