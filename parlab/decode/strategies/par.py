@@ -14,6 +14,7 @@ import torch
 
 from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.confidence.fitted import check_fitted
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.drafters.drafter import BEST_PATH, find_drafter
@@ -143,6 +144,7 @@ class PAR(Decoder):
         return cls(**{**options, **cls.ESPNET})
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
+        check_fitted(self.measure, model)
         prepare_fusion(self, model, device)
         find_drafter(self.draft).check()
         if self.reverse_weight:
