@@ -6,6 +6,7 @@ draft serves all segments of all utterances: it gives their first step and their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
@@ -75,6 +76,8 @@ class PAR(Decoder):
             decoder gives less than this share of its best token's probability: what follows, if it is wrong, keeps the right fill out.
         reverse_weight: share of the decoder from right to left in the decoder's score of the n-best of a segment (at least
             ``beam_size`` of them): it reads the text after the segment first (WeNet's U2++, which trains it with 0.3).
+        fill_temperature: by which the logarithms of the confidences of a fill's tokens are divided, so that they are calibrated; ``tune``
+            finds it. It changes no text.
     """
 
     name: ClassVar[str] = "par"
@@ -119,6 +122,7 @@ class PAR(Decoder):
     measure: str = DEFAULT
     policy: str = "threshold"
     reverse_weight: float = 0.0
+    fill_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -215,6 +219,8 @@ def _check(options: PAR) -> None:
         wrong = f"phrase_margin is {options.phrase_margin}, expected nats from 0"
     elif not 0.0 <= options.reverse_weight <= 1.0:
         wrong = f"reverse_weight is {options.reverse_weight}, expected a share from 0 to 1"
+    elif not 0.0 < options.fill_temperature < math.inf:
+        wrong = f"fill_temperature is {options.fill_temperature}, expected a number above 0"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:
