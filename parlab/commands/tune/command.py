@@ -65,11 +65,12 @@ def main(argv: Sequence[str]) -> int:
     show("The setting", [trial_row(chosen)])
     show("The half that the search had not seen", [trial_row(t) for t in unseen.values()])
     print("\n".join(outcome.sentences()))
-    write_decoder(out, outcome)
+    beside = [options.fitted_folder] if options.beside_model else []
+    write_decoder([out, *(beside if within else [])], outcome)
     hashes = hashes_of(recognizer.model_hash(), utterances)
     if not options.measures:
         fitted = replace(hashes, data=hash_data(searched))
-        write_fitted([out, *([options.fitted_folder] if options.beside_model else [])], judged, fitted)
+        write_fitted([out, *beside], judged, fitted)
     # 3. A test set is opened once.
     tested = _test(options, recognizer, chosen) if options.test is not None else None
     measures: list[Json] = [{"measure": j.measure, **asdict(j.quality), "caught": list(j.caught)} for j in judged]
@@ -204,6 +205,7 @@ def trial_row(trial: Trial) -> dict[str, str]:
         "WER": f"{trial.wer:.2%}",
         "masked": f"{trial.masked_share:.1%}",
         "work": f"{trial.work:.2f}",
+        "steps": f"{trial.steps:.2f}",
         "seconds": f"{trial.seconds:.1f}",
     }
 
