@@ -69,8 +69,7 @@ def main(argv: Sequence[str]) -> int:
     write_decoder([out, *(beside if within else [])], outcome)
     hashes = hashes_of(recognizer.model_hash(), utterances)
     if not options.measures:
-        fitted = replace(hashes, data=hash_data(searched))
-        write_fitted([out, *beside], judged, fitted)
+        write_fitted([out, *beside], judged, replace(hashes, data=hash_data(searched)))
     # 3. A test set is opened once.
     tested = _test(options, recognizer, chosen) if options.test is not None else None
     measures: list[Json] = [{"measure": j.measure, **asdict(j.quality), "caught": list(j.caught)} for j in judged]
