@@ -103,7 +103,7 @@ class PAR(Decoder):
     max_seq_len: int | str = "auto"
     margin: int = 3
     max_mask_parallel: int = -1
-    ctc_weight: float = 0.5
+    ctc_weight: float = 0.3
     ctc_mode: str = "prefix"
     length_normalize: bool = False
     nbest: int = 1
