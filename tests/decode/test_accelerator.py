@@ -124,6 +124,12 @@ def test_a_measure_and_gaps_wait_four_times_more() -> None:
     assert syncs("par, gaps") <= syncs("par, words") + 4
 
 
+def test_drafts_of_a_prefix_beam_wait_once() -> None:
+    """Then PAR waits for the decoder's measure, for the fills, and for a look."""
+    assert results()["par, n-grams draft"]["steps"] > 8
+    assert syncs("par, n-grams draft") <= 4
+
+
 @pytest.mark.parametrize("name", LEFT_TO_RIGHT)
 def test_fills_from_left_to_right_wait_in_each_wave(name: str) -> None:
     """For the hypotheses whose next word is read, for the fills, and for a look; a wave needs a pass. Drafts take one."""
