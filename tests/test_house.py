@@ -22,6 +22,7 @@ FLOORS = {
     "parlab.types": 0,
     "parlab.errors": 0,
     "parlab.transfer": 0,
+    "parlab.capture": 0,
     "parlab.data": 1,
     "parlab.text": 1,
     "parlab.metrics": 1,

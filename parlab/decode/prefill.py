@@ -75,9 +75,10 @@ class Prefill:
             owner: (G,) utterance of each group, sorted, on the host.
             prefix_length: (G,) tokens that a group sees, on the host.
         """
-        row, length = to_device(self.hidden.device, self.row[owner], prefix_length)
+        on_host = self.row[owner]
+        row, length = to_device(self.hidden.device, on_host, prefix_length)
         first = self.hidden[row, length - 1]
-        return AttentionScorer(self.decoder, self.cross, self.prefix, row, length, first, weight)
+        return AttentionScorer(self.decoder, self.cross, self.prefix, row, on_host, length, first, weight)
 
 
 def pass_over(

@@ -113,8 +113,20 @@ def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, frames: Tensor, nbe
         log_probs: (B, T, V) the posteriors that were searched, of ``frames`` (B,).
         nbest: prefixes listed in ``nbest`` of each hypothesis; 1 lists none.
     """
-    order = prefixes.rank.argsort(dim=1, descending=True, stable=True)
-    score = prefixes.score.gather(1, order)
+    *paths, count = to_host(*best_paths(prefixes, log_probs, nbest), frames)
+    return path_hypotheses(paths, count, listed=nbest > 1)
+
+
+def best_paths(prefixes: Prefixes, log_probs: Tensor, nbest: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What is to be read of the n (``nbest`` or fewer) best prefixes, best first, without a wait for the device.
+
+    Args:
+        log_probs: (B, T, V) the posteriors that were searched.
+
+    Returns:
+        scores (B, n); (B, n, T) the token that each appended at each frame, or -1; (B, n, T) the posterior of the newest token there.
+    """
+    order = prefixes.rank.argsort(dim=1, descending=True, stable=True)[:, :nbest]
     path = _paths(prefixes, order)
     # A prefix takes a token up long before its peak: the token's frame is where its posterior is highest until the next one.
     size = path.size(2)
@@ -123,12 +135,16 @@ def prefix_hypotheses(prefixes: Prefixes, log_probs: Tensor, frames: Tensor, nbe
         started = torch.where(path >= 0, torch.arange(size, device=path.device), 0).cummax(2).values
         newest = path.gather(2, started).clamp(min=0)  # the newest token at each frame
         posterior = log_probs.gather(2, newest.transpose(1, 2)).transpose(1, 2).exp()
+    return prefixes.score.gather(1, order), path, posterior
+
+
+def path_hypotheses(paths: Sequence[Tensor], frames: Tensor, listed: bool) -> list[Hypothesis]:
+    """``best_paths`` of utterances of ``frames`` (B,), on the host, as hypotheses; ``listed``: with their ``nbest``."""
     hypotheses = []
-    columns = to_host(score, path, posterior, frames)
-    for *utterance, end in zip(*(x.tolist() for x in columns), strict=True):
-        rows = list(zip(*utterance, strict=True))[:nbest]
-        listed = tuple(_hypothesis(value, steps[:end], chances) for value, steps, chances in rows if value != NEVER)
-        hypotheses.append(replace(listed[0], nbest=listed) if nbest > 1 else listed[0])
+    for *utterance, end in zip(*(x.tolist() for x in (*paths, frames)), strict=True):
+        rows = zip(*utterance, strict=True)
+        found = tuple(_hypothesis(value, steps[:end], chances) for value, steps, chances in rows if value != NEVER)
+        hypotheses.append(replace(found[0], nbest=found) if listed else found[0])
     return hypotheses
 
 
@@ -155,7 +171,7 @@ def ctc_nbest(model: HybridModel, encoded: Encoded, beam: PrefixBeam, nbest: int
 
 
 def _paths(prefixes: Prefixes, order: Tensor) -> Tensor:
-    """The token (B, K, T) that each prefix appended at each frame, or -1; prefix k is number ``order`` (B, K).
+    """The token (B, n, T) that each prefix appended at each frame, or -1; prefix i is number ``order`` (B, n) of the K.
 
     Where a last prefix stood at each frame follows from the parents of all later frames: their maps are composed in
     log2(T) rounds, each of which doubles the frames that a map spans.
@@ -163,13 +179,13 @@ def _paths(prefixes: Prefixes, order: Tensor) -> Tensor:
     frames = len(prefixes.parent)
     if not frames:
         return order.new_full((*order.shape, 0), -1)
-    own = torch.arange(order.size(1), device=order.device).expand_as(prefixes.parent[:1])
+    own = torch.arange(prefixes.parent.size(2), device=order.device).expand_as(prefixes.parent[:1])
     maps = torch.cat([prefixes.parent[1:], own])
     span = 1
     while span < frames:
         maps = torch.cat([maps[:-span].gather(2, maps[span:]), maps[-span:]])
         span *= 2
-    return prefixes.token.gather(2, maps.gather(2, order.expand_as(maps))).permute(1, 2, 0)
+    return prefixes.token.gather(2, maps.gather(2, order.expand(frames, -1, -1))).permute(1, 2, 0)
 
 
 def _hypothesis(score: float, steps: Sequence[int], chances: Sequence[float]) -> Hypothesis:

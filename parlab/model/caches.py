@@ -201,13 +201,12 @@ Suffix = SuffixCache | SharedSuffix | FixedSuffix
 
 @dataclass(frozen=True)
 class RowLayout:
-    """The utterance of each row, and its index in the padded grid (B, R) that attention uses.
+    """The prefix that each row sees, and its index in the padded grid (B, R) that attention uses.
 
-    ``owner`` (N,) is sorted; ``slot`` (N,) is the row's index in the flattened grid, None when the grid has
-    no padding. ``prefix_length`` (N,) counts the prefix tokens that the row may see.
+    ``prefix_length`` (N,) counts the prefix tokens that a row may see; ``slot`` (N,) is the row's index in the flattened grid, None
+    when the grid has no padding.
     """
 
-    owner: Tensor
     prefix_length: Tensor
     batch: int
     width: int
@@ -215,16 +214,21 @@ class RowLayout:
 
     @staticmethod
     def of(owner: Tensor, prefix_length: Tensor, batch: int) -> RowLayout:
-        """Lay out rows sorted by owner."""
+        """Lay out rows sorted by their utterance ``owner`` (N,); the host waits for its device, if it has another."""
+        return RowLayout(prefix_length, batch, *RowLayout.grid_of(owner, batch))
+
+    @staticmethod
+    def grid_of(owner: Tensor, batch: int) -> tuple[int, Tensor | None]:
+        """``width`` and ``slot`` of rows sorted by ``owner`` (N,)."""
         rows = len(owner)
         if batch == 1:
-            return RowLayout(owner, prefix_length, 1, rows, None)
+            return rows, None
         counts = torch.bincount(owner, minlength=batch)
         width = int(counts.max())
         if width * batch == rows:
-            return RowLayout(owner, prefix_length, batch, width, None)
+            return width, None
         rank = torch.arange(rows, device=owner.device) - (counts.cumsum(0) - counts)[owner]
-        return RowLayout(owner, prefix_length, batch, width, owner * width + rank)
+        return width, owner * width + rank
 
     def to_grid(self, x: Tensor) -> Tensor:
         """Rows (N, H, d) to the grid (B, H, R, d)."""

@@ -75,18 +75,21 @@ class Fingerprint:
 class PositionTable:
     """The encodings of positions on the device and in the type of ``weight``.
 
-    A toolkit's own table may be no buffer and stay on the host (ESPnet's). It is copied once, and again when it has grown.
+    A toolkit's own table may be no buffer and stay on the host (ESPnet's). It is copied once, and again when it has grown. Tables that
+    were outgrown stay in memory: a CUDA graph of a search goes on reading the one that it was captured with.
     """
 
     def __init__(self, positions: Callable[[int], Tensor], weight: Tensor):
         self.positions, self.weight = positions, weight
-        self.table = weight.new_zeros(0, weight.size(1))
+        self.tables = [weight.new_zeros(0, weight.size(1))]
 
     def of(self, size: int) -> Tensor:
         """Encodings (., D) of at least ``size`` positions, or of all that there are."""
-        table = self.table
+        table = before = self.tables[-1]
         if len(table) < size:
-            table = self.table = self.positions(size).to(self.weight)
+            table = self.positions(size).to(self.weight)
+            if len(table) > len(before):
+                self.tables.append(table)
         return table
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from parlab.cli import main
 from parlab.commands.bench.options import PARTS, BenchOptions
 from parlab.commands.bench.sizes import SIZES, random_recognizer
+from parlab.commands.bench.suite import observe
 from parlab.commands.bench.suite import run as run_module
 from parlab.commands.bench.suite.correctness import some_speech
 from parlab.commands.bench.suite.observe import host_syncs, kernel_profile
 from parlab.commands.bench.suite.plan import Budget, Measurement, by_interest, speed_cases
 from parlab.commands.bench.suite.run import run_suite
+from parlab.commands.bench.suite.whisper import cells
+from parlab.commands.bench.whisper import WhisperBench
 from parlab.errors import UserError
 from tests.whisper import write_whisper
 
@@ -52,12 +57,16 @@ def test_every_part_has_its_figures(suite: Path) -> None:
         if row["part"] == "speed":
             assert row["par_ratio"] == pytest.approx(row["par_ms"] / row["greedy_ms"])
             assert row["par_rtfx"] == pytest.approx(1000 * row["batch"] * row["seconds"] / row["par_ms"])
-            assert row["par_peak_bytes"] >= row["greedy_peak_bytes"] > 0
+            others = ("par", "par_joint", "ar", "speculative")
+            assert all(row[f"{name}_ratio"] > 0 for name in others)
+            assert min(row[f"{name}_peak_bytes"] for name in others) >= row["greedy_peak_bytes"] > 0
             assert "par_syncs" not in row  # only CUDA counts them
         if row["part"] == "whisper":
             beams = ("greedy", "beam_5")
             assert [row[f"ours_ar_{beam}_as_transformers"] for beam in beams] == [row["batch"]] * 2
             assert all(row[f"{what}_rtfx"] > 0 for what in ("encoder", "transformers_greedy", "ours_ar_beam_5"))
+            assert row["ours_ar_beam_5_peak_bytes"] >= row["ours_ar_greedy_peak_bytes"] > 0
+            assert not any(name.startswith("transformers") and name.endswith("bytes") for name in row)
         if row["part"] == "kernels":
             assert row["launches"] > 100 and row["device_ms"] > 0
     speed = [row for row in rows if row["part"] == "speed"]
@@ -170,6 +179,38 @@ def test_host_syncs_are_counted_by_line(monkeypatch: pytest.MonkeyPatch) -> None
     assert host_syncs(task, torch.device("cuda")) == {"decode/beam.py:7": 3}
     assert modes == ["warn", 0]
     assert host_syncs(task, CPU) is None
+
+
+def test_memory_and_syncs_of_a_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peak of one run and the syncs of another, busiest lines first."""
+
+    def host_syncs(task: Any, device: torch.device) -> Counter[str]:
+        task()
+        return Counter({"a.py:1": 1, "b.py:2": 3})
+
+    monkeypatch.setattr(observe, "host_syncs", host_syncs)
+    runs: list[Tensor] = []
+    found = observe.memory_and_syncs("ar", lambda: runs.append(torch.ones(1000)), CPU)
+    assert found == {"ar_peak_bytes": 4000, "ar_syncs": 4, "ar_sync_lines": "b.py:2 x3; a.py:1 x1"}
+    assert len(runs) == 2
+
+
+def test_only_our_decoders_of_whisper_have_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with a draft head among them; each decodes the batch again, in inference mode."""
+    bench = WhisperBench(random_recognizer("tiny", CPU), [torch.zeros(9)], longest=3, random=True)
+    names = ("encoder", "transformers: greedy", "ours: ar greedy", "ours: draft", "ours: par, left to right")
+    grown: list[str] = []
+
+    def tasks(_: WhisperBench) -> Iterator[tuple[str, Any]]:
+        for name in names:
+            yield name, lambda name=name: grown.append(name) if torch.ones(50).is_inference() else None
+
+    monkeypatch.setattr(WhisperBench, "rows", lambda self, repeats: [])
+    monkeypatch.setattr(WhisperBench, "tasks", tasks)
+    row = cells(bench, repeats=1)
+    ours = ("ours_ar_greedy", "ours_draft", "ours_par,_left_to_right")
+    assert row == {"tokens": 3, "repeats": 1, **{f"{name}_peak_bytes": 200 for name in ours}}
+    assert {name.replace(": ", "_").replace(" ", "_") for name in grown} == set(ours)
 
 
 def test_a_kernel_profile() -> None:

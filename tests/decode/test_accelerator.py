@@ -94,7 +94,7 @@ BACKWARD = "wenet, par, backward"
 LEFT_TO_RIGHT = ("whisper, par, fills", "whisper, par, letters, fills")
 # Fills from left to right wait in every wave, and rounds in each of them; a measure of frames finds the runs again, and gaps are read
 # from the device.
-OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps", BACKWARD}
+OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps", f"{BACKWARD}, one at a time"}
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,12 @@ def test_a_measure_and_gaps_wait_four_times_more() -> None:
     assert syncs("par, gaps") <= syncs("par, words") + 4
 
 
+def test_drafts_of_a_prefix_beam_wait_once() -> None:
+    """Then PAR waits for the decoder's measure, for the fills, and for a look."""
+    assert results()["par, n-grams draft"]["steps"] > 8
+    assert syncs("par, n-grams draft") <= 4
+
+
 @pytest.mark.parametrize("name", LEFT_TO_RIGHT)
 def test_fills_from_left_to_right_wait_in_each_wave(name: str) -> None:
     """For the hypotheses whose next word is read, for the fills, and for a look; a wave needs a pass. Drafts take one."""
@@ -138,9 +144,13 @@ def test_a_round_waits_a_constant_number_of_times() -> None:
     assert syncs(ROUNDS) <= 5 + 4 * 2
 
 
-def test_judging_by_the_text_after_a_fill_waits_twice_in_its_steps() -> None:
-    """The fills are read token by token, in rows whose number is asked for; the search itself waits in no step."""
-    assert syncs(BACKWARD) <= 6 + 2 * results()[BACKWARD]["steps"]
+def test_judging_by_the_text_after_a_fill_waits_once() -> None:
+    """For the hypotheses that are judged, of each chunk: no step of their reading waits, not even where a single segment is read."""
+    assert results()[BACKWARD]["steps"] >= 8
+    assert syncs(BACKWARD) <= 4
+    one_by_one = results()[f"{BACKWARD}, one at a time"]
+    assert one_by_one["segments"] > 2
+    assert syncs(f"{BACKWARD}, one at a time") <= 3 + one_by_one["segments"]
 
 
 def test_no_step_of_ctc_by_characters_waits() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from parlab.model.caches import SharedSuffix
+from parlab.model.packed import PositionTable
 from parlab.model.rows import RowDecoder, RowLayout
 from tests.models import tiny_model
 
@@ -179,3 +182,22 @@ def test_tokens_that_rows_share_are_kept_once(conf: dict) -> None:
         rows = beam
     assert shared.length == 30 and shared.seen.sum(1).tolist() == [30] * rows
     assert shared.keys[0].size(1) < 2 * (30 + 15)  # of which each row needs 30; own caches hold 30 a row
+
+
+def test_tables_of_positions_outlive_longer_ones() -> None:
+    """A CUDA graph goes on reading the table that it was captured with; one that does not grow is kept once."""
+    made: list[int] = []
+
+    def positions(size: int) -> torch.Tensor:
+        made.append(min(size, 30))
+        return torch.arange(made[-1]).double().unsqueeze(1)
+
+    table = PositionTable(positions, torch.zeros(1, 1))
+    first = weakref.ref(table.of(10))
+    longer = table.of(20)
+    assert len(longer) == 20 and longer.dtype == torch.float32
+    assert first() is not None and first().tolist() == [[i] for i in range(10)]
+    assert table.of(15) is longer and made == [10, 20]
+    whole = [len(table.of(size)) for size in (40, 50, 60)]  # there are no more than 30
+    assert whole == [30, 30, 30]
+    assert [len(x) for x in table.tables] == [0, 10, 20, 30]

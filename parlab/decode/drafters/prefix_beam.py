@@ -15,7 +15,7 @@ from parlab.decode.drafters.drafter import Drafter
 from parlab.decode.fused.automaton import Automaton, file_stamp
 from parlab.decode.fused.ngrams import ngram_automaton
 from parlab.decode.fused.per_token import PerToken
-from parlab.decode.prefixes import PrefixBeam, check_beam, prefix_beam, prefix_hypotheses
+from parlab.decode.prefixes import PrefixBeam, best_paths, check_beam, path_hypotheses, prefix_beam
 from parlab.decode.search.frames import Automata
 from parlab.errors import UserError
 from parlab.text.padding import pad_tokens
@@ -67,9 +67,9 @@ class PrefixBeamDraft(Drafter):
             added.append((PerToken(log_probs.device), self.bonus))
         automata = Automata(tuple(a for a, _ in added), tuple(w for _, w in added), posteriors.stop, counted=False)
         options = PrefixBeam(self.beam_size, self.token_beam, automata=automata)
-        found = prefix_hypotheses(prefix_beam(log_probs, frames, posteriors.blank, options), log_probs, frames, nbest=1)
-        labels, count = to_host(log_probs.argmax(-1), frames)
-        return _draft(found, labels, count)
+        paths = best_paths(prefix_beam(log_probs, frames, posteriors.blank, options), log_probs, nbest=1)
+        *paths_read, labels, count = to_host(*paths, log_probs.argmax(-1), frames)  # the one wait for the device
+        return _draft(path_hypotheses(paths_read, count, listed=False), labels, count)
 
 
 def _draft(found: Sequence[Hypothesis], labels: Tensor, frames: Tensor) -> Draft:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from parlab.decode.scorers import Rows
 from parlab.decode.scorers.attention import AttentionScorer, AttentionState, normalizer
+from parlab.model.caches import RowLayout
 from parlab.transfer import to_device
 
 
@@ -33,21 +34,23 @@ class Reading:
             scorer: of the segments.
             tokens: (n, longest) of the rows, on the device; what follows ``total`` is anything.
         """
-        # The host knows what each step has to do.
-        steps = [_Step.of(step, self.begin, self.total) for step in range(int(self.total.max()))]
-        numbers = [x for step in steps for x in (step.scored, step.scored_of_live, step.kept, step.kept_of_live)]
+        # The host knows what each step has to do, and where its rows lie: no step waits for the device.
+        steps = [_Step.of(step, self, scorer) for step in range(int(self.total.max()))]
+        numbers = [x for step in steps for x in step.numbers()]
         group, *moved = to_device(tokens.device, self.group, *numbers)
+        prefix_length, batch = scorer.prefix_length[group], scorer.cross.keys[0].size(0)
         # All rows at once; a row leaves when all but its last token is read.
         found = scorer.hidden.new_zeros(len(group), dtype=torch.float32)
         state = AttentionState(scorer.hidden[group], None)
-        for step in range(len(steps)):
-            scored, scored_of_live, kept, kept_of_live = moved[4 * step : 4 * step + 4]
+        for number, step in enumerate(steps):
+            scored, scored_of_live, kept, kept_of_live, slot = moved[5 * number : 5 * number + 5]
             if len(scored):
                 logits = scorer.decoder.logits(state.hidden[scored_of_live])
-                wanted = tokens[scored, step].unsqueeze(1)
+                wanted = tokens[scored, number].unsqueeze(1)
                 found[scored] += (logits.gather(1, wanted) - normalizer(logits)).squeeze(1)
             if len(kept):
-                state = scorer.advance(state, Rows(kept_of_live, tokens[kept, step], group[kept]))
+                layout = RowLayout(prefix_length[kept], batch, step.width, None if step.slot is None else slot)
+                state = scorer.advance_in(layout, state, Rows(kept_of_live, tokens[kept, number], group[kept]))
         return found
 
 
@@ -58,20 +61,29 @@ class _Step:
     Attributes:
         scored: rows whose token counts.
         kept: rows that read on after it.
+        width, slot: of the layout of those (``RowLayout``).
     """
 
     scored: Tensor
     scored_of_live: Tensor
     kept: Tensor
     kept_of_live: Tensor
+    width: int
+    slot: Tensor | None
 
     @staticmethod
-    def of(step: int, begin: Tensor, total: Tensor) -> _Step:
-        """Step ``step`` for rows whose tokens count from ``begin`` (n,) up to ``total`` (n,)."""
-        [live] = (step < total).nonzero(as_tuple=True)
-        [scored] = (step >= begin[live]).nonzero(as_tuple=True)
-        [kept] = (step + 1 < total[live]).nonzero(as_tuple=True)
-        return _Step(live[scored], scored, live[kept], kept)
+    def of(step: int, reading: Reading, scorer: AttentionScorer) -> _Step:
+        """Step ``step`` of a reading."""
+        [live] = (step < reading.total).nonzero(as_tuple=True)
+        [scored] = (step >= reading.begin[live]).nonzero(as_tuple=True)
+        [kept] = (step + 1 < reading.total[live]).nonzero(as_tuple=True)
+        width, slot = scorer.grid_of(reading.group[live[kept]])
+        return _Step(live[scored], scored, live[kept], kept, width, slot)
+
+    def numbers(self) -> tuple[Tensor, ...]:
+        """All of its tensors; without a slot, an empty one."""
+        slot = self.kept.new_zeros(0) if self.slot is None else self.slot
+        return self.scored, self.scored_of_live, self.kept, self.kept_of_live, slot
 
 
 def joined(fills: Tensor, own: Tensor, after: Tensor) -> Tensor:

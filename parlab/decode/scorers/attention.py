@@ -38,6 +38,7 @@ class AttentionScorer(VocabularyScorer[AttentionState]):
     Attributes:
         cross, prefix: caches of the B utterances.
         owner: (G,) utterance of each group, sorted.
+        owner_on_host: the same on the host.
         prefix_length: (G,) prefix tokens that a group sees.
         hidden: (G, D) hidden state at the last prefix token: the first step, for free.
     """
@@ -46,6 +47,7 @@ class AttentionScorer(VocabularyScorer[AttentionState]):
     cross: CrossCache
     prefix: PrefixCache
     owner: Tensor
+    owner_on_host: Tensor
     prefix_length: Tensor
     hidden: Tensor
     weight: float = 1.0
@@ -59,10 +61,17 @@ class AttentionScorer(VocabularyScorer[AttentionState]):
 
     def advance(self, state: AttentionState, rows: Rows) -> AttentionState:
         layout = RowLayout.of(self.owner[rows.group], self.prefix_length[rows.group], self.cross.keys[0].size(0))
-        before = state.suffix
-        if before is None and len(self.owner) == 1:  # the hypotheses of one beam share most of their tokens
-            before = SharedSuffix.empty(self.prefix)
-        suffix = before.select(rows.parents) if before is not None else None
+        if state.suffix is None and len(self.owner) == 1:  # the hypotheses of one beam share most of their tokens
+            state = AttentionState(state.hidden, SharedSuffix.empty(self.prefix))
+        return self.advance_in(layout, state, rows)
+
+    def grid_of(self, group: Tensor) -> tuple[int, Tensor | None]:
+        """What the host knows of the layout of rows of sorted groups (N,): ``RowLayout.grid_of``."""
+        return RowLayout.grid_of(self.owner_on_host[group], self.cross.keys[0].size(0))
+
+    def advance_in(self, layout: RowLayout, state: AttentionState, rows: Rows) -> AttentionState:
+        """``advance`` in a layout that is known: the host waits for nothing."""
+        suffix = None if state.suffix is None else state.suffix.select(rows.parents)
         hidden, suffix = self.decoder.step(rows.tokens, layout, self.cross, self.prefix, suffix)
         return AttentionState(hidden, suffix)
 
@@ -85,7 +94,7 @@ class AttentionScorer(VocabularyScorer[AttentionState]):
             prefix=PrefixCache(
                 [padded(k[of_tile], 2, size) for k in prefix.keys], [padded(v[of_tile], 2, size) for v in prefix.values]
             ),
-            layout=RowLayout(plan.per_tile(owner), prefix_length[rows], len(of_tile), plan.tile * plan.beam, None),
+            layout=RowLayout(prefix_length[rows], len(of_tile), plan.tile * plan.beam, None),
             hidden=self.hidden[plan.source][rows],
             weight=self.weight,
         )

@@ -13,6 +13,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
+from parlab.capture import capture
 from parlab.decode.scorers import Scorer
 
 SWITCH = "PARLAB_CUDA_GRAPHS"  # 0 in the environment turns graphs off
@@ -90,14 +91,8 @@ class Captured:
         """Capture a step of a search on CUDA."""
         with torch.inference_mode(False), torch.no_grad():  # the buffers are written in either mode
             search, state = (with_tensors(x, _copied) for x in (search, state))
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            search.step(state)  # libraries make their workspaces before the capture
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            write(state, search.step(state))
+        device = next(tensors_of(state)).device
+        graph, _ = capture(lambda: search.step(state), lambda: write(state, search.step(state)), device)
         return Captured(graph, search, state)
 
 

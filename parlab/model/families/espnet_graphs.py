@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from parlab.capture import capture
 from parlab.model.invariance import encoder_frames, subsamples
 
 BUCKET = 64  # features; those that fill a bucket are padding, which changes no output
@@ -26,14 +27,7 @@ Capture = Callable[[Run, Tensor, Tensor], Run]
 def captured(run: Run, x: Tensor, frames: Tensor) -> Run:
     """``run`` on inputs of these shapes as one graph, which reads and writes buffers of its own."""
     x, frames = x.clone(), frames.clone()
-    side = torch.cuda.Stream(x.device)
-    side.wait_stream(torch.cuda.current_stream(x.device))
-    with torch.cuda.stream(side):
-        run(x, frames)  # libraries make their workspaces, and ESPnet its table of positions, before the capture
-    torch.cuda.current_stream(x.device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        output = run(x, frames)
+    graph, output = capture(lambda: run(x, frames), lambda: run(x, frames), x.device)
 
     def replay(new: Tensor, count: Tensor) -> Any:
         x.copy_(new)

@@ -1,4 +1,4 @@
-"""What CUDA tells of a piece of work: host synchronisations by line, kernels by name."""
+"""What a device tells of a piece of work: peak memory; on CUDA host synchronisations by line, kernels by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from parlab.commands.bench.suite.plan import Fields
+from parlab.metrics.memory import PeakMemory
+from parlab.metrics.tables import Cell
 
 
 def host_syncs(task: Callable[[], Any], device: torch.device) -> Counter[str] | None:
@@ -27,6 +31,18 @@ def host_syncs(task: Callable[[], Any], device: torch.device) -> Counter[str] | 
     return Counter(
         f"{w.filename.rpartition('/parlab/')[2]}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)
     )
+
+
+def memory_and_syncs(name: str, task: Callable[[], Any], device: torch.device) -> Fields:
+    """The cells ``<name>_peak_bytes`` and, on CUDA, ``<name>_syncs`` and ``<name>_sync_lines``, of two runs that are not timed."""
+    with PeakMemory(device) as peak:
+        task()
+    cells: dict[str, Cell] = {f"{name}_peak_bytes": peak.bytes}
+    syncs = host_syncs(task, device)
+    if syncs is not None:
+        cells[f"{name}_syncs"] = sum(syncs.values())
+        cells[f"{name}_sync_lines"] = "; ".join(f"{line} x{count}" for line, count in syncs.most_common(20))
+    return cells
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,10 @@ from parlab.commands.bench.candidates import reference_par
 from parlab.commands.bench.cases import decode_whole, make_case
 from parlab.commands.bench.options import BenchOptions
 from parlab.commands.bench.suite.models import Models, repeated
-from parlab.commands.bench.suite.observe import host_syncs
+from parlab.commands.bench.suite.observe import memory_and_syncs
 from parlab.commands.bench.suite.plan import Budget, Fields, Measurement, SpeedCase, speed_cases
 from parlab.commands.bench.timing import median
-from parlab.decode import AR, PAR, Decoder, Greedy
-from parlab.metrics.memory import PeakMemory
+from parlab.decode import AR, PAR, Decoder, Greedy, Speculative
 from parlab.metrics.speed import rtfx, synchronize
 from parlab.metrics.tables import Cell
 from parlab.options.devices import set_tf32
@@ -59,6 +58,7 @@ class SpeedRun:
             "par": reference_par(beam),
             "par_joint": PAR(threshold=0.99, beam_size=beam),
             "ar": AR(beam_size=beam, maxlenratio=-batch.tokens),  # random weights never end by themselves
+            "speculative": Speculative(maxlenratio=-batch.tokens),
         }
         # 1. Time.
         audio = case.batch * case.seconds
@@ -67,18 +67,12 @@ class SpeedRun:
         for name, decoder in decoders.items():
             seconds = median(self.time(partial(decode_whole, self.recognizer, decoder, batch)))
             row |= {f"{name}_ms": 1000 * seconds, f"{name}_rtfx": rtfx(audio, seconds)}
-        for name in ("par", "par_joint", "ar"):
+        for name in list(decoders)[1:]:
             row[f"{name}_ratio"] = float(row[f"{name}_ms"] or 0) / float(row["greedy_ms"] or 1)
         # 2. Memory and synchronisations, which must not disturb the clock.
-        for name in ("greedy", "par"):
-            task = partial(decode_whole, self.recognizer, decoders[name], batch)
-            with PeakMemory(self.recognizer.device) as peak:
-                task()
-            row[f"{name}_peak_bytes"] = peak.bytes
-            syncs = host_syncs(task, self.recognizer.device)
-            if syncs is not None:
-                row[f"{name}_syncs"] = sum(syncs.values())
-                row[f"{name}_sync_lines"] = "; ".join(f"{line} x{count}" for line, count in syncs.most_common(20))
+        for name, decoder in decoders.items():
+            task = partial(decode_whole, self.recognizer, decoder, batch)
+            row |= memory_and_syncs(name, task, self.recognizer.device)
         return row
 
     def time(self, task: Callable[[], Any]) -> list[float]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from parlab.commands.bench.options import BenchOptions
+from parlab.commands.bench.suite.observe import memory_and_syncs
 from parlab.commands.bench.suite.plan import Fields, Measurement, by_interest
 from parlab.commands.bench.whisper import WhisperBench, in_precision, whisper_recognizer
 from parlab.metrics.speed import rtfx
@@ -35,13 +36,23 @@ def whisper_cases(options: BenchOptions, device: torch.device) -> Iterator[Measu
             yield Measurement(about, run, cost=batch, family=f"whisper {name}")
 
 
+@torch.inference_mode()
 def cells(bench: WhisperBench, repeats: int) -> Fields:
-    """Milliseconds of the batch and real-time factors of each candidate, and how many tokens are transformers'."""
+    """Milliseconds of the batch and real-time factors of each candidate, and how many tokens are transformers'; of ours, those with
+    a draft head among them, also peak memory and host synchronisations."""
     row: dict[str, Cell] = {"tokens": bench.longest, "repeats": repeats}
     for found in bench.rows(repeats):
-        name, milliseconds = found.what.replace(": ", "_").replace(" ", "_"), found.ms_per_utterance
+        name, milliseconds = _column(found.what), found.ms_per_utterance
         row[f"{name}_ms"] = milliseconds * len(bench.waves)
         row[f"{name}_rtfx"] = rtfx(found.seconds_of_audio, milliseconds / 1000)
         if found.as_transformers is not None:
             row[f"{name}_as_transformers"] = found.as_transformers
+    for what, task in bench.tasks():
+        if what.startswith("ours: "):
+            row |= memory_and_syncs(_column(what), task, bench.recognizer.device)
     return row
+
+
+def _column(what: str) -> str:
+    """The name of a candidate as columns have it."""
+    return what.replace(": ", "_").replace(" ", "_")
