@@ -17,7 +17,7 @@ from parlab.text.normalizer import Normalizer
 from parlab.types import Hypothesis
 
 # Tokens that a step costs besides its rows: it reads all weights of the decoder for few rows (benchmarks/README.md: 10 rows take
-# on a CPU what 27 take where there are many; on a GPU a step costs more).
+# as long on a CPU as 25 of 180 do; on a GPU a step costs more).
 STEP = 10.0
 
 
