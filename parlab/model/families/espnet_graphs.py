@@ -50,7 +50,10 @@ class EncoderGraphs:
 
     def __init__(self, encoder: nn.Module, run: Run, capture: Capture = captured, device: str = "cuda"):
         self.encoder, self.run, self.capture, self.device = encoder, run, capture, device
-        self.kept: OrderedDict[tuple[Any, ...], Run] = OrderedDict()
+        self.kept: OrderedDict[tuple[Any, ...], tuple[Run, list[Tensor]]] = (
+            OrderedDict()
+        )  # with the tables that a graph reads
+        self.positions = [module for module in encoder.modules() if isinstance(vars(module).get("pe"), Tensor)]
 
     def __call__(self, x: Tensor, frames: Tensor) -> Any:
         size = x.size(1)
@@ -62,11 +65,18 @@ class EncoderGraphs:
         weights = next(self.encoder.parameters())
         autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
         key = (tuple(x.shape), x.dtype, x.device, weights.data_ptr(), weights.dtype, autocast)
-        graph = self.kept.pop(key, None) or self.capture(self.run, x, frames)
-        self.kept[key] = graph
+        graph, tables = self.kept.pop(key, (None, []))
+        # ESPnet puts a longer table of positions in the place of one that is too short.
+        if graph is None or any(a is not b for a, b in zip(tables, self._tables(), strict=True)):
+            graph = self.capture(self.run, x, frames)
+        self.kept[key] = graph, self._tables()
         while len(self.kept) > MOST_GRAPHS:
             self.kept.popitem(last=False)
         # 2. Its output, without the frames of the padding.
         output = graph(x, frames)
         count = encoder_frames(self.encoder, size)
         return (tree_map_only(Tensor, lambda states: states[:, :count], output[0]), *output[1:])
+
+    def _tables(self) -> list[Tensor]:
+        """The tables of positions as they are now, which are neither parameters nor buffers."""
+        return [vars(module)["pe"] for module in self.positions]
