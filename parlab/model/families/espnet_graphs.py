@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from parlab.capture import capture
+from parlab.capture import capture, rounding
 from parlab.model.invariance import encoder_frames, subsamples
 
 BUCKET = 64  # features; those that fill a bucket are padding, which changes no output
@@ -63,8 +63,7 @@ class EncoderGraphs:
         # 1. The graph of the bucket.
         x = torch.nn.functional.pad(x, (0, 0, 0, padded - size))
         weights = next(self.encoder.parameters())
-        autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
-        key = (tuple(x.shape), x.dtype, x.device, weights.data_ptr(), weights.dtype, autocast)
+        key = (tuple(x.shape), x.dtype, x.device, weights.data_ptr(), weights.dtype, rounding(x.device.type))
         graph, tables = self.kept.pop(key, (None, []))
         # ESPnet puts a longer table of positions in the place of one that is too short.
         if graph is None or any(a is not b for a, b in zip(tables, self._tables(), strict=True)):
