@@ -16,6 +16,7 @@ from parlab.data.utterance import Utterance
 from parlab.decode import DECODERS, Decoder
 from parlab.errors import TranscriptionError, UserError
 from parlab.model.hybrid import HybridModel
+from parlab.options.decoder_names import TUNED, find_tuned
 from parlab.options.decoders import make_decoder, with_usual
 from parlab.options.devices import device_for, warn_of_slow_bfloat16
 from parlab.recognition.long_audio import LongAudio, cut_recording, shifted
@@ -34,6 +35,7 @@ class ASR:
     """A model with its tokenizer on a device."""
 
     recognizer: Recognizer
+    tuned: Path | None = None  # the configuration of a decoder that ``tune`` left beside the model or its head
 
     @property
     def model(self) -> HybridModel:
@@ -88,7 +90,8 @@ class ASR:
             audio: one or several (a list, a generator) of: a path; an array or tensor (samples,) or (samples, channels) at
                 the model's rate; a pair of an array and its rate; an open file; a Hugging Face dictionary with ``array``
                 and ``sampling_rate``. Signed integers are scaled.
-            decoder: a name of ``parlab.decode.DECODERS``, or a decoder object; by default ``par`` for a hybrid model or one with a draft head, ``greedy``
+            decoder: a name of ``parlab.decode.DECODERS``, a decoder object, or ``"tuned"`` for what ``tune`` left beside the model (or its
+                head), which is also the default where there is one. Else the default is ``par`` for a hybrid model or one with a draft head, ``greedy``
                 for one without a decoder, ``ar`` without CTC for one without a CTC head (Whisper) and where times or a
                 translation are asked for.
             batch_size: utterances decoded together, fewer where one is long, as in ``predict``; it changes no result.
@@ -150,8 +153,15 @@ class ASR:
     def _prepared(self, decoder: str | Decoder | None, options: dict[str, Any]) -> tuple[Recognizer, Decoder]:
         """The recognizer with what is asked of an S2T model, and the decoder with its options."""
         prompt = PromptOptions(**{name: options.pop(name) for name in _PROMPT if name in options})
+        if decoder == TUNED and self.tuned is None:
+            raise UserError(
+                f"the decoder is '{TUNED}', but tune left none beside this model; name another, or run tune --beside_model true"
+            )
+        plain = prompt.task == "asr" and not prompt.timestamps
+        if self.tuned is not None and (decoder == TUNED or (decoder is None and plain)):
+            decoder = str(self.tuned)
         if decoder is None:
-            own = self.recognizer.default_decoder(prompt.task == "asr" and not prompt.timestamps)
+            own = self.recognizer.default_decoder(plain)
             decoder, options = own.name, own.changed() | options
         elif isinstance(decoder, str) and decoder in DECODERS:
             options = with_usual(DECODERS[decoder], options, self.recognizer.head is not None)
@@ -206,4 +216,4 @@ def load(
     if dtype is not None and not (isinstance(wanted, torch.dtype) and wanted.is_floating_point):
         raise UserError(f"the dtype is {dtype!r}, expected 'float32', 'bfloat16', 'float16' or None; correct it")
     warn_of_slow_bfloat16(chosen, wanted)
-    return ASR(Recognizer.read(path, chosen, wanted, head))
+    return ASR(Recognizer.read(path, chosen, wanted, head), find_tuned(path, head))

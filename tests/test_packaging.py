@@ -17,7 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Import names that differ from the distribution's.
 DISTRIBUTIONS = {"yaml": "pyyaml"}
 # Optional, with a clear error where they are missing; espnet is installed with --no-deps.
-OPTIONAL = {"espnet", "espnet2", "peft", "tokenizers", "torchaudio", "transformers", "wandb_workspaces"}
+OPTIONAL = {"espnet", "espnet2", "kenlm", "peft", "tokenizers", "torchaudio", "transformers", "wandb_workspaces"}
 
 
 def normal(name: str) -> str:

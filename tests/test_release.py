@@ -79,4 +79,5 @@ def test_ci_builds_what_a_release_needs() -> None:
     assert "twine check --strict" in MAKEFILE.split("\ndist:")[1].split("\n\n")[0]
     assert "build --strict" in MAKEFILE.split("\ndocs:")[1].split("\n\n")[0]
     extras = re.search(r"--editable '\.\[([^]]*)\]'", MAKEFILE)
-    assert extras is not None and set(extras[1].split(",")) == PROJECT["optional-dependencies"].keys()
+    compiled = {"kenlm"}  # needs a C++ compiler and CMake, which not everybody has
+    assert extras is not None and set(extras[1].split(",")) == PROJECT["optional-dependencies"].keys() - compiled

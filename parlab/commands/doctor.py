@@ -28,6 +28,7 @@ OPTIONAL = {
     "transformers": "Whisper models; pip install 'parlab[whisper]'",
     "peft": "LoRA in fit; pip install 'parlab[lora]'",
     "wandb_workspaces": "the saved W&B dashboards; pip install 'parlab[workspace]'",
+    "kenlm": "KenLM's binary files as lm; pip install 'parlab[kenlm]'",
     "faster_whisper": "a peer in bench --whisper; pip install faster-whisper",
 }
 

@@ -34,7 +34,7 @@ def phrase_automata(
 
 
 def ctc_automata(options: Fused, model: HybridModel, encoded: Encoded) -> Automata:
-    """What a beam over CTC's frames counts: phrases, and the n-grams of an ARPA file.
+    """What a beam over CTC's frames counts: phrases, and the n-grams of an ARPA or KenLM file.
 
     Raises:
         UserError: a file cannot be read, or does not fit CTC's vocabulary.
@@ -63,5 +63,5 @@ def prepare_ctc_fusion(options: Fused) -> None:
 def _check_file(lm: str) -> None:
     if not Path(lm).expanduser().is_file():
         raise UserError(
-            f"a beam over CTC's frames reads n-grams only, but {lm} is no file, expected an ARPA file; correct lm, or decode with rescore"
+            f"a beam over CTC's frames reads n-grams only, but {lm} is no file, expected an ARPA or KenLM file; correct lm, or decode with rescore"
         )

@@ -49,6 +49,7 @@ class FillScoring:
         in_search: whether CTC scored every step of the search, or is added to its n-best.
         length_normalize: choose by score per token, the stop token (or the next word) included.
         after: (S,) tokens after each segment whose scores count: 1, the stop token, or those of the next word; on the host.
+        temperature: by which the logarithms of the tokens' confidences are divided; it chooses nothing.
     """
 
     ctc: WindowScorer | None
@@ -56,6 +57,7 @@ class FillScoring:
     in_search: bool
     length_normalize: bool
     after: Tensor
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def choose_fills(ended: Ended, segments: Segments, drafts: DraftScores | None, s
     best, keep_draft, score = _choose(ended, segments, drafts, scoring)
     rows = torch.arange(len(best), device=best.device)
     tokens = ended.tokens[rows, best]
-    chances = ended.token_scores[rows, best].exp().clamp(max=1.0)  # boosts are no chances
+    scores = ended.token_scores[rows, best] / scoring.temperature
+    chances = scores.exp().clamp(max=1.0)  # boosts are no chances
     lengths, forced = ended.lengths[rows, best], ended.forced[rows, best]
     return Choice(keep_draft, score, tokens, chances, lengths, forced, ended.steps)
 

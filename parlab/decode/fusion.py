@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from parlab.decode.fused.automaton import TokenRows
-from parlab.decode.fused.ngrams import Ngrams, ngram_automaton
+from parlab.decode.fused.automaton import Automaton, TokenRows
+from parlab.decode.fused.ngrams import ngram_automaton
 from parlab.decode.fused.phrases import Phrases, phrase_automaton, read_phrases
 from parlab.decode.scorers import AnyScorer
 from parlab.decode.scorers.automata import NgramScorer, PhraseScorer
@@ -136,7 +136,7 @@ class PhraseFusion(Fusion):
 class NgramFusion(Fusion):
     """N-grams over tokens, among the candidates that the decoder ranks first."""
 
-    ngrams: Ngrams
+    ngrams: Automaton
     weight: float
 
     def scorer(self, contexts: Contexts) -> NgramScorer:
@@ -149,7 +149,7 @@ class NgramFusion(Fusion):
 
 
 def language_fusion(lm: str, weight: float, model: HybridModel, device: torch.device) -> Fusion:
-    """A language model: an ARPA file's n-grams, or the network in a folder.
+    """A language model: n-grams of an ARPA file or of a binary file of KenLM, or the network in a folder.
 
     Raises:
         UserError: neither is there, or it does not fit the model's vocabulary.

@@ -80,7 +80,7 @@ def prefix_beam(log_probs: Tensor, frames: Tensor, blank: int, options: PrefixBe
     grown = best.masked_fill(skip.unsqueeze(2), NEVER)
     # 2. Several frames at a time where the search has fixed shapes.
     device = log_probs.device
-    if mode().is_fixed(device) and size:
+    if mode().is_fixed(device) and size and not any(part.on_host for part in automata.parts):
         search = FrameSearch.of((log_probs, at_blank, grown, ids), frames, automata)
         state = search.run(beam, mode().stepper(device))
         return _prefixes(state.beam, automata, state.parent[:size].clone(), state.token[:size].clone())

@@ -13,6 +13,7 @@ from parlab.decode import DECODERS, PAR, Decoder
 from parlab.errors import UserError, nearest
 
 REFERENCE = "reference"  # not an option of PAR, but a name for several of its options
+TUNED, FILE = "tuned", "decoder.yaml"  # the name of the decoder that ``tune`` left beside a model, and its file
 
 
 def decoder_class(name: str) -> type[Decoder]:
@@ -39,6 +40,30 @@ def check_options(decoder: type[Decoder], names: Sequence[str]) -> None:
                 f"the decoder '{decoder.name}' has no option '{name}'{nearest(name, known)} "
                 f"(it has {', '.join(known) or 'none'})"
             )
+
+
+def find_tuned(model: str | Path, head: str | Path | None = None) -> Path | None:
+    """The configuration that ``tune`` left beside what drafts: the head, or the model (in a run folder, its ``model/``)."""
+    folder = Path(head or model).expanduser()
+    return next((f for f in (folder / FILE, folder / "model" / FILE) if f.is_file()), None)
+
+
+def tuned_or(name: str, model: str | Path | None, head: str | Path | None) -> str:
+    """A decoder's name, or in place of ``tuned`` the configuration beside the model or its head.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name != TUNED:
+        return name
+    found = find_tuned(model, head) if model is not None else None
+    if found is None:
+        where = "no --model was named" if model is None else f"there is no {FILE} in {head or model}"
+        raise UserError(
+            f"the decoder is '{TUNED}', but {where}, expected the folder of a model or head beside which "
+            "tune --beside_model true left one; name another decoder"
+        )
+    return str(found)
 
 
 def read_decoder(file: str) -> tuple[type[Decoder], dict[str, Any]]:

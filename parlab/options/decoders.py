@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,8 +15,17 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from parlab.decode import DECODERS, PAR, Decoder, usual_options
 from parlab.errors import UserError
-from parlab.options.decoder_names import REFERENCE, by_class, check_options, decoder_class, read_decoder
+from parlab.options.decoder_names import (
+    REFERENCE,
+    by_class,
+    check_options,
+    decoder_class,
+    find_tuned,
+    read_decoder,
+    tuned_or,
+)
 from parlab.options.resources import resolve_config
+from parlab.recognition.recognizer import Recognizer
 
 # ---- by name, with options as Python values -------------------------------------------------------
 
@@ -41,6 +51,19 @@ def make_decoder(name: str, **options: Any) -> Decoder:
 def with_usual(decoder: type[Decoder], options: Mapping[str, Any], drafts: bool) -> dict[str, Any]:
     """Options with those that are usual where a draft head drafts (``drafts``); a reference is itself."""
     return {**({} if REFERENCE in options else usual_options(decoder, drafts)), **options}
+
+
+def own_decoder(
+    recognizer: Recognizer, model: str | Path, head: str | Path | None, transcribes: bool = True
+) -> Decoder:
+    """The decoder of a model where none is named: what ``tune`` left beside it, or beside its head, else the usual one.
+
+    Args:
+        recognizer: of ``model`` with ``head``.
+        transcribes: whether plain text of the speech is asked for, for which a decoder is tuned.
+    """
+    tuned = find_tuned(model, head) if transcribes else None
+    return make_decoder(str(tuned)) if tuned is not None else recognizer.default_decoder(transcribes)
 
 
 def _wants_espnet(reference: Any) -> bool:
@@ -100,7 +123,7 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
         argument = queue.pop(0)
         name, equals, value = argument.partition("=")
         if name == "--decoder" and (equals or queue):
-            value = value if equals else queue.pop(0)
+            value = tuned_or(value if equals else queue.pop(0), _value(argv, "--model"), _value(argv, "--head"))
             from_file = value.endswith((".yaml", ".yml", ".json"))
             if value.endswith((".yaml", ".yml")):
                 chosen, written = read_decoder(value)
@@ -110,8 +133,8 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
                 chosen = decoder_class(value)
                 value = _path(chosen)
             out += [f"{name}={value}"] if equals else [name, value]
-            if chosen is not None and not from_file and not _given(argv, f"--decoder.{REFERENCE}"):
-                usual = usual_options(chosen, _given(argv, "--head"))
+            if chosen is not None and not from_file and _value(argv, f"--decoder.{REFERENCE}") is None:
+                usual = usual_options(chosen, _value(argv, "--head") is not None)
                 out += [f"--decoder.{option}={_written(held)}" for option, held in usual.items()]
         elif chosen is not None and name.startswith("--decoder.") and name != "--decoder.help":
             option = name.removeprefix("--decoder.")
@@ -133,9 +156,10 @@ def name_decoders(argv: Sequence[str], chosen: type[Decoder] | None = None) -> l
     return out
 
 
-def _given(argv: Sequence[str], name: str) -> bool:
-    """Whether an option stands on a command line."""
-    return any(argument == name or argument.startswith(f"{name}=") for argument in argv)
+def _value(argv: Sequence[str], name: str) -> str | None:
+    """The value of an option on a command line, None where it does not stand there."""
+    after = dict(pairwise(argv))
+    return next((a.removeprefix(f"{name}=") for a in argv if a.startswith(f"{name}=")), after.get(name))
 
 
 def name_decoders_in_files(argv: Sequence[str]) -> tuple[list[str], type[Decoder] | None]:

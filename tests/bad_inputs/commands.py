@@ -56,6 +56,7 @@ OPTIONS = [
         Case(f"sweep {option} {value}", (*SWEEP, option, value), message=message)
         for option, value, message in (
             ("--decoder", "parr", "did you mean 'par'"),
+            ("--decoder", "tuned", "there is no decoder.yaml in"),
             ("--decoder.thresold", "0.5", "did you mean 'threshold'"),
             ("--decoder.threshold", "0.5,high", "threshold"),
             ("--decoder.threshold", "0.5,0.5", "two points of the sweep have the same options"),
@@ -138,5 +139,17 @@ DECODERS = [
         "par: a reference and an option that contradicts it",
         (*PREDICT, "--decoder", "par", "--decoder.reference", "espnet", "--decoder.threshold", "0.5"),
         message="the option threshold is 0.5",
-    )
+    ),
+    Case(
+        "a tuned decoder without a model",
+        ("predict", "--decoder", "tuned", *PREDICT[3:]),
+        message="no --model was named",
+    ),
+    Case("a tuned decoder that nobody left", (*PREDICT, "--decoder", "tuned"), message="there is no decoder.yaml in"),
+    Case(
+        "a tuned decoder that is no configuration",
+        PREDICT,
+        lambda folder: (folder / "m" / "decoder.yaml").write_text("- par"),
+        message="decoder.yaml is no configuration of a decoder",
+    ),
 ]

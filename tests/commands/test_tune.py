@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import parlab
 from parlab.cli import main
 from parlab.commands.tune.budget import Budget
 from parlab.commands.tune.data import divide
@@ -51,6 +52,7 @@ def trial(errors: list[int], work: float, decoder: Decoder | None = None, **chan
         tokens,
         values["masked"],
         work,
+        work / 10,
         values["seconds"],
     )
 
@@ -229,6 +231,44 @@ def test_what_was_fitted_stays_beside_the_model(model: Path, data: Path, tmp_pat
     assert Recognizer.read(own, torch.device("cpu")).model_hash() == found["hashes"]["model"]
 
 
+def test_the_setting_stays_beside_the_model(model: Path, data: Path, tmp_path: Path) -> None:
+    """It is the default decoder there, and has the name ``tuned``, for commands and for Python; a named decoder is itself."""
+    own = tmp_path / "m"
+    shutil.copytree(model, own)
+    few = ("--measures", '["rank"]', "--policies", "[]", "--margins", "[]", "--beside_model", "true")
+    assert tune(own, data, tmp_path / "t", "--budget", "wer<=0.001", *few) == 1
+    assert not (own / "decoder.yaml").exists()  # it keeps no budget
+    base = ["--model", str(own), "--data", str(data), "--limit", "2", "--wandb", "off"]
+    assert main(["predict", *base, "--decoder", "tuned", "--progress", "false", "--out", str(tmp_path / "x")]) == 2
+    assert tune(own, data, tmp_path / "t2", "--budget", "wer<=1000", *few) == 0
+    tuned = make_decoder(str(own / "decoder.yaml"))
+    assert tuned == make_decoder(str(tmp_path / "t2" / "decoder.yaml")) and tuned.measure == "rank"  # type: ignore[attr-defined]
+    assert not (own / FILE).exists()  # some measures were not judged
+    for name, decoder in (("a", ()), ("b", ("--decoder", "tuned")), ("c", ("--decoder", "par"))):
+        assert main(["predict", *base, *decoder, "--progress", "false", "--out", str(tmp_path / name)]) == 0
+        options = json.loads((tmp_path / name / "metrics.json").read_text())["decoder"]["options"]
+        assert options == vars(PAR() if name == "c" else tuned)
+    swept = (
+        "--decoder",
+        "tuned",
+        "--decoder.beam_size",
+        "1,2",
+        "--timed_utterances",
+        "0",
+        "--out",
+        str(tmp_path / "s"),
+    )
+    assert main(["sweep", *base, *swept]) == 0
+    points = [json.loads(p.read_text()) for p in (tmp_path / "s").glob("points/*/metrics.json")]
+    assert sorted(p["decoder"]["options"]["beam_size"] for p in points) == [1, 2]
+    assert {p["decoder"]["options"]["measure"] for p in points} == {"rank"}
+    wave = np.random.default_rng(1).standard_normal(16000).astype(np.float32) * 0.1
+    hypotheses = [parlab.load(own).transcribe(wave, decoder) for decoder in (None, "tuned", tuned)]
+    assert hypotheses[0] == hypotheses[1] == hypotheses[2]
+    with pytest.raises(UserError, match="the decoder is 'tuned', but tune left none beside this model"):
+        parlab.load(model).transcribe(wave, "tuned")
+
+
 def test_the_learned_combination_is_fitted_with_the_temperature() -> None:
     weights = np.array([0.5, -0.25, 1e-7])
     measures = ["posterior", "posterior:temperature=1.5", named(["posterior", "decoder"], weights)]
@@ -291,7 +331,6 @@ def test_a_budget_that_nothing_keeps(
         ({"measures": ("posteriors",)}, "posteriors.*did you mean"),
         ({"margins": (-1,)}, r"the option margins is \[-1\], expected numbers of tokens from 0"),
         ({"beside_model": True}, "beside_model is true with m, expected the folder of a model"),
-        ({"beside_model": True, "measures": ("rank",)}, "beside_model is true with measures given"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:

@@ -15,11 +15,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parlab.decode import PAR, Decoder, Greedy
+from parlab.decode import PAR, Decoder, Gated, Greedy, Refine
+from parlab.decode.confidence import fitted
 from parlab.decode.confidence.fitted import FILE, VERSION
 from parlab.decode.confidence.measure import find_measure, measure_names
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
+from parlab.model.families.weights import hash_model
 from parlab.types import Segment
 from tests.models import encoded, examples, random_posteriors, tiny_model
 from tests.reference import confidence as reference
@@ -211,6 +213,50 @@ def test_options_that_were_fitted_to_a_model(tmp_path: Path) -> None:
     assert find_measure(f"posterior:file={path}") == find_measure("posterior:temperature=3")
     with pytest.raises(UserError, match="has no options of the measure 'learned', expected one of posterior"):
         PAR(measure=f"learned:file={path}")
+
+
+def write_fitted(path: Path, model: str) -> str:
+    """A file with a temperature that was fitted to a model; the measure that reads it."""
+    content = {"version": VERSION, "measures": {"posterior": {"temperature": 1.5}}, "fitted_on": {"model": model}}
+    path.write_text(json.dumps(content))
+    return f"posterior:file={path}"
+
+
+@pytest.mark.parametrize("decoder", [Greedy, PAR, Gated, Refine])
+def test_a_file_of_other_weights_is_refused(decoder: type[Decoder], tmp_path: Path) -> None:
+    """By its hash, which is computed anew when the weights change; converted weights are those of no file."""
+    model = tiny_model(5)
+    own = write_fitted(tmp_path / "own.json", hash_model(model))
+    other = write_fitted(tmp_path / "other.json", hash_model(MODEL))
+    unknown = write_fitted(tmp_path / "unknown.json", "")
+    cpu = torch.device("cpu")
+    message = r"other.json was fitted to a model with the hash .{12}, but this model has .{12}, expected the same .* posterior:temperature=1.5"
+    for measure in (own, unknown):
+        decoder(measure=measure).prepare(model, cpu)  # type: ignore[call-arg]
+    with pytest.raises(UserError, match=message):
+        decoder(measure=other).prepare(model, cpu)  # type: ignore[call-arg]
+    model.load_state_dict(MODEL.state_dict())
+    decoder(measure=other).prepare(model, cpu)  # type: ignore[call-arg]
+    with pytest.raises(UserError, match=r"own\.json was fitted to a model"):
+        decoder(measure=own).prepare(model, cpu)  # type: ignore[call-arg]
+    decoder(measure=own).prepare(model.to_device(cpu, torch.bfloat16), cpu)  # type: ignore[call-arg]
+
+
+def test_a_file_is_read_and_weights_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[torch.nn.Module] = []
+
+    def counted(model: torch.nn.Module) -> str:
+        hashed.append(model)
+        return hash_model(model)
+
+    monkeypatch.setattr(fitted, "hash_model", counted)
+    model = tiny_model(5)
+    decoder = Greedy(write_fitted(tmp_path / FILE, hash_model(model)))
+    read = fitted._read.cache_info().misses
+    for seed in range(3):
+        decoder.prepare(model, torch.device("cpu"))
+        decoder.decode(MODEL, batch(seed))
+    assert (len(hashed), fitted._read.cache_info().misses - read) == (1, 0)
 
 
 @pytest.mark.parametrize(

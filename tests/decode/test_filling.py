@@ -16,6 +16,7 @@ from parlab.model.encoded import Encoded
 from parlab.model.heads.drafted import Drafted
 from parlab.model.hybrid import HybridModel
 from parlab.text.spelling import Spelling
+from parlab.text.spoken import filled_tokens
 from parlab.text.tokenizer import Tokenizer, build_tokenizer
 from parlab.types import Hypothesis
 from tests.models import S2T_SENTENCES, encoded, random_posteriors, s2t_model, s2t_tokenizer, tiny_model
@@ -162,8 +163,36 @@ def test_the_options_matter() -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [{}, {"rounds": 2}, {"ctc_mode": "rescore", "context": "fills"}, {"ctc_weight": 0.0, "nbest": 2}],
+    ids=str,
+)
+def test_a_temperature_changes_the_confidences_of_fills_alone(options: dict[str, Any]) -> None:
+    """Those that a search has written; what is kept, and a draft that no search has beaten, have the draft's."""
+    plain = PAR(**{"threshold": 0.8, "beam_size": 3, "ctc_weight": 0.4, **options})
+    searched = 0
+    for seed in range(3):
+        states, lengths = draft_of(seed)
+        given = encoded(HYBRIDS[0], states[:, :14], lengths, random_posteriors(seed, 3, 14, 21))
+        found = (replace(plain, fill_temperature=t).decode(HYBRIDS[0], given) for t in (1.0, 2.0))
+        for a, b in zip(*found, strict=True):
+            assert b == replace(a, token_confidence=b.token_confidence)
+            filled = filled_tokens(len(a.tokens), a.segments)
+            kept = {i for i in range(len(a.tokens)) if b.token_confidence[i] == a.token_confidence[i] != 1.0}
+            # A later round's segment may hold draft tokens between fills.
+            assert plain.rounds > 1 or not any(filled[i] for i in kept)
+            written = [i for i in range(len(a.tokens)) if i not in kept]
+            roots = [math.sqrt(a.token_confidence[i]) for i in written]
+            assert [b.token_confidence[i] for i in written] == pytest.approx(roots, abs=1e-5)
+            searched += sum(filled)
+    assert searched > 10
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"fill_temperature": 0.0}, "fill_temperature is 0.0, expected a number above 0; correct it"),
+        ({"fill_temperature": math.inf}, "fill_temperature is inf, expected a number above 0"),
         ({"context": "fils"}, "context is 'fils', expected 'draft' or 'fills'; did you mean 'fills'\\?$"),
         ({"context": "text"}, "context is 'text', expected 'draft' or 'fills'; correct it"),
         ({"length_tolerance": 1.0}, "length_tolerance is 1.0, expected a share from 0 to below 1, or none; correct it"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -171,6 +172,10 @@ def cases(folder: Path) -> Iterator[Case]:
         "ctc_beam, phrases": CTCBeam(beam_size=4, phrases=phrases, phrase_weight=2.0),
         "rescore, phrases": Rescore(beam_size=4, phrases=phrases, phrase_weight=2.0),
     }
+    if find_spec("kenlm"):
+        binary = str(Path(__file__).parents[1] / "decode" / "kenlm" / "trie.bin")
+        decoders["ar, KenLM"] = AR(beam_size=4, maxlenratio=-8, lm=binary)
+        decoders["ctc_beam, KenLM"] = CTCBeam(beam_size=4, lm=binary, phrases=phrases)
     for name, decoder in decoders.items():
         yield Case(name, decoder, plain)
     for encoder in ("branchformer", "e_branchformer", "transformer"):

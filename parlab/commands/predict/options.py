@@ -48,7 +48,7 @@ class PredictOptions:
         data: manifest, Kaldi folder, cuts or audio
         out: folder for the results; a restart goes on there
         head: folder of a draft head of the model, for greedy
-        decoder: greedy, ar, par, ...; par where the model allows it
+        decoder: greedy, ar, par, ..., tuned; the tuned one where tune left one, else par where the model allows it
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         latency: measure latency: one utterance at a time, loaded in the same process
@@ -144,7 +144,10 @@ class PredictOptions:
 
         parser = Parser.of("predict", "Decode data with a model; write DIR/hypotheses.jsonl and DIR/metrics.json.")
         parser.add_subclass_arguments(
-            Decoder, "decoder", required=False, help="greedy, ar, par, ...; par where the model allows it"
+            Decoder,
+            "decoder",
+            required=False,
+            help="greedy, ar, par, ..., tuned; the tuned one where tune left one, else par where the model allows it",
         )
         parser.add_class_arguments(PredictOptions, skip=set(_OWN))
         parser.add_class_arguments(Trainer, "trainer", fail_untyped=False, instantiate=False, sub_configs=True)

@@ -22,6 +22,7 @@ from parlab.data.utterance import Utterance
 from parlab.decode import Decoder
 from parlab.metrics.speed import peak_memory
 from parlab.model.families.weights import hash_model
+from parlab.options.decoders import own_decoder
 from parlab.options.devices import TrainerOptions, default_workers, make_trainer, weights_dtype
 from parlab.predictions.files import Json
 from parlab.predictions.metrics import Environment, Metrics, NormalizerVersion
@@ -76,7 +77,7 @@ class Job:
         recognizer = Recognizer.read(options.model, CPU, head=options.head).asked(options.prompt)
         utterances = options.cutting.pieces(recordings, recognizer.model.longest_seconds)
         plain = options.task == "asr" and not options.timestamps
-        decoder = options.decoder or recognizer.default_decoder(plain)
+        decoder = options.decoder or own_decoder(recognizer, options.model, options.head, plain)
         decoder.prepare(recognizer.model, CPU)
         writer = PredictionWriter(Path(options.out))
         callbacks: list[Any] = [writer, *([HostProfile(Path(options.out), writer)] if options.profile else [])]

@@ -14,6 +14,7 @@ from parlab.commands.sweep.options import SweepOptions
 from parlab.commands.sweep.speed import time_points
 from parlab.commands.sweep.study import Study
 from parlab.metrics.tables import visible
+from parlab.options.decoder_names import tuned_or
 from parlab.options.devices import make_fabric
 from parlab.options.libraries import quiet_libraries
 from parlab.options.signals import stop_requests
@@ -28,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     quiet_libraries()
     options = SweepOptions.read(argv)
     grid, listed_points, drafts = options.grid or {}, options.points or [], options.head is not None
-    points = make_points(options.decoder, grid, listed_points, options.sample, options.seed, drafts)
+    decoder = tuned_or(options.decoder, options.model, options.head)
+    points = make_points(decoder, grid, listed_points, options.sample, options.seed, drafts)
     fabric = make_fabric(options.accelerator, options.devices)
     study = Study.of(options, fabric.device, fabric.global_rank)
     if fabric.is_global_zero:

@@ -13,7 +13,7 @@ import yaml
 
 from parlab.decode import Decoder
 from parlab.errors import UserError
-from parlab.options.decoder_names import check_options, decoder_class
+from parlab.options.decoder_names import check_options, decoder_class, read_decoder
 from parlab.options.decoders import make_decoder, with_usual
 
 
@@ -38,19 +38,21 @@ def make_points(
     """All combinations of ``grid`` (option -> values), or ``points`` as they stand, or a random ``sample`` of either.
 
     Args:
+        decoder: a name, or a configuration file.
         drafts: whether a draft head drafts, with which other options are usual.
 
     Raises:
         UserError: an unknown decoder or option, a value it refuses, or no point at all.
     """
     values = {name: list(v) if isinstance(v, (list, tuple)) else [v] for name, v in grid.items()}
-    kind = decoder_class(decoder)
+    in_file = decoder.endswith((".yaml", ".yml"))
+    kind = read_decoder(decoder)[0] if in_file else decoder_class(decoder)
     check_options(kind, list(values))
     chosen: list[dict[str, Any]] = [dict(p) for p in points]
     if not chosen:
         chosen = [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
     made = [
-        Point(point_name(options), options, make_decoder(decoder, **with_usual(kind, options, drafts)))
+        Point(point_name(options), options, make_decoder(decoder, **with_usual(kind, options, drafts and not in_file)))
         for options in chosen
     ]
     if sample is not None and sample < len(made):

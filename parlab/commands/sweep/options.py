@@ -24,7 +24,7 @@ class SweepOptions:
         data: manifest, Kaldi folder or cuts, with references
         out: folder for the results; a restart goes on there
         head: folder of a draft head of the model
-        decoder: its options take several values: --decoder.beam_size 1,5,10
+        decoder: a name, tuned or a configuration file; its options take several values: --decoder.beam_size 1,5,10
         grid: option: list of values; all combinations
         points: settings instead of a grid
         sample: only so many random points

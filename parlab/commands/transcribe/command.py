@@ -13,7 +13,7 @@ from parlab.commands.transcribe.shown import marked
 from parlab.decode import Decoder
 from parlab.errors import UserError
 from parlab.options.checks import check_above_zero
-from parlab.options.decoders import decoder_from
+from parlab.options.decoders import decoder_from, own_decoder
 from parlab.options.devices import device_for, set_tf32
 from parlab.options.libraries import quiet_libraries
 from parlab.options.parser import Parser
@@ -55,7 +55,12 @@ def main(argv: Sequence[str]) -> int:
     """Run ``transcribe``; 0 when every file was transcribed, 1 when some failed."""
     quiet_libraries()
     parser = Parser.of("transcribe", "Print the text of audio files.")
-    parser.add_subclass_arguments(Decoder, "decoder", required=False, help="greedy, ar, par, ...; par by default")
+    parser.add_subclass_arguments(
+        Decoder,
+        "decoder",
+        required=False,
+        help="greedy, ar, par, ..., tuned; the tuned one where tune left one, else par",
+    )
     parser.add_argument("files", nargs="+", type=str, help="audio files")
     parser.add_class_arguments(TranscribeOptions, skip={"files"})
     parsed = parser.read_with_decoder(argv)
@@ -66,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     name = options.model or shipped_model()
     recognizer = Recognizer.read(name, device_for(options.device), head=options.head)
     recognizer = recognizer.asked(PromptOptions(options.language, options.task))
-    decoder = decoder_from(parsed.decoder) or recognizer.default_decoder(options.task == "asr")
+    decoder = decoder_from(parsed.decoder) or own_decoder(recognizer, name, options.head, options.task == "asr")
     decoder.prepare(recognizer.model, recognizer.device)
     console = Console(soft_wrap=True, highlight=False)
     failed = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from parlab.commands.tune.budget import Budget
+from parlab.commands.tune.calibration import with_calibrated_fills
 from parlab.commands.tune.data import divide, encode, read_scored
 from parlab.commands.tune.measures import judge_all, measure_rows
 from parlab.commands.tune.options import TuneOptions
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     chosen, promise, unseen = budget.best(trials, bases), None, dict[str, Trial]()
     if held_out:
         chosen, promise, unseen = _promised(options, recognizer, held_out, _candidates(trials, chosen), delta)
+    chosen, unseen = _calibrated(laboratory, chosen, unseen)
     within = budget.within(chosen, bases)
     outcome = Outcome(budget, chosen, bases, within, promise, delta, options.alpha, options.blocks)
     show(
@@ -63,11 +65,11 @@ def main(argv: Sequence[str]) -> int:
     show("The setting", [trial_row(chosen)])
     show("The half that the search had not seen", [trial_row(t) for t in unseen.values()])
     print("\n".join(outcome.sentences()))
-    write_decoder(out, outcome)
+    beside = [options.fitted_folder] if options.beside_model else []
+    write_decoder([out, *(beside if within else [])], outcome)
     hashes = hashes_of(recognizer.model_hash(), utterances)
     if not options.measures:
-        fitted = replace(hashes, data=hash_data(searched))
-        write_fitted([out, *([options.fitted_folder] if options.beside_model else [])], judged, fitted)
+        write_fitted([out, *beside], judged, replace(hashes, data=hash_data(searched)))
     # 3. A test set is opened once.
     tested = _test(options, recognizer, chosen) if options.test is not None else None
     measures: list[Json] = [{"measure": j.measure, **asdict(j.quality), "caught": list(j.caught)} for j in judged]
@@ -89,6 +91,14 @@ def main(argv: Sequence[str]) -> int:
     laboratory.encodings.close()
     print(f"wrote {out / DECODER} and {out / 'tune.json'}")
     return 0 if within else 1
+
+
+def _calibrated(laboratory: Laboratory, chosen: Trial, unseen: dict[str, Trial]) -> tuple[Trial, dict[str, Trial]]:
+    """The trials of the setting that is taken with its fills calibrated, which changes no text."""
+    decoder = with_calibrated_fills(laboratory, chosen.decoder)
+    return replace(chosen, decoder=decoder), {
+        name: replace(trial, decoder=decoder) if name == "chosen" else trial for name, trial in unseen.items()
+    }
 
 
 def _allowed(budget: Budget) -> float:
@@ -194,6 +204,7 @@ def trial_row(trial: Trial) -> dict[str, str]:
         "WER": f"{trial.wer:.2%}",
         "masked": f"{trial.masked_share:.1%}",
         "work": f"{trial.work:.2f}",
+        "steps": f"{trial.steps:.2f}",
         "seconds": f"{trial.seconds:.1f}",
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from parlab.commands.tune.learning import FEATURES, LEAST, cross_fitted, fit, log_odds, named
 from parlab.commands.tune.trials import Laboratory
-from parlab.decode import Greedy
+from parlab.decode import Decoder, Greedy
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.metrics.confidence import ConfidenceQuality, errors_caught
 from parlab.metrics.token_errors import token_errors
+from parlab.types import Hypothesis
 
 SHARES = (0.05, 0.1, 0.2)  # of tokens masked, at which caught errors are compared
 TEMPERATURES = (0.5, 0.7, 0.85, 1.2, 1.5, 2.0, 3.0)
@@ -62,21 +63,27 @@ class Judged:
         return float(min(np.nextafter(np.float32(ordered[index]), np.float32(2.0)), 1.0))
 
 
-def judge(laboratory: Laboratory, measure: str) -> Judged:
-    """The confidences of the draft tokens by a measure."""
+def with_errors(laboratory: Laboratory, decoder: Decoder) -> Iterator[tuple[Hypothesis, list[bool]]]:
+    """The hypotheses of a decoder, sorted by id, each with whether its tokens stand in wrong words."""
     tokenizer, normalize = laboratory.recognizer.tokenizer, laboratory.normalizer
-    found = laboratory.decode(Greedy(measure))
+    found = laboratory.decode(decoder)
     references = {u.id: normalize(u.text or "") for b in laboratory.encodings.batches for u in b.utterances}
     of_words = tokenizer.token_type in {"word", "phn"}
-    confidence: list[float] = []
-    wrong: list[bool] = []
     for name in sorted(found):
         texts = [tokenizer.token_list[i] for i in found[name].tokens]
-        confidence += found[name].token_confidence
-        wrong += token_errors(texts, references[name], normalize, of_words)
-    sure, errors = np.array(confidence, dtype=float), np.array(wrong, dtype=bool)
-    caught = tuple(errors_caught(sure, errors, share) for share in SHARES)
-    return Judged(measure, sure, errors, ConfidenceQuality.of(sure, errors), caught)
+        yield found[name], token_errors(texts, references[name], normalize, of_words)
+
+
+def judge(laboratory: Laboratory, measure: str) -> Judged:
+    """The confidences of the draft tokens by a measure."""
+    confidence: list[float] = []
+    wrong: list[bool] = []
+    for hypothesis, errors in with_errors(laboratory, Greedy(measure)):
+        confidence += hypothesis.token_confidence
+        wrong += errors
+    sure, all_errors = np.array(confidence, dtype=float), np.array(wrong, dtype=bool)
+    caught = tuple(errors_caught(sure, all_errors, share) for share in SHARES)
+    return Judged(measure, sure, all_errors, ConfidenceQuality.of(sure, all_errors), caught)
 
 
 def judge_all(laboratory: Laboratory, default: str, only: Sequence[str] = ()) -> list[Judged]:

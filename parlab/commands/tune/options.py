@@ -34,7 +34,8 @@ class TuneOptions:
         measures: confidence measures that are tried; empty: all are judged, and the best ones tried
         policies: masking policies that are tried besides threshold
         margins: of the length of fills, that are tried besides the default's
-        beside_model: write confidence.json also into the folder of the model, or of its head
+        beside_model: write decoder.yaml (where it keeps the budget) and confidence.json (where all measures are judged) also into the
+            folder of the model, or of its head: there decoder.yaml is the default decoder, and --decoder tuned
         batch_size: utterances decoded together
         batch_seconds: padded seconds decoded together
         language: S2T: language, as eng, or auto
@@ -93,10 +94,9 @@ class TuneOptions:
             find_measure(name)
         for policy in self.policies:
             find_policies(policy)
-        if self.beside_model and (self.measures or not self.fitted_folder.is_dir()):
+        if self.beside_model and not self.fitted_folder.is_dir():
             raise UserError(
-                f"beside_model is true with {'measures given' if self.measures else self.fitted_folder}, expected the folder of a model "
-                "and all measures; leave it out"
+                f"beside_model is true with {self.fitted_folder}, expected the folder of a model or head; leave it out"
             )
         if any(margin < 0 for margin in self.margins):
             raise UserError(

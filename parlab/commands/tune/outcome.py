@@ -16,11 +16,11 @@ from parlab.commands.tune.trials import Trial, losses
 from parlab.decode import Decoder
 from parlab.decode.confidence.fitted import FILE, VERSION
 from parlab.metrics.promise import Promise, least_units, needed_units
+from parlab.options.decoder_names import FILE as DECODER
 from parlab.predictions.files import Entry, Json, read_jsonl, write_json, write_jsonl, writing
 from parlab.predictions.metrics import Hashes
 from parlab.predictions.provenance import describe_decoder
 
-DECODER = "decoder.yaml"
 LOOKS = "test_looks.jsonl"
 
 
@@ -80,17 +80,16 @@ class Outcome:
         )
 
 
-def write_decoder(folder: Path, outcome: Outcome) -> Path:
+def write_decoder(folders: Sequence[Path], outcome: Outcome) -> None:
     """Write the configuration that ``--decoder`` reads."""
     decoder = outcome.chosen.decoder
     options = dict(asdict(decoder))  # type: ignore[call-overload]
     options = {name: options[name] for name in options if name != "max_mask_parallel"}
     head = "".join(f"# {sentence}\n" for sentence in ("Written by parlab tune.", *outcome.sentences()))
     text = head + yaml.safe_dump({"class_path": decoder.name, "init_args": options}, sort_keys=False)
-    path = folder / DECODER
-    with writing(path):
-        path.write_text(text, encoding="utf-8")
-    return path
+    for path in (folder / DECODER for folder in folders):
+        with writing(path):
+            path.write_text(text, encoding="utf-8")
 
 
 def write_fitted(folders: Sequence[Path], judged: Sequence[Judged], hashes: Hashes) -> None:
@@ -111,6 +110,7 @@ def describe(trial: Trial) -> dict[str, Json]:
         "words": int(trial.words.sum()),
         "masked_share": trial.masked_share,
         "work": trial.work,
+        "steps": trial.steps,
         "seconds": trial.seconds,
     }
 

@@ -16,6 +16,10 @@ from parlab.recognition.recognizer import Recognizer
 from parlab.text.normalizer import Normalizer
 from parlab.types import Hypothesis
 
+# Tokens that a step costs besides its rows: it reads all weights of the decoder for few rows (benchmarks/README.md: 10 rows take
+# as long on a CPU as 25 of 180 do; on a GPU a step costs more).
+STEP = 10.0
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -25,7 +29,8 @@ class Trial:
         ids: of the utterances; ``speakers`` likewise, ``""`` where one is not known.
         errors, words: (n,) word errors, and words of the references.
         tokens, masked: (n,) draft tokens, and those that were masked; gaps have none.
-        work: tokens that the decoder read, per draft token: a row of a search reads one a step.
+        work: cost per draft token: tokens that the decoder read (a row of a search reads one a step), and ``STEP`` for each step.
+        steps: of the searches, per draft token: those of an utterance follow one another.
         seconds: of encoding and decoding, as this run took them.
     """
 
@@ -37,6 +42,7 @@ class Trial:
     tokens: NDArray
     masked: NDArray
     work: float
+    steps: float
     seconds: float
 
     @property
@@ -77,21 +83,26 @@ class Laboratory:
         utterances = sorted((u for b in self.encodings.batches for u in b.utterances), key=lambda u: u.id)
         counts = [word_errors(self.normalizer(u.text or ""), self.normalizer(found[u.id].text)) for u in utterances]
         results = [found[u.id] for u in utterances]
-        tokens, masked = ([float(h.counts.get(name, 0)) for h in results] for name in ("tokens", "masked_tokens"))
+        tokens, masked, steps = (
+            np.array([float(h.counts.get(name, 0)) for h in results])
+            for name in ("tokens", "masked_tokens", "decoder_steps")
+        )
+        total = max(tokens.sum(), 1.0)
         return Trial(
             decoder,
             tuple(u.id for u in utterances),
             tuple(u.speaker or "" for u in utterances),
             np.array([float(c.errors) for c in counts]),
             np.array([float(c.total) for c in counts]),
-            np.array(tokens),
-            np.array(masked),
-            sum(_work(decoder, h) for h in results) / max(sum(tokens), 1.0),
+            tokens,
+            masked,
+            float(sum(_read(decoder, h) for h in results) + STEP * steps.sum()) / total,
+            float(steps.sum()) / total,
             seconds,
         )
 
 
-def _work(decoder: Decoder, hypothesis: Hypothesis) -> float:
+def _read(decoder: Decoder, hypothesis: Hypothesis) -> float:
     """Tokens that the decoder reads for an utterance: those of its passes, and a token per row and step.
 
     A segment's own steps are not counted; its utterance's are: the longest search of an utterance bounds them.

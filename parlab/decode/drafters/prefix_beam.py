@@ -33,7 +33,7 @@ class PrefixBeamDraft(Drafter):
     Attributes:
         beam_size: prefixes kept per utterance.
         token_beam: tokens that may extend a prefix at a frame, the most probable ones.
-        lm: ARPA file; empty: none.
+        lm: ARPA or KenLM file; empty: none.
         lm_weight: of its log-probability.
         bonus: nats for each token, because n-grams prefer short texts.
     """

@@ -46,6 +46,7 @@ class FillOptions:
     allow_unk: bool
     length_tolerance: float | None
     reverse_weight: float
+    fill_temperature: float
 
 
 def check_letters(options: FillOptions, drafting: Drafting) -> None:
@@ -143,7 +144,9 @@ class SegmentSearch:
         stop = segments.stops(eos)
         ctc = self._ctc(part)
         in_search = ctc is not None and options.ctc_mode == "prefix"
-        scoring = FillScoring(ctc, options.ctc_weight, in_search, options.length_normalize, part.after)
+        scoring = FillScoring(
+            ctc, options.ctc_weight, in_search, options.length_normalize, part.after, options.fill_temperature
+        )
         whole_words = bool((part.after > 1).any())
         around = _around(text, segments, eos) if self.added else None
         # With CTC the text as it is is a candidate: its score is the one to beat.

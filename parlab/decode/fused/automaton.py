@@ -38,11 +38,13 @@ class Automaton(ABC):
         memory: a state depends on the last so many tokens only.
         begin: the state before the first token of a text.
         device: of the tables.
+        on_host: whether each look-up waits for the host, so that no search in fixed shapes and no graph can have it.
     """
 
     memory: int
     begin: int
     device: torch.device
+    on_host: bool = False
 
     @abstractmethod
     def gains(self, state: Tensor, tokens: Tensor) -> Tensor:

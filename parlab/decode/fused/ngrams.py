@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from parlab.decode.fused.automaton import ROOT, Automaton, file_stamp
+from parlab.decode.fused.kenlm_file import KenlmNgrams, is_binary, read_binary
 from parlab.errors import UserError
 from parlab.transfer import to_device
 
@@ -90,7 +91,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
     except (OSError, EOFError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise UserError(
-            f"the n-grams {path} cannot be read ({reason}), expected an ARPA file as text; KenLM's binary files come from one"
+            f"the n-grams {path} cannot be read ({reason}), expected an ARPA file as text, or a binary file of KenLM; name one"
         ) from error
 
 
@@ -137,30 +138,53 @@ def read_arpa(path: str, index: dict[str, int]) -> tuple[dict[Gram, tuple[float,
     return found, unigrams
 
 
+def _check_words(path: str, known: int, unigrams: int) -> None:
+    if 2 * known < unigrams:
+        raise UserError(
+            f"{path} has {unigrams} words, {known} of them tokens of the model, expected n-grams over the model's tokens; cut the "
+            "texts into tokens before they are counted"
+        )
+
+
 @lru_cache(maxsize=4)
-def _ngrams(path: str, stamp: tuple[int, int], tokens: tuple[str, ...], eos: int, device: torch.device) -> Ngrams:
+def _arpa(path: str, stamp: tuple[int, int], tokens: tuple[str, ...], eos: int, device: torch.device) -> Ngrams:
     start, unknown = len(tokens), len(tokens) + 1
     index = {token: i for i, token in reversed(list(enumerate(tokens)))}
     index |= {"<s>": start, "</s>": eos, "<unk>": unknown, "<UNK>": unknown}
     grams, unigrams = read_arpa(path, index)
     known = {gram[0] for gram in grams if len(gram) == 1}
-    if 2 * len(known) < unigrams:
-        raise UserError(
-            f"{path} has {unigrams} words, {len(known)} of them tokens of the model, expected n-grams over the model's tokens; cut the "
-            "texts into tokens before they are counted"
-        )
+    _check_words(path, len(known), unigrams)
     grams.setdefault((unknown,), (NO_UNKNOWN * math.log(10), 0.0))
     words = torch.tensor([i if i in known else unknown for i in range(len(tokens))])
     return Ngrams(grams, words, len(tokens) + 2, start, device)
 
 
-def ngram_automaton(path: str, tokens: Sequence[str], eos: int, device: torch.device) -> Ngrams:
-    """The n-grams of an ARPA file, made once while the file stays as it is.
+@lru_cache(maxsize=4)
+def _binary(path: str, stamp: tuple[int, int], tokens: tuple[str, ...], eos: int, device: torch.device) -> KenlmNgrams:
+    model, unigrams = read_binary(path)
+    words = words_of(tokens, eos)
+    _check_words(path, sum(word in model for word in {*words, "<s>"}) + 1, unigrams)  # its <unk> is none that it knows
+    return KenlmNgrams(model, words, device)
+
+
+def words_of(tokens: Sequence[str], eos: int) -> list[str]:
+    """The word that each token stands for: ``</s>`` for ``eos``, itself, or ``<unk>`` where it is a symbol or a second one."""
+    taken = {"<s>", "</s>", "<unk>", "<UNK>"}
+    words = []
+    for i, token in enumerate(tokens):
+        words.append("</s>" if i == eos else "<unk>" if token in taken else token)
+        taken.add(token)
+    return words
+
+
+def ngram_automaton(path: str, tokens: Sequence[str], eos: int, device: torch.device) -> Automaton:
+    """The n-grams of an ARPA file or of a binary file of KenLM, made once while the file stays as it is.
 
     Args:
         tokens: the V tokens of the model; ``eos`` stands for ``</s>``.
 
     Raises:
-        UserError: it is no ARPA file over the model's tokens.
+        UserError: it is no file of n-grams over the model's tokens.
     """
-    return _ngrams(path, file_stamp(path), tuple(tokens), eos, device)
+    made = _binary if is_binary(path) else _arpa
+    return made(path, file_stamp(path), tuple(tokens), eos, device)

@@ -109,5 +109,7 @@ class NgramScorer(CandidateScorer[AutomatonState]):
     def advance(self, state: AutomatonState, rows: Rows) -> AutomatonState:
         return AutomatonState(self.ngrams.step(state.node[rows.parents], rows.tokens), rows.group)
 
-    def fixed(self, plan: Plan) -> NgramScorer:
+    def fixed(self, plan: Plan) -> NgramScorer | None:
+        if self.ngrams.on_host:
+            return None
         return replace(self, first=self.first[plan.source], copies=plan.beam)

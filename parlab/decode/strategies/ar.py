@@ -46,8 +46,8 @@ class AR(Decoder):
         nbest: hypotheses returned per utterance.
         ctc_margin: frames around the newest token in which CTC looks for the next one; 0: all frames, exactly.
         pre_beam_ratio: candidates that CTC scores per hypothesis, as a multiple of the beam.
-        lm: folder of an ESPnet language model, or an ARPA file over the decoder's tokens, for shallow fusion; ``lm_weight`` of its
-            log-probability.
+        lm: folder of an ESPnet language model, or an ARPA or KenLM file over the decoder's tokens, for shallow fusion; ``lm_weight`` of
+            its log-probability.
         phrases: file of phrases that are boosted, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
         allow_special: let the decoder emit blank and other special symbols, as ESPnet does.

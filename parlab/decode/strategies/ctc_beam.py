@@ -24,7 +24,8 @@ class CTCBeam(Decoder):
         nbest: hypotheses returned.
         token_beam: tokens that may extend a prefix at a frame, the most probable ones.
         blank_skip: frames whose blank posterior is at least this only add a blank; 1.0 skips none.
-        lm: ARPA file over CTC's tokens (a draft head's, where there is one), whose n-grams count inside the search; ``lm_weight`` of their log-probability.
+        lm: ARPA or KenLM file over CTC's tokens (a draft head's, where there is one), whose n-grams count inside the search;
+            ``lm_weight`` of their log-probability.
         phrases: file of phrases that are boosted, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
     """

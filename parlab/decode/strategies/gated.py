@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
+
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
+from parlab.decode.confidence.fitted import check_fitted
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import find_measure
 from parlab.decode.filling.drafting import Drafting
@@ -52,6 +55,9 @@ class Gated(Decoder):
                 "least 1; correct them"
             )
         find_measure(self.measure)
+
+    def prepare(self, model: HybridModel, device: torch.device) -> None:
+        check_fitted(self.measure, model)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score is the decoder's log-probability, 0 where the decoder saw nothing."""

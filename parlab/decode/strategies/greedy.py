@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import torch
+
 from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.confidence.fitted import check_fitted
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.draft import Posteriors, draft_hypotheses, greedy_draft, respelled
@@ -30,6 +33,9 @@ class Greedy(Decoder):
 
     def __post_init__(self) -> None:
         find_measure(self.measure)
+
+    def prepare(self, model: HybridModel, device: torch.device) -> None:
+        check_fitted(self.measure, model)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         check_transcription(model, encoded.prompts, self.name)

@@ -6,6 +6,7 @@ draft serves all segments of all utterances: it gives their first step and their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ import torch
 
 from parlab.decode.assembly import assemble, unmasked
 from parlab.decode.base import Decoder, check_transcription
+from parlab.decode.confidence.fitted import check_fitted
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.drafters.drafter import BEST_PATH, find_drafter
@@ -50,8 +52,8 @@ class PAR(Decoder):
         ctc_mode: ``"prefix"`` scores with CTC inside the search, ``"rescore"`` only the n-best of the decoder.
         length_normalize: choose among a segment's hypotheses by score per token.
         nbest: ended hypotheses kept per segment; with ``"rescore"`` those are rescored (at least ``beam_size``).
-        lm: folder of an ESPnet language model, or an ARPA file over the decoder's tokens, for shallow fusion; ``lm_weight`` of its
-            log-probability.
+        lm: folder of an ESPnet language model, or an ARPA or KenLM file over the decoder's tokens, for shallow fusion; ``lm_weight`` of
+            its log-probability.
         phrases: file of phrases that are boosted in fills, one a line with or without a tab and a weight (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
         phrase_margin: a sure draft token is masked too, with as many tokens after it as the phrase has, where CTC gives a phrase's
@@ -74,6 +76,8 @@ class PAR(Decoder):
             decoder gives less than this share of its best token's probability: what follows, if it is wrong, keeps the right fill out.
         reverse_weight: share of the decoder from right to left in the decoder's score of the n-best of a segment (at least
             ``beam_size`` of them): it reads the text after the segment first (WeNet's U2++, which trains it with 0.3).
+        fill_temperature: by which the logarithms of the confidences of a fill's tokens are divided, so that they are calibrated; ``tune``
+            finds it. It changes no text.
     """
 
     name: ClassVar[str] = "par"
@@ -99,7 +103,7 @@ class PAR(Decoder):
     max_seq_len: int | str = "auto"
     margin: int = 3
     max_mask_parallel: int = -1
-    ctc_weight: float = 0.5
+    ctc_weight: float = 0.3
     ctc_mode: str = "prefix"
     length_normalize: bool = False
     nbest: int = 1
@@ -118,6 +122,7 @@ class PAR(Decoder):
     measure: str = DEFAULT
     policy: str = "threshold"
     reverse_weight: float = 0.0
+    fill_temperature: float = 1.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -143,6 +148,7 @@ class PAR(Decoder):
         return cls(**{**options, **cls.ESPNET})
 
     def prepare(self, model: HybridModel, device: torch.device) -> None:
+        check_fitted(self.measure, model)
         prepare_fusion(self, model, device)
         find_drafter(self.draft).check()
         if self.reverse_weight:
@@ -213,6 +219,8 @@ def _check(options: PAR) -> None:
         wrong = f"phrase_margin is {options.phrase_margin}, expected nats from 0"
     elif not 0.0 <= options.reverse_weight <= 1.0:
         wrong = f"reverse_weight is {options.reverse_weight}, expected a share from 0 to 1"
+    elif not 0.0 < options.fill_temperature < math.inf:
+        wrong = f"fill_temperature is {options.fill_temperature}, expected a number above 0"
     elif options.nbest < 1 or options.margin < 0:
         wrong = f"nbest is {options.nbest} and margin {options.margin}, expected at least 1 and 0"
     if wrong:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import ClassVar
 
+import torch
+
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
+from parlab.decode.confidence.fitted import check_fitted
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.decode.filling.drafting import Drafting
@@ -50,6 +53,9 @@ class Refine(Decoder):
                 "them"
             )
         find_measure(self.measure)
+
+    def prepare(self, model: HybridModel, device: torch.device) -> None:
+        check_fitted(self.measure, model)
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
         """The score is the sum of the decoder's log-probabilities of the replacements."""

@@ -30,8 +30,8 @@ class Rescore(Decoder):
         beam_size: candidates per utterance.
         ctc_weight, attention_weight: of the two log-probabilities.
         penalty: bonus per token.
-        lm: folder of an ESPnet language model, or an ARPA file over the decoder's tokens, for shallow fusion; ``lm_weight`` of its
-            log-probability.
+        lm: folder of an ESPnet language model, or an ARPA or KenLM file over the decoder's tokens, for shallow fusion; ``lm_weight`` of
+            its log-probability.
         phrases: file of phrases that are boosted, in CTC's n-best too, one a line with or without a tab and a weight
             (``docs/guides/phrases.md``).
         phrase_weight: nats per token of a phrase of weight 1.
