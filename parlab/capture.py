@@ -32,6 +32,16 @@ def capture(warm_up: Callable[[], Any], run: Callable[[], Any], device: torch.de
     return graph, output
 
 
+def rounding(device_type: str) -> tuple[Any, ...]:
+    """What operations round to, beside the types of their tensors: a graph goes on as it was when it was captured."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):  # newer than allow_tf32, which cannot be read any more once this was set
+        tf32 = matmul.fp32_precision, cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+    else:
+        tf32 = matmul.allow_tf32, cudnn.allow_tf32
+    return (torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type), *tf32)
+
+
 class _Streams(local):
     """A thread's streams for captures, one a device: the libraries' workspace of a stream is kept for good."""
 

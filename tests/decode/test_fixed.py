@@ -20,6 +20,7 @@ from parlab.decode.search.plan import Plan, bucket
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.model.packed import PackedLinear
+from parlab.options.devices import set_tf32
 from parlab.types import Hypothesis
 from tests.models import encoded, examples, random_posteriors, tiny_model, write_lm
 
@@ -298,6 +299,19 @@ def test_one_graph_serves_batches_of_a_size(captures: list[FixedSearch]) -> None
     assert len(captures) == 1
     assert agree(decoder, tiny_model(5, sharpness=6.0), first, step=graphs.run_captured)
     assert len(captures) == 2
+
+
+def test_a_graph_keeps_the_rounding_of_its_capture(captures: list[FixedSearch]) -> None:
+    """Products that are rounded to TF32 need a graph of their own, which serves when they are again."""
+    model, inputs = batch(2)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        for allowed, count in ((False, 1), (True, 2), (False, 2), (True, 2)):
+            set_tf32(allowed)
+            assert agree(AR(beam_size=2, maxlenratio=-5), model, inputs, step=graphs.run_captured)
+            assert len(captures) == count
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_graphs_are_few(captures: list[FixedSearch], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from parlab.metrics import speed
 from parlab.metrics.speed import Stopwatch, peak_memory, percentile, rtf, rtfx
 
 
@@ -36,12 +35,49 @@ def test_phases_add_up_and_survive_exceptions() -> None:
     assert 0 <= watch.seconds["ctc"] < 0.5
 
 
-def test_the_device_is_waited_for_before_and_after_a_phase(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    monkeypatch.setattr(speed, "synchronize", lambda device: calls.append("wait"))
-    with Stopwatch(torch.device("cpu")).phase("search"):
-        calls.append("work")
-    assert calls == ["wait", "work", "wait"]
+def test_phases_of_a_cuda_device_are_timed_by_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device is waited for once, when the seconds are read, however many phases there were."""
+    clock, waits = [0.0], []
+
+    class Event:
+        """An event that the device reaches at once."""
+
+        def __init__(self, enable_timing: bool):
+            assert enable_timing
+
+        def record(self, stream: str) -> None:
+            assert stream == "stream of cuda:1"
+            self.at = clock[0]
+
+        def synchronize(self) -> None:
+            waits.append(self.at)
+
+        def elapsed_time(self, end: Event) -> float:
+            assert waits, "the device has not come so far"
+            return end.at - self.at
+
+    def work(milliseconds: float) -> None:
+        clock[0] += milliseconds
+
+    def fail() -> None:
+        work(7.0)
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    watch = Stopwatch(torch.device("cuda:1"))
+    for name, milliseconds in (("encode", 20.0), ("search", 50.0), ("encode", 3.0)):
+        with watch.phase(name):
+            work(milliseconds)
+        work(100.0)  # outside of the phases
+    with pytest.raises(RuntimeError, match="memory"), watch.phase("search"):
+        fail()
+    assert not waits
+    assert watch.seconds == {"encode": pytest.approx(0.023), "search": pytest.approx(0.057)}
+    with watch.phase("ctc"):
+        work(1.0)
+    assert watch.seconds["ctc"] == pytest.approx(0.001) and watch.seconds["encode"] == pytest.approx(0.023)
+    assert len(waits) == 2
 
 
 def test_peak_memory_is_of_this_process() -> None:

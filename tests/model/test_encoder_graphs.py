@@ -69,6 +69,24 @@ def test_the_oldest_graphs_go_and_new_weights_need_new_ones(monkeypatch: pytest.
     assert len(CAPTURED) == 4
 
 
+def test_a_longer_table_of_positions_needs_new_graphs() -> None:
+    """The old one is freed; until then graphs keep it alive."""
+    model = tiny_model(0)
+    graphs = EncoderGraphs(model.encoder, model._run_encoder, replayed, "cpu")
+    features = model.features(*BATCHES[0])
+    want = graphs(*features)[0]
+    [module] = graphs.positions
+    CAPTURED.clear()
+    graphs(*features)
+    assert not CAPTURED
+    before = module.pe.size(1)
+    module.extend_pe(torch.zeros(1, before, 32))  # as for frames that are more than it has positions for
+    assert module.pe.size(1) > before
+    torch.testing.assert_close(graphs(*features)[0], want)
+    graphs(*features)
+    assert len(CAPTURED) == 1
+
+
 def test_off_where_they_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, for large batches, and for encoders that pad differently."""
     model = tiny_model(0)

@@ -13,7 +13,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from parlab.capture import capture
+from parlab.capture import capture, rounding
 from parlab.decode.scorers import Scorer
 
 SWITCH = "PARLAB_CUDA_GRAPHS"  # 0 in the environment turns graphs off
@@ -120,8 +120,7 @@ def run_captured(search: Search, state: State) -> State:
 
 def _loaded(search: Search, state: Any) -> Captured:
     """The graph of searches like this one, with its numbers in the graph's buffers."""
-    precision = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
-    key = (precision, *signature((search, state)))
+    key = (rounding("cuda"), *signature((search, state)))
     found = _kept.graphs.pop(key, None)
     if found is None:
         found = Captured.of(search, state)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from parlab.capture import capture
+from parlab.capture import capture, rounding
 from parlab.model.invariance import encoder_frames, subsamples
 
 BUCKET = 64  # features; those that fill a bucket are padding, which changes no output
@@ -50,7 +50,10 @@ class EncoderGraphs:
 
     def __init__(self, encoder: nn.Module, run: Run, capture: Capture = captured, device: str = "cuda"):
         self.encoder, self.run, self.capture, self.device = encoder, run, capture, device
-        self.kept: OrderedDict[tuple[Any, ...], Run] = OrderedDict()
+        self.kept: OrderedDict[tuple[Any, ...], tuple[Run, list[Tensor]]] = (
+            OrderedDict()
+        )  # with the tables that a graph reads
+        self.positions = [module for module in encoder.modules() if isinstance(vars(module).get("pe"), Tensor)]
 
     def __call__(self, x: Tensor, frames: Tensor) -> Any:
         size = x.size(1)
@@ -60,13 +63,19 @@ class EncoderGraphs:
         # 1. The graph of the bucket.
         x = torch.nn.functional.pad(x, (0, 0, 0, padded - size))
         weights = next(self.encoder.parameters())
-        autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
-        key = (tuple(x.shape), x.dtype, x.device, weights.data_ptr(), weights.dtype, autocast)
-        graph = self.kept.pop(key, None) or self.capture(self.run, x, frames)
-        self.kept[key] = graph
+        key = (tuple(x.shape), x.dtype, x.device, weights.data_ptr(), weights.dtype, rounding(x.device.type))
+        graph, tables = self.kept.pop(key, (None, []))
+        # ESPnet puts a longer table of positions in the place of one that is too short.
+        if graph is None or any(a is not b for a, b in zip(tables, self._tables(), strict=True)):
+            graph = self.capture(self.run, x, frames)
+        self.kept[key] = graph, self._tables()
         while len(self.kept) > MOST_GRAPHS:
             self.kept.popitem(last=False)
         # 2. Its output, without the frames of the padding.
         output = graph(x, frames)
         count = encoder_frames(self.encoder, size)
         return (tree_map_only(Tensor, lambda states: states[:, :count], output[0]), *output[1:])
+
+    def _tables(self) -> list[Tensor]:
+        """The tables of positions as they are now, which are neither parameters nor buffers."""
+        return [vars(module)["pe"] for module in self.positions]
