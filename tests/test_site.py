@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,7 +145,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("recipes", "configs"):
         (work / name).symlink_to(ROOT / name)
     (work / "exp").mkdir()
-    (work / "exp" / "my_model").symlink_to(ROOT / "recipes" / "an4" / "model")
+    # A copy, for tune --beside_model true writes into it.
+    shutil.copytree(ROOT / "recipes" / "an4" / "model", work / "exp" / "my_model")
     (work / "data").mkdir()
     for i, text in enumerate(SENTENCES):
         wave = speak(text)
