@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,6 +24,7 @@ from parlab.options.decoder_names import (
     tuned_or,
 )
 from parlab.options.resources import resolve_config
+from parlab.options.typed import typed_options
 from parlab.recognition.recognizer import Recognizer
 
 # ---- by name, with options as Python values -------------------------------------------------------
@@ -70,28 +70,6 @@ def _wants_espnet(reference: Any) -> bool:
     if reference not in {None, "espnet"}:
         raise UserError(f"the option reference is {reference!r}, expected 'espnet' or nothing; correct it")
     return reference == "espnet"
-
-
-@cache
-def _typed_parser(decoder: type[Decoder]) -> ArgumentParser:
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(decoder)
-    return parser
-
-
-def typed_options(decoder: type[Decoder], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the types that the options have; YAML reads 1e-3 as a text, for one.
-
-    Raises:
-        UserError: a value has another type.
-    """
-    try:
-        parsed = _typed_parser(decoder).parse_object(dict(options))
-        return {name: parsed[name] for name in options}
-    except ArgumentError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        given = ", ".join(f"{k}={v!r}" for k, v in options.items())
-        raise UserError(f"the decoder '{decoder.name}' cannot have {given} ({reason}); correct the value") from error
 
 
 def decoder_from(parsed: Any) -> Decoder | None:

@@ -136,3 +136,13 @@ def test_wrong_files_of_a_decoder(text: str | None, message: str, tmp_path: Path
     ):
         with pytest.raises(UserError, match=message):
             read()
+
+
+def test_options_that_were_parsed_once_keep_their_types() -> None:
+    """1, 1.0 and True are equal keys of the memory of parsed options."""
+    assert make_decoder("par", threshold=1) == make_decoder("par", threshold=1.0) == make_decoder("par", threshold="1")
+    for _ in range(2):
+        with pytest.raises(UserError, match="threshold=True"):
+            make_decoder("par", threshold=True)
+        with pytest.raises(UserError, match=r"threshold=\[1\]"):
+            make_decoder("par", threshold=[1])
