@@ -11,14 +11,14 @@ from parlab.model.hybrid import HybridModel
 
 # Chosen on development data with Whisper tiny.en's head (recipes/whisper/README.md).
 WITH_A_HEAD = PAR(
-    threshold=0.4,
-    beam_size=5,
+    threshold=0.2,
+    beam_size=3,
     margin=8,
     ctc_weight=0.0,
     rounds=4,
     widen=0.3,
     length_tolerance=0.2,
-    measure="product:of=posterior+decoder",
+    measure="decoder",
 )
 
 
@@ -30,9 +30,9 @@ def usual_options(decoder: type[Decoder], drafts: bool) -> dict[str, Any]:
 def default_decoder(model: HybridModel, transcribes: bool = True, drafts: bool = False) -> Decoder:
     """PAR for a hybrid model and for one with a draft head; greedy CTC or AR for one that lacks the decoder or CTC.
 
-    A draft head is weaker than the decoder that it drafts for: both must be sure of a word that stays, the decoder alone fills the
-    others, all at once, with about as many letters as the head wrote there, and then masks and fills again; a word after a segment
-    that is still not what the decoder would write is masked too.
+    A draft head is weaker than the decoder that it drafts for: the decoder says which words stay, and alone fills the others, all at
+    once, with about as many letters as the head wrote there, and then masks and fills again; a word after a segment that is still
+    not what the decoder would write is masked too.
 
     Args:
         transcribes: whether plain text of the speech is asked for; else (a translation, times) only AR can do it.
