@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -198,10 +199,11 @@ def train_bpe(texts: Iterable[str], vocab_size: int, directory: str | Path, symb
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     lines = _with_content(texts)
+    written = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
-            model_prefix=str(folder / "bpe"),
+            model_writer=written,  # a path would be told to whoever gets the model
             vocab_size=vocab_size,  # its <unk>, <s>, </s> against our <blank>, <unk>, <sos/eos>
             model_type="unigram",
             character_coverage=1.0,
@@ -215,6 +217,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int, directory: str | Path, symb
             f"({(str(error).splitlines() or ['no reason given'])[0][-160:]}); choose another vocab_size"
         ) from error
     model = folder / "bpe.model"
+    model.write_bytes(written.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     own = [processor.id_to_piece(i) for i in range(processor.get_piece_size())]
     tokens = [BLANK, UNK, *(p for p in own if p not in {"<unk>", "<s>", "</s>"}), SOS_EOS]

@@ -153,3 +153,9 @@ def test_real_transcripts_come_back(shared_data: Path, tmp_path: Path) -> None:
     tokenizer = train_bpe(texts, 100, tmp_path)
     assert len(tokenizer.token_list) == 100
     assert [tokenizer.decode(tokenizer.encode(text)) for text in texts] == texts
+
+
+def test_a_model_tells_no_path(tmp_path: Path) -> None:
+    """What is published with a model says nothing of the machine that made it."""
+    train_bpe(TEXTS, 20, tmp_path)
+    assert str(tmp_path).encode() not in (tmp_path / "bpe.model").read_bytes()
