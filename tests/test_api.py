@@ -75,13 +75,15 @@ def test_texts_of_segments(folder: Path) -> None:
 
 
 def test_half_precision(folder: Path) -> None:
-    audio = [(tone(1.0), 16000)]
+    # A recording that has no near tie: there rounding moves a mask, and with it PAR's score by a step (the first one, on some CPUs).
+    audio = [(tone(1.0, seed=1), 16000)]
     half = parlab.load(folder, device="cpu", dtype="bfloat16")
     assert next(half.model.encoder.parameters()).dtype == torch.bfloat16
-    assert len(half.transcribe(audio, decoder="par", threshold=0.6)) == 1
-    # Rounding moves masks, and with them PAR's score, by steps; that of the best path it moves a little.
-    (found,) = half.transcribe(audio, decoder="greedy")
-    assert found.score == pytest.approx(parlab.load(folder).transcribe(audio, "greedy")[0].score, rel=0.1)
+    for decoder, options in (("par", {"threshold": 0.6}), ("greedy", {})):
+        (found,) = half.transcribe(audio, decoder=decoder, **options)
+        assert found.score == pytest.approx(
+            parlab.load(folder).transcribe(audio, decoder=decoder, **options)[0].score, rel=0.1
+        )
 
 
 def test_wrong_input_is_told(folder: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -281,11 +282,13 @@ def test_the_learned_combination_is_fitted_with_the_temperature() -> None:
     assert fitted_options(judged[:1]) == {"posterior": {"temperature": 1.0}}
 
 
-def test_a_draft_head(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", [WITH_A_HEAD.measure, "product:of=posterior+decoder"])
+def test_a_draft_head(measure: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model's own default is where the search starts: a head's words are filled by the decoder alone, in rounds."""
     from parlab.model.folder import read_model
     from tests.whisper import write_letter_head, write_whisper
 
+    monkeypatch.setattr("parlab.decode.default.WITH_A_HEAD", replace(WITH_A_HEAD, measure=measure))
     write_whisper(tmp_path / "m", seed=5)
     letters = Tokenizer(["<blank>", "<space>", *"abcdefghimnopqrstuwy"], "char")
     write_letter_head(tmp_path / "h", read_model(tmp_path / "m")[0], letters, 12.0, 4.0)
@@ -295,8 +298,11 @@ def test_a_draft_head(data: Path, tmp_path: Path) -> None:
     assert all(trial["options"]["rounds"] == WITH_A_HEAD.rounds for trial in found["trials"])
     assert all(trial["options"]["widen"] == WITH_A_HEAD.widen for trial in found["trials"])
     names = [m["measure"] for m in found["measures"]]
-    assert {"decoder", "posterior", "product"} <= set(names) and len(names) == len(set(names))
-    assert found["trials"][0]["options"]["measure"] == WITH_A_HEAD.measure
+    assert {"decoder", "posterior", measure} <= set(names)
+    assert len(set(map(find_measure, names))) == len(
+        names
+    )  # product and product:of=posterior+decoder are one measure, not two
+    assert found["trials"][0]["options"]["measure"] == measure
 
 
 def test_only_some_measures(model: Path, data: Path, tmp_path: Path) -> None:
