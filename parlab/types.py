@@ -77,7 +77,7 @@ class Hypothesis:
     pair of encoder frames per token, or is empty when the decoder knows no alignment; ``token_times`` are the same in
     seconds, ``(start, end)``. ``words`` are the text's words with times and confidences. ``times`` holds what an S2T decoder timed itself: ``(start, end, text)``.
     ``counts`` holds what the decoder counted: ``masked_tokens``, ``segments``, ``decoder_steps``,
-    ``forced_stops``, ``decoder_passes``, ``accepted_tokens``, ... (only those that apply).
+    ``forced_stops``, ``corrected_tokens``, ``decoder_passes``, ``accepted_tokens``, ... (only those that apply).
     ``nbest`` holds all results, best first, this one included, when more than one was asked for.
     """
 

@@ -14,13 +14,13 @@ from parlab.types import Hypothesis, Segment
 Span = tuple[int, int]
 
 
-def unmasked(drafts: Sequence[Hypothesis], passes: int = 0) -> list[Hypothesis]:
+def unmasked(drafts: Sequence[Hypothesis], passes: Sequence[int]) -> list[Hypothesis]:
     """Drafts of which every token is trusted; the score, that of the fills, is 0.
 
     Args:
-        passes: decoder passes over them.
+        passes: decoder passes over each.
     """
-    return [_filled(draft, [], [], (passes, 0)) for draft in drafts]
+    return [_filled(draft, [], [], (count, 0)) for draft, count in zip(drafts, passes, strict=True)]
 
 
 def assemble(
@@ -68,14 +68,16 @@ def _filled(
         token_confidence=(*confidence, *draft.token_confidence[kept:]),
         token_frames=(*frames, *draft.token_frames[kept:]),
         segments=tuple(segment for segment, _ in parts),
-        counts={**_counts(len(draft.tokens), parts), "decoder_passes": work[0], "decoder_steps": work[1]},
+        counts={**_counts(draft, parts), "decoder_passes": work[0], "decoder_steps": work[1]},
     )
 
 
-def _counts(tokens: int, parts: Sequence[tuple[Segment, Fill]]) -> dict[str, float]:
+def _counts(draft: Hypothesis, parts: Sequence[tuple[Segment, Fill]]) -> dict[str, float]:
     """What the metrics add up."""
+    corrected = {name: draft.counts[name] for name in ("corrected_tokens",) if name in draft.counts}
     return {
-        "tokens": tokens,
+        **corrected,
+        "tokens": len(draft.tokens),
         "masked_tokens": sum(segment.end - segment.start for segment, _ in parts),
         "segments": len(parts),
         "forced_stops": sum(fill.forced for _, fill in parts),

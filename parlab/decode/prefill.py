@@ -81,6 +81,26 @@ class Prefill:
         return AttentionScorer(self.decoder, self.cross, self.prefix, row, on_host, length, first, weight)
 
 
+@dataclass(frozen=True)
+class Passed:
+    """The decoder's passes over drafts, before anything is searched.
+
+    Attributes:
+        counts: of each of B utterances.
+        drafts: over the drafts as they are; None where there was none over all of them.
+        caches: over all utterances, whatever the text: its cross caches serve again.
+    """
+
+    counts: list[int]
+    drafts: Prefill | None = None
+    caches: Prefill | None = None
+
+    @staticmethod
+    def once(utterances: int, drafts: Prefill | None) -> Passed:
+        """One pass over the drafts, or none."""
+        return Passed([0 if drafts is None else 1] * utterances, drafts, drafts)
+
+
 def pass_over(
     model: HybridModel,
     encoded: Encoded,
@@ -93,11 +113,11 @@ def pass_over(
     Args:
         earlier: as for ``Prefill.of``.
     """
-    positions = model.rows.spec.max_positions
-    if positions is not None:
-        room = [positions - len(prompt) for prompt in encoded.prompts]
+    decoder = model.rows
+    if decoder.spec.max_positions is not None:
+        room = [decoder.spec.max_positions - len(prompt) for prompt in encoded.prompts]
         texts = [text[:n] for text, n in zip(texts, room, strict=True)]
-    return Prefill.of(model.rows, encoded, texts, utterances, earlier)
+    return Prefill.of(decoder, encoded, texts, utterances, earlier)
 
 
 def _cross(decoder: RowDecoder, encoded: Encoded, utterances: Sequence[int]) -> CrossCache:

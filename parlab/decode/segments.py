@@ -73,12 +73,14 @@ def find_segments(draft: Draft, masked: Tensor, gaps: Tensor | None = None) -> S
     at_start, at_end = start == 0, end == draft.lengths[owner]
     before, after = (start - 1).clamp(min=0), end.clamp(max=max(masked.size(1) - 1, 0))
     frames = draft.frames[owner]
+    first = (draft.last[owner, before] + 1).masked_fill(at_start, 0)
+    last = torch.where(at_end, frames - 1, draft.first[owner, after] - 1)
     return Segments(
         owner=owner,
         start=start,
         end=end,
         left=draft.tokens[owner, before].masked_fill(at_start, NO_TOKEN),
         right=draft.tokens[owner, after].masked_fill(at_end, NO_TOKEN),
-        first=(draft.last[owner, before] + 1).masked_fill(at_start, 0),
-        last=torch.where(at_end, frames - 1, draft.first[owner, after] - 1),
+        first=first,
+        last=torch.maximum(last, first - 1),  # tokens that the decoder has put into a draft share frames
     )

@@ -12,17 +12,20 @@ from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 
 
-def judge(measure: str, model: HybridModel, encoded: Encoded, drafting: Drafting) -> tuple[Drafting, Prefill | None]:
+def judge(
+    measure: str, model: HybridModel, encoded: Encoded, drafting: Drafting, agreement: Agreement | None = None
+) -> tuple[Drafting, Prefill | None]:
     """The drafts with the confidences of a measure, and the decoder's pass over them where the measure needs it.
 
     Args:
         measure: its name and options.
+        agreement: what the decoder says of them, where that is known already.
     """
     if measure == DEFAULT:
         return drafting, None
     chosen = find_measure(measure)
-    prefill = agreement = None
-    if chosen.reads_decoder:
+    prefill = None
+    if chosen.reads_decoder and agreement is None:
         prefill = pass_over(model, encoded, [h.tokens for h in drafting.greedy])
         agreement = Agreement.of(prefill, drafting)
     values = chosen.confidence(Evidence(drafting, agreement)).clamp(0.0, 1.0)

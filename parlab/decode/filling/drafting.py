@@ -38,6 +38,8 @@ class Drafting:
         cores: (2, B, U) likewise the number of the first token that counts for the word's confidence, and of the one after
             the last: punctuation at the word's edges does not count.
         follows_best_path: whether CTC's tokens are the runs of its best path.
+        heard: (B, U) how much of CTC's draft a corrected draft's words stand for, as ``sizes`` counts, at their first tokens; None where
+            the decoder has corrected nothing.
     """
 
     draft: Draft
@@ -50,6 +52,7 @@ class Drafting:
     edges: Tensor | None = None
     cores: Tensor | None = None
     follows_best_path: bool = True
+    heard: Tensor | None = None
 
     @staticmethod
     def of(model: HybridModel, encoded: Encoded, drafter: str = BEST_PATH) -> Drafting:
@@ -114,6 +117,16 @@ class Drafting:
         if self.spelling is None or not self.spelling.by_letters:
             return torch.ones(vocabulary, dtype=torch.long)
         return self.spelling.letter_counts
+
+    def heard_in(self, segments: Segments, sizes: Tensor) -> Tensor:
+        """Letters (S,) that CTC wrote in segments, on the host.
+
+        Args:
+            sizes: those of ``sizes``.
+        """
+        heard = sizes[self.draft.tokens] if self.heard is None else self.heard
+        total = torch.nn.functional.pad(heard.cumsum(1), (1, 0))
+        return total[segments.owner, segments.end] - total[segments.owner, segments.start]
 
     def in_encoder_frames(self, segments: Segments) -> Segments:
         """Segments whose windows count the encoder's frames."""

@@ -19,7 +19,7 @@ from parlab.decode.filling.text import Text
 from parlab.decode.filling.written import Place, Spot, Written, drafted_fill, joined, places
 from parlab.decode.fills import Fill, read_fills
 from parlab.decode.masking import Masks
-from parlab.decode.prefill import Prefill, pass_over
+from parlab.decode.prefill import Passed, Prefill, pass_over
 from parlab.decode.segments import Segments, find_segments
 from parlab.model.encoded import Encoded
 
@@ -68,7 +68,7 @@ class Rounds:
 
     Args:
         segments: of the drafts, on the host.
-        drafted: the decoder's pass over the drafts of all utterances, where it was made already.
+        passed: the decoder's passes over the drafts that were made already.
     """
 
     def __init__(
@@ -77,15 +77,14 @@ class Rounds:
         encoded: Encoded,
         segments: Segments,
         options: RoundOptions,
-        drafted: Prefill | None = None,
+        passed: Passed,
     ):
         self.search, self.encoded, self.options = search, encoded, options
-        self.drafted = self.earlier = drafted
+        self.drafted, self.earlier = passed.drafts, passed.caches
         self.drafting: Drafting = search.drafting
         self.backward: Backward | None = None
         self.seen: dict[Place, Spot] = {}  # where a segment stood when it was searched last
-        count = len(self.drafting.greedy)
-        self.progress = Progress(segments, [], [0 if drafted is None else 1] * count, [0] * count)
+        self.progress = Progress(segments, [], list(passed.counts), [0] * len(self.drafting.greedy))
         self._take(segments, [drafted_fill(self.drafting.greedy, place) for place in places(segments)])
 
     def _take(self, segments: Segments, fills: list[Fill]) -> None:
@@ -95,7 +94,7 @@ class Rounds:
         self.places = places(segments)
         self.after = self.drafting.word_lengths[segments.owner, segments.end]
         self.left, self.right = self.drafting.neighbours(segments)
-        self.sizes = self.search.sizes_of([drafted_fill(self.drafting.greedy, place).tokens for place in self.places])
+        self.sizes = self.search.sizes_of(segments)
 
     def run(self) -> Progress:
         """Search all segments in the first round; in the following ones mask again, and search what has another text before it."""

@@ -117,11 +117,9 @@ class SegmentSearch:
         sizes = None if options.length_tolerance is None else drafting.sizes(model.vocab_size)
         return SegmentSearch(options, model, drafting, letters, sizes, added)
 
-    def sizes_of(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Letters (S,) of the texts of segments, on the host; 0 where nobody asks for them."""
-        if self.sizes is None:
-            return torch.zeros(len(texts), dtype=torch.long)
-        return torch.tensor([int(self.sizes[list(text)].sum()) for text in texts], dtype=torch.long)
+    def sizes_of(self, segments: Segments) -> Tensor:
+        """Letters (S,) that CTC wrote in segments, on the host; 0 where nobody asks for them."""
+        return segments.start * 0 if self.sizes is None else self.drafting.heard_in(segments, self.sizes)
 
     def backward(
         self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], earlier: Backward | None

@@ -18,6 +18,7 @@ from parlab.decode.base import Decoder, check_transcription
 from parlab.decode.confidence.fitted import check_fitted
 from parlab.decode.confidence.judging import judge
 from parlab.decode.confidence.measure import DEFAULT, find_measure
+from parlab.decode.corrections.passes import CorrectionOptions, corrected
 from parlab.decode.drafters.drafter import BEST_PATH, find_drafter
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.rounds import CONTEXTS, RoundOptions, Rounds
@@ -26,6 +27,7 @@ from parlab.decode.fused.opening import open_places
 from parlab.decode.fusion import Fusion, PhraseFusion, fusions, prepare_fusion
 from parlab.decode.masking import UNITS, Masks
 from parlab.decode.policies.policy import Doubts, find_policies
+from parlab.decode.prefill import Passed
 from parlab.decode.segments import find_segments
 from parlab.errors import UserError, nearest
 from parlab.model.encoded import Encoded
@@ -70,6 +72,8 @@ class PAR(Decoder):
             longer, and 3 besides: a stop token that comes before is a token like others. None: a fill may have any length.
         policy: masking policy, by name, with its options: ``threshold``, ``budget``, ``context``, ``gaps``; several with ``+``
             between them are applied from left to right (``budget:share=0.1+gaps:below=0.8``).
+        corrections: passes at most in which the decoder corrects the draft before anything is masked; 0 leaves the draft to CTC.
+        correct_below: a token is corrected where the decoder gives it less than this share of what it gives its best token.
         rounds: of filling. From the second on the decoder passes over the filled text, all tokens to which it gives less than
             ``threshold`` are masked, and a segment with one (or before one) is searched again where the text before it has changed.
         widen: from the second round on a segment takes the token (a head's word) after it in, where it holds a token to which the
@@ -89,6 +93,7 @@ class PAR(Decoder):
         "length_normalize": False,
         "nbest": 1,
         "context": "draft",
+        "corrections": 0,
         "rounds": 1,
         "widen": 0.0,
         "length_tolerance": None,
@@ -115,6 +120,8 @@ class PAR(Decoder):
     allow_unk: bool = False
     mask_unit: str = "token"
     context: str = "draft"
+    corrections: int = 0
+    correct_below: float = 0.5
     rounds: int = 1
     widen: float = 0.0
     length_tolerance: float | None = None
@@ -163,7 +170,7 @@ class PAR(Decoder):
         drafting = Drafting.of(model, encoded, self.draft)
         options = FillOptions(**{field.name: getattr(self, field.name) for field in fields(FillOptions)})
         check_letters(options, drafting)
-        drafting, prefill = judge(self.measure, model, encoded, drafting)
+        drafting, passed = self._judged(model, encoded, drafting)
         doubts = Doubts.below(self.threshold, drafting.draft, drafting.silence)
         for policy in find_policies(self.policy):
             doubts = policy.apply(doubts)
@@ -171,16 +178,25 @@ class PAR(Decoder):
         masks = drafting.masked(model, self._opened(doubts.masks, drafting, added), self.mask_unit)
         segments = find_segments(drafting.draft, masks.tokens, masks.gaps)
         if len(segments) == 0:
-            return unmasked(drafting.greedy, 0 if prefill is None else 1)
+            return unmasked(drafting.greedy, passed.counts)
         # 2. The segments are filled: each search needs one teacher-forced pass over the texts before it.
         search = SegmentSearch.of(options, model, drafting, added)
         order = RoundOptions(
             self.context, self.rounds, self.threshold, self.widen, self.mask_unit, self.max_mask_parallel
         )
-        done = Rounds(search, encoded, segments, order, prefill).run()
+        done = Rounds(search, encoded, segments, order, passed).run()
         # 3. They are put back.
         work = list(zip(done.passes, done.steps, strict=True))
         return assemble(drafting.greedy, drafting.in_encoder_frames(done.segments), done.fills, work)
+
+    def _judged(self, model: HybridModel, encoded: Encoded, drafting: Drafting) -> tuple[Drafting, Passed]:
+        """The drafts as the decoder corrects them, with confidences, and the passes that this took."""
+        if not self.corrections:
+            drafting, prefill = judge(self.measure, model, encoded, drafting)
+            return drafting, Passed.once(len(encoded), prefill)
+        found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, self.correct_below))
+        drafting, _ = judge(self.measure, model, encoded, found.drafting, found.agreement)
+        return drafting, Passed(found.passes, None, found.first)
 
     def _opened(self, masks: Masks, drafting: Drafting, added: tuple[Fusion, ...]) -> Masks:
         """The masks, and the places that phrases open."""
@@ -209,6 +225,10 @@ def _check(options: PAR) -> None:
         wrong = f"mask_unit is {options.mask_unit!r}, expected 'token' or 'word'"
     elif options.context not in CONTEXTS:
         wrong = f"context is {options.context!r}, expected 'draft' or 'fills'{nearest(options.context, CONTEXTS)}"
+    elif options.corrections < 0:
+        wrong = f"corrections is {options.corrections}, expected passes from 0"
+    elif not 0.0 < options.correct_below <= 1.0:
+        wrong = f"correct_below is {options.correct_below}, expected a share above 0, 1 at most"
     elif options.rounds < 1:
         wrong = f"rounds is {options.rounds}, expected at least 1"
     elif not 0.0 <= options.widen <= 1.0:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from parlab.decode.base import NOTHING_SAID, Decoder, check_transcription
+from parlab.decode.corrections.passes import CorrectionOptions, corrected
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.lengths import longest_texts
 from parlab.decode.search.resume import continued, resume
@@ -37,6 +38,7 @@ class Speculative(Decoder):
             exact.
         maxlenratio: most tokens as a share of encoder frames; 0: all frames; below 0: a number.
         lookahead: how far the draft is searched for a correction when it is realigned.
+        corrections: passes at most in which the decoder corrects the draft in many places at once before it is verified.
     """
 
     name: ClassVar[str] = "speculative"
@@ -44,11 +46,13 @@ class Speculative(Decoder):
     margin: float = 0.0
     maxlenratio: float = 0.0
     lookahead: int = 3
+    corrections: int = 0
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.lookahead < 0:
+        if self.margin < 0 or self.lookahead < 0 or self.corrections < 0:
             raise UserError(
-                f"margin is {self.margin} and lookahead {self.lookahead}, expected numbers from 0; correct them"
+                f"margin is {self.margin}, lookahead {self.lookahead} and corrections {self.corrections}, expected numbers from 0; "
+                "correct them"
             )
 
     def decode(self, model: HybridModel, encoded: Encoded) -> list[Hypothesis]:
@@ -58,12 +62,11 @@ class Speculative(Decoder):
             return [NOTHING_SAID] * len(encoded)
         decoder, rules = model.rows, TextRules.of(model)
         # 1. The drafts of CTC, or of a draft head.
-        draft = Drafting.of(model, encoded).draft
-        drafts = [row[:n] for row, n in zip(draft.tokens.tolist(), draft.lengths.tolist(), strict=True)]
+        drafts, passes = self._drafts(model, encoded)
         [frames] = to_host(encoded.frames)
         positions = model.rows.spec.max_positions
         limits = longest_texts(self.maxlenratio, frames, encoded.prompts, positions).tolist()
-        rows = [_Row(p, d, n) for p, d, n in zip(encoded.prompts, drafts, limits, strict=True)]
+        rows = [_Row(*own) for own in zip(encoded.prompts, drafts, limits, passes, strict=True)]
         for row, count in zip(rows, frames.tolist(), strict=True):
             row.done = count == 0
         cross = decoder.cross_cache(encoded.states, encoded.frames)
@@ -85,6 +88,15 @@ class Speculative(Decoder):
         rest = dict(zip(weak, resume(model, encoded.select(weak), tokens, limits, 1) if weak else (), strict=True))
         return [row.hypothesis(rest.get(i)) for i, row in enumerate(rows)]
 
+    def _drafts(self, model: HybridModel, encoded: Encoded) -> tuple[list[list[int]], list[int]]:
+        """The drafts, corrected where that is asked for, and the passes over each."""
+        drafting = Drafting.of(model, encoded)
+        passes = [0] * len(encoded)
+        if self.corrections:
+            found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, math.exp(-self.margin)))
+            drafting, passes = found.drafting, found.passes
+        return [list(h.tokens) for h in drafting.greedy], passes
+
 
 @dataclass
 class _Row:
@@ -93,6 +105,7 @@ class _Row:
     Attributes:
         draft: what is left of it.
         limit: most tokens.
+        corrections: passes that corrected the draft.
         tokens, scores: accepted so far, with the decoder's log-probabilities.
         passes, accepted: decoder passes, and draft tokens that were accepted.
     """
@@ -100,6 +113,7 @@ class _Row:
     prompt: tuple[int, ...]
     draft: list[int]
     limit: int
+    corrections: int
     tokens: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     stop_score: float = 0.0
@@ -142,7 +156,11 @@ class _Row:
 
     def hypothesis(self, rest: Hypothesis | None) -> Hypothesis:
         """What was accepted, and the ``rest`` where it was decoded in steps."""
-        counts = {"tokens": len(self.tokens), "decoder_passes": self.passes, "accepted_tokens": self.accepted}
+        counts = {
+            "tokens": len(self.tokens),
+            "decoder_passes": self.corrections + self.passes,
+            "accepted_tokens": self.accepted,
+        }
         confidence = tuple(math.exp(s) for s in self.scores)
         written = Hypothesis(tuple(self.tokens), sum(self.scores) + self.stop_score, confidence, counts=counts)
         return written if rest is None else continued(written, rest)
