@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from parlab.decode import DECODERS
+from parlab.decode.default import WITH_A_HEAD
 from parlab.decode.scorers.language_model import LanguageModelScorer
 from parlab.decode.search.fixed import looks
 from parlab.model.language_model import read_language_model
@@ -92,9 +93,10 @@ IN_CHUNKS = "par, 100 tokens, some at a time"
 ROUNDS = "whisper, par, letters, 3 rounds"
 BACKWARD = "wenet, par, backward"
 LEFT_TO_RIGHT = ("whisper, par, fills", "whisper, par, letters, fills")
-# Fills from left to right wait in every wave, and rounds in each of them; a measure of frames finds the runs again, and gaps are read
+# Fills from left to right wait in every wave, rounds in each of them, and corrections in each pass; a measure of frames finds the runs again, and gaps are read
 # from the device.
-OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps", f"{BACKWARD}, one at a time"}
+CORRECTED = "whisper, par, usual options"
+OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, CORRECTED, "par, gaps", f"{BACKWARD}, one at a time"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,14 @@ OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, "par, gaps", f"{BACKWARD}, one at 
 def test_par_waits_six_times_at_most(name: str) -> None:
     """However many steps its search takes."""
     assert syncs(name) <= 6
+
+
+def test_corrections_wait_once_a_pass() -> None:
+    """The host lines up what the decoder writes with the draft; besides, PAR waits as often as without."""
+    assert syncs(CORRECTED) <= 6 + WITH_A_HEAD.corrections
+    passes = results()["whisper, speculative, usual options"]["passes"]
+    assert passes > 3
+    assert syncs("whisper, speculative, usual options") <= passes + 4
 
 
 def test_long_fills_wait_no_oftener() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import kaldialign
 import pytest
@@ -145,7 +147,7 @@ def test_equals_the_slow_one(seed: int, rounds: int, share: float) -> None:
     """In a batch, and though a pass scores only what no pass has scored."""
     given = with_tokenizer(batch(seed, 3, 10))
     drafting = Drafting.of(MODEL, given)
-    found = corrected(MODEL, given, drafting, CorrectionOptions(rounds, share))
+    found = corrected(MODEL, given, drafting, CorrectionOptions(rounds, -math.log(share)))
     for i in range(3):
         states = given.states[i, : int(given.frames[i])]
         text, passes, reading = correct(MODEL, states, CHARACTERS, list(drafting.greedy[i].tokens), rounds, share)
@@ -181,7 +183,7 @@ def test_a_text_without_a_doubt_is_the_greedy_one() -> None:
         [wave + level * torch.randn(len(wave), generator=generator) for wave in clean for level in (0.0, 0.02, 0.1)]
     )
     drafting = Drafting.of(spoken.model, noisy)
-    found = corrected(spoken.model, noisy, drafting, CorrectionOptions(40, 1.0))
+    found = corrected(spoken.model, noisy, drafting, CorrectionOptions(40, 0.0))
     greedy = spoken.decode(AR(ctc_weight=0.0, beam_size=1), noisy)
     settled = changed = 0
     for i, text in enumerate(found.drafting.greedy):
@@ -197,10 +199,9 @@ def test_a_text_without_a_doubt_is_the_greedy_one() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"measure": "decoder"}, {"measure": "rank", "rounds": 3, "widen": 0.3}, {"ctc_weight": 0.4}]
 )
-def test_neighbours_change_nothing(asr: Recognizer, options: dict[str, object]) -> None:  # noqa: F811
-    decoder = PAR(
-        **{"threshold": 0.6, "beam_size": 3, "corrections": 3, "correct_below": 0.7, "ctc_weight": 0.0, **options}
-    )  # type: ignore[arg-type]
+def test_neighbours_change_nothing(asr: Recognizer, options: dict[str, Any]) -> None:  # noqa: F811
+    usual = PAR(threshold=0.6, beam_size=3, corrections=3, correct_below=0.7, ctc_weight=0.0)
+    decoder = dataclasses.replace(usual, **options)
     given = asr.encode(waves())
     together = asr.decode(decoder, given)
     assert any(h.counts["corrected_tokens"] for h in together)
@@ -219,7 +220,7 @@ def test_nothing_masked_is_the_corrected_draft(asr: Recognizer) -> None:  # noqa
     """Sure words keep what CTC knows of them; the others have the decoder's probabilities, and the frames of what they replace."""
     given = asr.encode(waves())
     drafting = Drafting.of(asr.model, given)
-    found = corrected(asr.model, given, drafting, CorrectionOptions(2, 0.5))
+    found = corrected(asr.model, given, drafting, CorrectionOptions(2, math.log(2.0)))
     hypotheses = asr.decode(PAR(threshold=0.0, corrections=2, ctc_weight=0.0), given)
     for i, hypothesis in enumerate(hypotheses):
         assert hypothesis.tokens == found.drafting.greedy[i].tokens
@@ -237,7 +238,7 @@ def test_none_is_the_draft_of_ctc(asr: Recognizer) -> None:  # noqa: F811
     plain = asr.decode(PAR(threshold=0.6, ctc_weight=0.0), given)
     assert all("corrected_tokens" not in h.counts for h in plain)
     drafting = Drafting.of(asr.model, given)
-    found = corrected(asr.model, given, drafting, CorrectionOptions(5, 1e-30))
+    found = corrected(asr.model, given, drafting, CorrectionOptions(5, 1e3))
     assert [h.tokens for h in found.drafting.greedy] == [h.tokens for h in drafting.greedy]
     assert found.passes == [1, 1, 1]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from parlab.decode import AR, PAR, CTCBeam, Decoder, Gated, Greedy, Refine, Rescore, Speculative
-from parlab.decode.default import WITH_A_HEAD
+from parlab.decode.default import VERIFIED_WITH_A_HEAD, WITH_A_HEAD
 from parlab.model.encoded import Encoded
 from parlab.model.folder import read_model
 from parlab.model.heads.folder import read_head
@@ -227,6 +227,9 @@ def cases(folder: Path) -> Iterator[Case]:
         "letters, 3 rounds": PAR(0.6, beam_size=60, max_seq_len=4, ctc_weight=0.01, rounds=3),
         "letters, fills": PAR(0.6, beam_size=4, context="fills"),
         "usual options": WITH_A_HEAD,
+        "no corrections": replace(WITH_A_HEAD, corrections=0),
     }
     for name, decoder in spelled.items():
         yield Case(f"whisper, par, {name}", decoder, lambda: whisper(folder / "whisper"), english, head=head)
+    verified = replace(VERIFIED_WITH_A_HEAD, maxlenratio=-12)
+    yield Case("whisper, speculative, usual options", verified, lambda: whisper(folder / "whisper"), english, head=head)

@@ -16,7 +16,7 @@ from parlab.commands.bench.planned import PlannedHead
 from parlab.commands.bench.rows import Row
 from parlab.commands.bench.speech import joined
 from parlab.commands.bench.timing import median, time_in_turn
-from parlab.decode import AR, PAR, Decoder, Greedy, Speculative
+from parlab.decode import AR, PAR, Decoder, Greedy, Speculative, usual_options
 from parlab.errors import UserError
 from parlab.model.families.whisper_model import WhisperModel
 from parlab.model.families.whisper_peer import SHAPES, TransformersWhisper, faster_whisper, random_whisper
@@ -143,7 +143,9 @@ class WhisperBench:
 
     def _drafted(self) -> dict[str, Decoder]:
         """The decoders that a draft makes possible."""
-        found: dict[str, Decoder] = {"draft": Greedy(), "speculative": Speculative(maxlenratio=-self.longest)}
+        usual = {} if self.random else usual_options(Speculative, drafts=True)
+        speculative = Speculative(**{**usual, "maxlenratio": -self.longest})
+        found: dict[str, Decoder] = {"draft": Greedy(), "speculative": speculative}
         if self.random:  # a decoder with random weights agrees with no draft: the planned masks are those of the head
             found["par"] = PAR(beam_size=5, ctc_weight=0.0)
             found["par, left to right"] = PAR(beam_size=5, ctc_weight=0.0, context="fills")

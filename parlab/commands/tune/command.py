@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     print(f"{len(searched)} utterances to search with, {len(held_out)} to test the promise on")
     laboratory = encode(options, recognizer, searched, "cache")
     start = _start(recognizer)
-    judged = judge_all(laboratory, start.measure, options.measures)
+    judged = judge_all(laboratory, start, options.measures)
     show("Measures, the best first", measure_rows(judged))
     bases = reference_trials(laboratory, options)
     search = Search(laboratory, judged, start, _report, options.policies, options.margins, bool(options.measures))

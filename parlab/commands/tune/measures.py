@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parlab.commands.tune.learning import FEATURES, LEAST, cross_fitted, fit, log_odds, named
 from parlab.commands.tune.trials import Laboratory
-from parlab.decode import Decoder, Greedy
+from parlab.decode import PAR, Decoder, Greedy
 from parlab.decode.confidence.measure import DEFAULT, find_measure
 from parlab.metrics.confidence import ConfidenceQuality, errors_caught
 from parlab.metrics.token_errors import token_errors
@@ -31,6 +31,7 @@ OF_CTC = (
     "renyi",
 )
 OF_DECODER = ("decoder", "rank", "product", "product:of=gibbs+decoder")
+OF_CORRECTED = (DEFAULT, "decoder", "rank", "product")  # a corrected draft is not what CTC's frames say
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,14 @@ def with_errors(laboratory: Laboratory, decoder: Decoder) -> Iterator[tuple[Hypo
         yield found[name], token_errors(texts, references[name], normalize, of_words)
 
 
-def judge(laboratory: Laboratory, measure: str) -> Judged:
-    """The confidences of the draft tokens by a measure."""
+def judge(laboratory: Laboratory, measure: str, start: PAR) -> Judged:
+    """The confidences of the draft tokens by a measure, after the corrections that ``start`` makes."""
     confidence: list[float] = []
     wrong: list[bool] = []
-    for hypothesis, errors in with_errors(laboratory, Greedy(measure)):
+    decoder: Decoder = Greedy(measure)
+    if start.corrections:
+        decoder = replace(start, measure=measure, threshold=0.0, policy="threshold")
+    for hypothesis, errors in with_errors(laboratory, decoder):
         confidence += hypothesis.token_confidence
         wrong += errors
     sure, all_errors = np.array(confidence, dtype=float), np.array(wrong, dtype=bool)
@@ -86,29 +90,29 @@ def judge(laboratory: Laboratory, measure: str) -> Judged:
     return Judged(measure, sure, all_errors, ConfidenceQuality.of(sure, all_errors), caught)
 
 
-def judge_all(laboratory: Laboratory, default: str, only: Sequence[str] = ()) -> list[Judged]:
-    """All measures, the best one first; among them the ``default`` one, and the posterior at the temperature that calibrates
-    it best.
+def judge_all(laboratory: Laboratory, start: PAR, only: Sequence[str] = ()) -> list[Judged]:
+    """All measures, the best one first; among them that of ``start``, and the posterior at the temperature that calibrates
+    it best. Where ``start`` corrects drafts, those that do not read CTC's frames.
 
     Args:
         only: judge these and no others; empty: all.
     """
-    if only:
-        return sorted((judge(laboratory, name) for name in only), key=lambda j: -j.rank)
-    names = {
-        find_measure(name): name for name in (*OF_CTC, *OF_DECODER, default)
-    }  # one that is written in two ways is one
-    listed = [judge(laboratory, name) for name in names.values()]
-    heated = [judge(laboratory, f"posterior:temperature={t}") for t in TEMPERATURES]
+    usual = OF_CORRECTED if start.corrections else (*OF_CTC, *OF_DECODER)
+    # One that is written in two ways is one.
+    names = list({find_measure(name): name for name in (*usual, start.measure)}.values())
+    listed = [judge(laboratory, name, start) for name in only or names]
+    if only or start.corrections:
+        return sorted(listed, key=lambda j: -j.rank)
+    heated = [judge(laboratory, f"posterior:temperature={t}", start) for t in TEMPERATURES]
     calibrated = max(heated, key=lambda j: -math.inf if math.isnan(j.quality.nce) else j.quality.nce)
     if not calibrated.quality.nce <= listed[0].quality.nce:
         listed.append(calibrated)
-    if (learned := _learned(laboratory, listed)) is not None:
+    if (learned := _learned(laboratory, listed, start)) is not None:
         listed.append(learned)
     return sorted(listed, key=lambda j: -j.rank)
 
 
-def _learned(laboratory: Laboratory, listed: Sequence[Judged]) -> Judged | None:
+def _learned(laboratory: Laboratory, listed: Sequence[Judged], start: PAR) -> Judged | None:
     """The learned combination; its quality is that of tokens that its weights were not learnt from. None: too few are wrong."""
     own = {j.measure: j for j in listed}
     wrong = listed[0].wrong
@@ -116,7 +120,7 @@ def _learned(laboratory: Laboratory, listed: Sequence[Judged]) -> Judged | None:
         return None
     features = log_odds([own[name].confidence for name in FEATURES])
     apart = cross_fitted(features, (~wrong).astype(float))
-    found = judge(laboratory, named(FEATURES, fit(features, (~wrong).astype(float))))
+    found = judge(laboratory, named(FEATURES, fit(features, (~wrong).astype(float))), start)
     caught = tuple(errors_caught(apart, wrong, share) for share in SHARES)
     return replace(found, quality=ConfidenceQuality.of(apart, wrong), caught=caught)
 

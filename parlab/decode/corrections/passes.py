@@ -35,16 +35,11 @@ class CorrectionOptions:
 
     Attributes:
         rounds: of correcting at most, a pass each; one pass more reads the result.
-        share: a token that has less than this share of the probability of the decoder's best one is refused.
+        doubt: a token is refused where the decoder gives it so many nats less than its best one.
     """
 
     rounds: int
-    share: float
-
-    @property
-    def doubt(self) -> float:
-        """The share in nats."""
-        return -math.log(self.share)
+    doubt: float
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ class PAR(Decoder):
         if not self.corrections:
             drafting, prefill = judge(self.measure, model, encoded, drafting)
             return drafting, Passed.once(len(encoded), prefill)
-        found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, self.correct_below))
+        found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, -math.log(self.correct_below)))
         drafting, _ = judge(self.measure, model, encoded, found.drafting, found.agreement)
         return drafting, Passed(found.passes, None, found.first)
 

@@ -93,7 +93,7 @@ class Speculative(Decoder):
         drafting = Drafting.of(model, encoded)
         passes = [0] * len(encoded)
         if self.corrections:
-            found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, math.exp(-self.margin)))
+            found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, self.margin))
             drafting, passes = found.drafting, found.passes
         return [list(h.tokens) for h in drafting.greedy], passes
 
