@@ -63,6 +63,21 @@ class Prefill:
         prompt_lengths = torch.tensor([len(prompt) for prompt in encoded.prompts])
         return Prefill(decoder, cross, prefix, hidden, prompt_lengths, row)
 
+    def again(self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], kept: int) -> Prefill:
+        """A pass over other texts (B), as far as they differ: each begins with the same ``kept`` tokens, the prompt among them.
+
+        Args:
+            utterances: those that need it, in order; of this pass.
+        """
+        rows, source = [[*encoded.prompts[i], *texts[i]] for i in utterances], self.row[list(utterances)].tolist()
+        [index, tokens] = to_device(encoded.device, torch.tensor(source), pad_tokens([row[kept:] for row in rows])[0])
+        cross, before = self.cross_of(utterances), self.prefix.beginning(source, kept)
+        hidden, prefix = self.decoder.prefill(tokens, cross, before=before)
+        hidden = torch.cat([self.hidden[:, :kept][index], hidden], 1)
+        row = torch.zeros(len(encoded), dtype=torch.long)
+        row[list(utterances)] = torch.arange(len(utterances))
+        return Prefill(self.decoder, cross, prefix, hidden, self.prompt_lengths, row)
+
     def cross_of(self, utterances: Sequence[int]) -> CrossCache:
         """The cross caches of some of the utterances."""
         rows = self.row[list(utterances)].tolist()
@@ -114,10 +129,30 @@ def pass_over(
         earlier: as for ``Prefill.of``.
     """
     decoder = model.rows
-    if decoder.spec.max_positions is not None:
-        room = [decoder.spec.max_positions - len(prompt) for prompt in encoded.prompts]
-        texts = [text[:n] for text, n in zip(texts, room, strict=True)]
-    return Prefill.of(decoder, encoded, texts, utterances, earlier)
+    return Prefill.of(decoder, encoded, _fitting(decoder, encoded, texts), utterances, earlier)
+
+
+def pass_again(
+    encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], earlier: Prefill, kept: Sequence[int]
+) -> Prefill:
+    """Such a pass over texts that begin as those of an earlier one over these utterances do: what all of them keep is not read again.
+
+    Args:
+        kept: tokens that the text of each of ``utterances`` keeps at least.
+    """
+    texts = _fitting(earlier.decoder, encoded, texts)
+    prompts = [len(encoded.prompts[i]) for i in utterances]
+    longest = max(n + len(texts[i]) for n, i in zip(prompts, utterances, strict=True))
+    same = min(n + count for n, count in zip(prompts, kept, strict=True))
+    return earlier.again(encoded, texts, utterances, min(same, longest - 1))
+
+
+def _fitting(decoder: RowDecoder, encoded: Encoded, texts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """The texts (B) as far as the decoder has positions after their prompts."""
+    positions = decoder.spec.max_positions
+    if positions is None:
+        return list(texts)
+    return [text[: positions - len(prompt)] for text, prompt in zip(texts, encoded.prompts, strict=True)]
 
 
 def _cross(decoder: RowDecoder, encoded: Encoded, utterances: Sequence[int]) -> CrossCache:

@@ -58,24 +58,37 @@ class RowDecoder:
             mask = (torch.arange(size, device=lengths.device) < lengths.unsqueeze(1))[:, None, None, :]
         return CrossCache(keys, values, mask)
 
-    def prefill(self, tokens: Tensor, cross: CrossCache, copies: int = 1) -> tuple[Tensor, PrefixCache]:
+    def prefill(
+        self, tokens: Tensor, cross: CrossCache, copies: int = 1, before: PrefixCache | None = None
+    ) -> tuple[Tensor, PrefixCache]:
         """One teacher-forced pass over ``tokens`` (B, L), padded at the right with any id.
 
         Returns the hidden states (B, L, D), of which index l predicts token l + 1, and the prefix cache.
         A token never changes the states before it, so padding needs no mask.
 
-        With ``copies`` K, ``tokens`` is (B * K, L): K sequences of each utterance, which share its cross cache.
+        With ``copies`` K, ``tokens`` is (B * K, L): K sequences of each utterance, which share its cross cache. With ``before`` the
+        tokens follow those of a cache of the same rows, which the returned cache holds too.
         """
-        x = self._embed(tokens, torch.arange(tokens.size(1), device=tokens.device), tokens.size(1))
+        past = 0 if before is None else before.keys[0].size(2)
+        position = torch.arange(past, past + tokens.size(1), device=tokens.device)
+        x = self._embed(tokens, position, past + tokens.size(1))
+        seen = (
+            None
+            if before is None
+            else torch.arange(past + tokens.size(1), device=tokens.device) <= position.unsqueeze(1)
+        )
         keys, values = [], []
         for i, block in enumerate(self.self_attention):
 
             def attend_self(y: Tensor, i: int = i, block: AttentionSpec = block) -> Tensor:
                 q, k, v = _thirds(self.self_qkv[i](y), block.heads)
                 k = block.norm_key(k)
+                if before is not None:
+                    k, v = torch.cat([before.keys[i], k], 2), torch.cat([before.values[i], v], 2)
                 keys.append(k)
                 values.append(v)
-                return _merge(scaled_dot_product_attention(block.norm_query(q), k, v, is_causal=True))
+                q = block.norm_query(q)
+                return _merge(scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=seen is None))
 
             def attend_cross(y: Tensor, i: int = i) -> Tensor:
                 block = self.cross_attention[i]

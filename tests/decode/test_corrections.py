@@ -77,7 +77,7 @@ def rewrite(draft: str, objections: dict[int, str], words: list[Word] | None = N
     written = {i: VOCABULARY.index[t.replace("_", "\u2581")] if t else STOP for i, t in objections.items()}
     chosen = [written.get(i, token) for i, token in enumerate(tokens)]
     sure = [-9.0 if i in written else -0.1 for i in range(len(tokens))]
-    reading = Reading(sure, [-0.1] * len(tokens), chosen, [0] * len(tokens))
+    reading = Reading(sure, [-0.1] * len(tokens), chosen)
     result = rewritten(own, found, reading, 1.0, (speller, STOP))
     assert shares(result, len(found.letters))
     return VOCABULARY.decode([token for word in result for token in word.tokens])
@@ -130,7 +130,7 @@ def test_the_draft_is_shared_out(data: st.DataObject, draft: list[str]) -> None:
         size = sum(len(word.tokens) for word in words) + 1
         chosen = data.draw(st.lists(st.integers(0, len(VOCABULARY.token_list) - 1), min_size=size, max_size=size))
         sure = data.draw(st.lists(st.sampled_from([-9.0, -0.1]), min_size=size, max_size=size))
-        reading = Reading(sure, [-0.1] * size, chosen, [0] * size)
+        reading = Reading(sure, [-0.1] * size, chosen)
         words = rewritten(words, found, reading, 1.0, (speller, STOP))
         assert shares(words, len(found.letters))
         if not words:
@@ -156,7 +156,6 @@ def test_equals_the_slow_one(seed: int, rounds: int, share: float) -> None:
         assert found.passes[i] == passes
         size = len(text)
         assert found.agreement.log_prob[i, :size].tolist() == pytest.approx(reading.own[:-1], abs=1e-3)
-        assert found.agreement.rank[i, :size].tolist() == reading.rank[:-1]
         check_frames(found.drafting, i)
 
 

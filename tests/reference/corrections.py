@@ -17,14 +17,13 @@ def read(model: HybridModel, states: Tensor, tokens: list[int]) -> Reading:
     """What the decoder says of a text, one token at a time."""
     eos = model.special.eos
     allowed = [v for v in range(model.vocab_size) if v == eos or v not in model.special.never]
-    own, best, chosen, rank = [], [], [], []
+    own, best, chosen = [], [], []
     for i, token in enumerate([*tokens, eos]):
         scores = next_log_probs(model, states, [*model.prompt, *tokens[:i]])
         own.append(scores[token])
         chosen.append(max(allowed, key=lambda v: scores[v]))
         best.append(scores[chosen[-1]])
-        rank.append(sum(score > scores[token] for score in scores))
-    return Reading(own, best, chosen, rank)
+    return Reading(own, best, chosen)
 
 
 def correct(

@@ -25,11 +25,11 @@ class Agreement:
 
     Attributes:
         log_prob: (B, U) of the token; 0 where the decoder has no position for it, and in padding.
-        rank: (B, U) tokens that the decoder finds more probable.
+        rank: (B, U) tokens that the decoder finds more probable; None where nobody counted them.
     """
 
     log_prob: Tensor
-    rank: Tensor
+    rank: Tensor | None = None
 
     @staticmethod
     def of(prefill: Prefill, drafting: Drafting) -> Agreement:

@@ -20,7 +20,7 @@ from parlab.decode.corrections.words import DraftWords, Speller, Word, speller_o
 from parlab.decode.ended import NEVER
 from parlab.decode.filling.drafting import Drafting
 from parlab.decode.filling.text import Text, token_scores
-from parlab.decode.prefill import Prefill, pass_over
+from parlab.decode.prefill import Prefill, pass_again, pass_over
 from parlab.decode.segments import Segments
 from parlab.decode.verification import TextRules
 from parlab.errors import UserError
@@ -72,10 +72,12 @@ def corrected(model: HybridModel, encoded: Encoded, drafting: Drafting, options:
         )
     speller, rules = speller_of(tokenizer), TextRules.of(model)
     texts = [_Correcting(speller.draft(h.tokens)) for h in drafting.greedy]
-    live, first = list(range(len(texts))), None
+    live = list(range(len(texts)))
+    found = first = pass_over(model, encoded, [text.tokens for text in texts])
     for number in range(options.rounds + 1):
-        found = pass_over(model, encoded, [text.tokens for text in texts], live, first)
-        first = first or found
+        if number:
+            kept = [texts[i].unread for i in live]
+            found = pass_again(encoded, [text.tokens for text in texts], live, found, kept)
         chosen = {i: texts[i] for i in live}
         for i, reading in zip(live, _readings(encoded, found, chosen, rules), strict=True):
             texts[i].read(reading)
@@ -83,15 +85,13 @@ def corrected(model: HybridModel, encoded: Encoded, drafting: Drafting, options:
             live = [i for i in live if texts[i].rewrite(options.doubt, speller, rules.stop)]
         if not live:
             break
-    assert first is not None
     size = max(len(text.tokens) for text in texts)
-    log_prob, rank = torch.zeros(len(texts), size), torch.zeros(len(texts), size, dtype=torch.long)
+    log_prob = torch.zeros(len(texts), size)
     for i, text in enumerate(texts):
         log_prob[i, : len(text.tokens)] = torch.tensor(text.own[:-1])
-        rank[i, : len(text.tokens)] = torch.tensor(text.rank[:-1])
     words = [text.words for text in texts]
     drafting = redrafted(drafting, [text.draft for text in texts], words, log_prob.exp())
-    return Corrected(drafting, Agreement(log_prob, rank), first, [text.passes for text in texts])
+    return Corrected(drafting, Agreement(log_prob), first, [text.passes for text in texts])
 
 
 class _Correcting:
@@ -100,7 +100,7 @@ class _Correcting:
     def __init__(self, draft: DraftWords):
         self.draft = draft
         self.passes, self.unread = 0, 0  # the first token that no pass has read after the tokens before it
-        self.own, self.best, self.chosen, self.rank = list[float](), list[float](), list[int](), list[int]()
+        self.own, self.best, self.chosen = list[float](), list[float](), list[int]()
         self.seen: set[tuple[int, ...]] = set()
         self._take(draft.words)
 
@@ -112,7 +112,7 @@ class _Correcting:
     def read(self, found: Reading) -> None:
         """Take in what a pass says from ``unread`` on; of tokens that the decoder has no positions for it says nothing."""
         missing = len(self.tokens) + 1 - self.unread - len(found.own)
-        known = ((self.own, found.own), (self.best, found.best), (self.chosen, found.tokens), (self.rank, found.rank))
+        known = ((self.own, found.own), (self.best, found.best), (self.chosen, found.tokens))
         for values, new in known:
             values[self.unread :] = [*new, *[0] * missing]  # type: ignore[list-item]
         self.passes += 1
@@ -121,7 +121,7 @@ class _Correcting:
         """Correct the text once; false where nothing is to be corrected, and where a text comes back."""
         if not self.words:  # CTC heard nothing
             return False
-        reading = Reading(self.own, self.best, self.chosen, self.rank)
+        reading = Reading(self.own, self.best, self.chosen)
         words = rewritten(self.words, self.draft, reading, doubt, (speller, stop))
         tokens = [token for word in words for token in word.tokens]
         if tuple(tokens) in self.seen:
@@ -142,7 +142,7 @@ def _readings(encoded: Encoded, prefill: Prefill, texts: Mapping[int, _Correctin
     none = torch.zeros(len(texts), dtype=torch.long)
     spans = Segments(torch.tensor(list(texts)), torch.tensor(starts), torch.tensor(ends), none, none, none, none)
     found = token_scores(prefill, Text.of(rows), spans, none + 1, rules.stop)
-    rank, logits = found.rank(), found.logits
+    logits = found.logits
     # 2. The decoder's best token of those that it may write.
     begin = [sum(e - s + 1 for s, e in zip(starts[:i], ends[:i], strict=True)) for i, s in enumerate(starts) if s == 0]
     never, not_first, begins = numbers_on(logits.device, rules.never, rules.not_first, begin)
@@ -153,10 +153,9 @@ def _readings(encoded: Encoded, prefill: Prefill, texts: Mapping[int, _Correctin
         logits[begins.unsqueeze(1), not_first] = NEVER
     best, chosen = logits.max(1)
     # 3. Read from the device at once, then divided among the texts.
-    columns = [x.tolist() for x in to_host(found.own, best - found.total, chosen, rank)]
+    columns = [x.tolist() for x in to_host(found.own, best - found.total, chosen)]
     readings, at = [], 0
     for start, end in zip(starts, ends, strict=True):
         part = slice(at, at := at + end - start + 1)
-        own, above, tokens, ranks = (column[part] for column in columns)
-        readings.append(Reading(own, above, tokens, ranks))
+        readings.append(Reading(*(column[part] for column in columns)))
     return readings

@@ -16,13 +16,11 @@ class Reading:
     Attributes:
         own: (n + 1) its log-probability of the token, or of the end.
         best: (n + 1) that of the token that it finds best; ``tokens`` (n + 1) are those.
-        rank: (n + 1) tokens that it finds more probable.
     """
 
     own: Sequence[float]
     best: Sequence[float]
     tokens: Sequence[int]
-    rank: Sequence[int]
 
 
 def rewritten(

@@ -57,13 +57,12 @@ class TokenScores:
     """The decoder's log-probabilities at n tokens of segments, on the device.
 
     Attributes:
-        own: (n,) of the tokens; ``tokens`` (n,) are their ids.
+        own: (n,) of the tokens.
         segment: (n,) the segment of each.
         logits: (n, V) scores of all tokens in place of each; ``total`` (n,) their log-sums.
     """
 
     own: Tensor
-    tokens: Tensor
     segment: Tensor
     logits: Tensor
     total: Tensor
@@ -71,10 +70,6 @@ class TokenScores:
     def best(self) -> Tensor:
         """(n,) of the decoder's best token in place of each."""
         return self.logits.amax(1) - self.total
-
-    def rank(self) -> Tensor:
-        """(n,) tokens that the decoder finds more probable."""
-        return (self.logits > self.logits.gather(1, self.tokens.unsqueeze(1))).sum(1)
 
 
 def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor, eos: int) -> TokenScores:
@@ -94,5 +89,4 @@ def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor
     segment, row, position, wanted = to_device(prefill.hidden.device, segment, prefill.row[owner], position, wanted)
     logits = prefill.decoder.logits(prefill.hidden[row, position])
     total = torch.logsumexp(logits, 1)
-    own = logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - total
-    return TokenScores(own, wanted, segment, logits, total)
+    return TokenScores(logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - total, segment, logits, total)

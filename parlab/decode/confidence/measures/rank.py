@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from parlab.decode.confidence.evidence import Evidence
+from parlab.decode.confidence.evidence import Agreement, Evidence
 from parlab.decode.confidence.measure import Measure
 
 
@@ -22,4 +22,9 @@ class Rank(Measure):
         return True
 
     def confidence(self, evidence: Evidence) -> Tensor:
-        return evidence.of_decoder(lambda agreement: 1.0 / (1.0 + agreement.rank.float()))
+        return evidence.of_decoder(_reciprocal)
+
+
+def _reciprocal(agreement: Agreement) -> Tensor:
+    assert agreement.rank is not None, "a pass for this measure counts ranks"
+    return 1.0 / (1.0 + agreement.rank.float())
