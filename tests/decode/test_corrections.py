@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parlab.decode import AR, PAR
+from parlab.decode import AR, PAR, Speculative
 from parlab.decode.corrections.passes import CorrectionOptions, corrected
 from parlab.decode.corrections.rewriting import Reading, rewritten
 from parlab.decode.corrections.standing import distances
@@ -263,3 +263,12 @@ def test_refused(tmp_path: Path) -> None:
             PAR(**options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no tokenizer"):
         PAR(corrections=2).decode(MODEL, batch(0))
+
+
+@pytest.mark.parametrize("corrections", [1, 5, 30])
+def test_verified_corrections_are_greedy_decoding(asr: Recognizer, corrections: int) -> None:  # noqa: F811
+    given = asr.encode(waves())
+    greedy = asr.decode(AR(ctc_weight=0.0, beam_size=1, maxlenratio=-30), given)
+    found = asr.decode(Speculative(corrections=corrections, maxlenratio=-30), given)
+    assert [h.tokens for h in found] == [h.tokens for h in greedy]
+    assert all(h.counts["decoder_passes"] > 1 for h in found)

@@ -76,7 +76,7 @@ class Speculative(Decoder):
             found = greedy_continuations(
                 decoder,
                 cross if len(live) == len(rows) else cross.select(live),
-                [Proposal(row.prompt, row.tokens, row.draft) for row in chosen],
+                [Proposal(row.prompt, row.tokens, row.draft[: row.limit - len(row.tokens)]) for row in chosen],
                 rules,
             )
             for row, continuation in zip(chosen, found, strict=True):
