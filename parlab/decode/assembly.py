@@ -74,11 +74,12 @@ def _filled(
 
 def _counts(draft: Hypothesis, parts: Sequence[tuple[Segment, Fill]]) -> dict[str, float]:
     """What the metrics add up."""
-    corrected = {name: draft.counts[name] for name in ("corrected_tokens",) if name in draft.counts}
-    return {
-        **corrected,
+    counts: dict[str, float] = {
         "tokens": len(draft.tokens),
         "masked_tokens": sum(segment.end - segment.start for segment, _ in parts),
         "segments": len(parts),
         "forced_stops": sum(fill.forced for _, fill in parts),
     }
+    if "corrected_tokens" in draft.counts:
+        counts["corrected_tokens"] = draft.counts["corrected_tokens"]
+    return counts

@@ -142,15 +142,19 @@ def greedy_draft(log_probs: Tensor, frames: Tensor, blank: int) -> Draft:
     )
 
 
-def draft_hypotheses(draft: Draft) -> list[Hypothesis]:
-    """Drafts as hypotheses; the score is that of the best path."""
+def draft_hypotheses(draft: Draft, stride: int = 1) -> list[Hypothesis]:
+    """Drafts as hypotheses; the score is that of the best path.
+
+    Args:
+        stride: encoder frames that are one of the draft's.
+    """
     columns = (draft.tokens, draft.confidence, draft.first, draft.last, draft.lengths, draft.score)
     return [
         Hypothesis(
             tokens=tuple(tokens[:n]),
             score=score,
             token_confidence=tuple(confidence[:n]),
-            token_frames=tuple(zip(first[:n], last[:n], strict=True)),
+            token_frames=tuple((a * stride, (b + 1) * stride - 1) for a, b in zip(first[:n], last[:n], strict=True)),
             counts={"tokens": n},
         )
         for tokens, confidence, first, last, n, score in zip(*(c.tolist() for c in columns), strict=True)

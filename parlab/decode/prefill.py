@@ -58,10 +58,8 @@ class Prefill:
         [tokens] = to_device(encoded.device, pad_tokens(rows)[0])
         cross = _cross(decoder, encoded, chosen) if earlier is None else earlier.cross_of(chosen)
         hidden, prefix = decoder.prefill(tokens, cross)
-        row = torch.zeros(len(encoded), dtype=torch.long)
-        row[list(chosen)] = torch.arange(len(chosen))
         prompt_lengths = torch.tensor([len(prompt) for prompt in encoded.prompts])
-        return Prefill(decoder, cross, prefix, hidden, prompt_lengths, row)
+        return Prefill(decoder, cross, prefix, hidden, prompt_lengths, _numbers(chosen, len(encoded)))
 
     def again(self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], kept: int) -> Prefill:
         """A pass over other texts (B), as far as they differ: each begins with the same ``kept`` tokens, the prompt among them.
@@ -69,14 +67,12 @@ class Prefill:
         Args:
             utterances: those that need it, in order; of this pass.
         """
-        rows, source = [[*encoded.prompts[i], *texts[i]] for i in utterances], self.row[list(utterances)].tolist()
-        [index, tokens] = to_device(encoded.device, torch.tensor(source), pad_tokens([row[kept:] for row in rows])[0])
-        cross, before = self.cross_of(utterances), self.prefix.beginning(source, kept)
+        rows = [[*encoded.prompts[i], *texts[i]][kept:] for i in utterances]
+        index, tokens = to_device(encoded.device, self.row[list(utterances)], pad_tokens(rows)[0])
+        cross, before = self.cross_of(utterances), self.prefix.beginning(index, kept)
         hidden, prefix = self.decoder.prefill(tokens, cross, before=before)
         hidden = torch.cat([self.hidden[:, :kept][index], hidden], 1)
-        row = torch.zeros(len(encoded), dtype=torch.long)
-        row[list(utterances)] = torch.arange(len(utterances))
-        return Prefill(self.decoder, cross, prefix, hidden, self.prompt_lengths, row)
+        return Prefill(self.decoder, cross, prefix, hidden, self.prompt_lengths, _numbers(utterances, len(encoded)))
 
     def cross_of(self, utterances: Sequence[int]) -> CrossCache:
         """The cross caches of some of the utterances."""
@@ -153,6 +149,13 @@ def _fitting(decoder: RowDecoder, encoded: Encoded, texts: Sequence[Sequence[int
     if positions is None:
         return list(texts)
     return [text[: positions - len(prompt)] for text, prompt in zip(texts, encoded.prompts, strict=True)]
+
+
+def _numbers(utterances: Sequence[int], batch: int) -> Tensor:
+    """The number (B,) of each utterance's prefix where some utterances have one, in their order."""
+    row = torch.zeros(batch, dtype=torch.long)
+    row[list(utterances)] = torch.arange(len(utterances))
+    return row
 
 
 def _cross(decoder: RowDecoder, encoded: Encoded, utterances: Sequence[int]) -> CrossCache:

@@ -99,6 +99,21 @@ class Continuations:
     own: list[float]
 
 
+def best_allowed(logits: Tensor, stop: int, never: Tensor, not_first: Tensor, begins: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores and ids (n,) of the best tokens that may be written; ``logits`` (n, V) are written over.
+
+    Args:
+        stop, never, not_first: ids, as of ``TextRules``.
+        begins: (n,) 1 where a text begins, else 0.
+    """
+    at_stop = logits[:, stop].clone()
+    logits.index_fill_(1, never, NEVER)
+    logits[:, stop] = at_stop
+    logits.index_copy_(1, not_first, logits[:, not_first].masked_fill(begins.bool().unsqueeze(1), NEVER))
+    best, chosen = logits.max(1)
+    return best, chosen
+
+
 def greedy_continuations(
     decoder: RowDecoder, cross: CrossCache, rows: Sequence[Proposal], rules: TextRules
 ) -> list[Continuations]:
@@ -119,11 +134,7 @@ def greedy_continuations(
     following = tokens[row, (column + 1).clamp(max=tokens.size(1) - 1)]
     own = logits.gather(1, following.unsqueeze(1)).squeeze(1) - normalizer
     # 3. The decoder's best one.
-    at_stop = logits[:, rules.stop].clone()
-    logits.index_fill_(1, never, NEVER)
-    logits[:, rules.stop] = at_stop
-    logits.index_copy_(1, not_first, logits[:, not_first].masked_fill(first.bool().unsqueeze(1), NEVER))
-    best, chosen = logits.max(1)
+    best, chosen = best_allowed(logits, rules.stop, never, not_first, first)
     # 4. Read from the device at once, then divided among the rows.
     chosen_ids, scores, own_scores = (x.tolist() for x in to_host(chosen, best - normalizer, own))
     found, begin = [], 0

@@ -38,10 +38,9 @@ class PrefixCache:
     keys: list[Tensor]
     values: list[Tensor]
 
-    def beginning(self, rows: Sequence[int], tokens: int) -> PrefixCache:
-        """The first tokens of the given rows, in that order."""
-        [index] = numbers_on(self.keys[0].device, rows)
-        return PrefixCache(*([x[:, :, :tokens][index] for x in each] for each in (self.keys, self.values)))
+    def beginning(self, rows: Tensor, tokens: int) -> PrefixCache:
+        """The first tokens of the given rows (n,), in that order."""
+        return PrefixCache(*([x[:, :, :tokens][rows] for x in each] for each in (self.keys, self.values)))
 
 
 @dataclass(frozen=True)

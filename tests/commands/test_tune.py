@@ -299,9 +299,8 @@ def test_a_draft_head(measure: str, data: Path, tmp_path: Path, monkeypatch: pyt
     assert all(trial["options"]["widen"] == WITH_A_HEAD.widen for trial in found["trials"])
     names = [m["measure"] for m in found["measures"]]
     assert {"decoder", "posterior", measure} <= set(names)
-    assert len(set(map(find_measure, names))) == len(
-        names
-    )  # product and product:of=posterior+decoder are one measure, not two
+    # product and product:of=posterior+decoder are one measure, not two
+    assert len(set(map(find_measure, names))) == len(names)
     assert found["trials"][0]["options"]["measure"] == measure
 
 

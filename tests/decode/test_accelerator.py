@@ -93,8 +93,8 @@ IN_CHUNKS = "par, 100 tokens, some at a time"
 ROUNDS = "whisper, par, letters, 3 rounds"
 BACKWARD = "wenet, par, backward"
 LEFT_TO_RIGHT = ("whisper, par, fills", "whisper, par, letters, fills")
-# Fills from left to right wait in every wave, rounds in each of them, and corrections in each pass; a measure of frames finds the runs again, and gaps are read
-# from the device.
+# Fills from left to right wait in every wave, rounds in each of them, and corrections in each pass; a measure of frames finds the
+# runs again, and gaps are read from the device.
 CORRECTED = "whisper, par, usual options"
 OFTENER = {IN_CHUNKS, *LEFT_TO_RIGHT, ROUNDS, CORRECTED, "par, gaps", f"{BACKWARD}, one at a time"}
 

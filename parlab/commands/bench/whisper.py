@@ -144,7 +144,7 @@ class WhisperBench:
     def _drafted(self) -> dict[str, Decoder]:
         """The decoders that a draft makes possible."""
         usual = {} if self.random else usual_options(Speculative, drafts=True)
-        speculative = Speculative(**{**usual, "maxlenratio": -self.longest})
+        speculative = Speculative(**usual, maxlenratio=-self.longest)
         found: dict[str, Decoder] = {"draft": Greedy(), "speculative": speculative}
         if self.random:  # a decoder with random weights agrees with no draft: the planned masks are those of the head
             found["par"] = PAR(beam_size=5, ctc_weight=0.0)

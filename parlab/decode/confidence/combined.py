@@ -34,3 +34,7 @@ class Combined(Measure):
     @property
     def reads_decoder(self) -> bool:
         return any(part.reads_decoder for part in self.parts)
+
+    @property
+    def reads_rank(self) -> bool:
+        return any(part.reads_rank for part in self.parts)

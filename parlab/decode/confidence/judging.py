@@ -19,13 +19,14 @@ def judge(
 
     Args:
         measure: its name and options.
-        agreement: what the decoder says of them, where that is known already.
+        agreement: what the decoder says of them, where that is known already; with or without ranks.
     """
     if measure == DEFAULT:
         return drafting, None
     chosen = find_measure(measure)
     prefill = None
-    if chosen.reads_decoder and agreement is None:
+    known = agreement is not None and (agreement.rank is not None or not chosen.reads_rank)
+    if chosen.reads_decoder and not known:
         prefill = pass_over(model, encoded, [h.tokens for h in drafting.greedy])
         agreement = Agreement.of(prefill, drafting)
     values = chosen.confidence(Evidence(drafting, agreement)).clamp(0.0, 1.0)

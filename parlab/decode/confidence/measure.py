@@ -27,6 +27,11 @@ class Measure(ABC):
         """Whether it needs the decoder's pass over the drafts."""
         return False
 
+    @property
+    def reads_rank(self) -> bool:
+        """Whether it asks how many tokens the decoder finds more probable."""
+        return False
+
     @abstractmethod
     def confidence(self, evidence: Evidence) -> Tensor:
         """How sure each token is, (B, U) from 0 to 1, on the host; what padding has does not matter."""

@@ -6,7 +6,6 @@ may be added and left out: a text in which the decoder refuses nothing, not the 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,13 +15,11 @@ import torch
 from parlab.decode.confidence.evidence import Agreement
 from parlab.decode.corrections.redrafted import redrafted
 from parlab.decode.corrections.rewriting import Reading, rewritten
-from parlab.decode.corrections.words import DraftWords, Speller, Word, speller_of
-from parlab.decode.ended import NEVER
+from parlab.decode.corrections.words import DraftWords, Speller, Word, speller_of, tokens_of
 from parlab.decode.filling.drafting import Drafting
-from parlab.decode.filling.text import Text, token_scores
+from parlab.decode.filling.text import text_scores
 from parlab.decode.prefill import Prefill, pass_again, pass_over
-from parlab.decode.segments import Segments
-from parlab.decode.verification import TextRules
+from parlab.decode.verification import TextRules, best_allowed
 from parlab.errors import UserError
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
@@ -79,7 +76,7 @@ def corrected(model: HybridModel, encoded: Encoded, drafting: Drafting, options:
             kept = [texts[i].unread for i in live]
             found = pass_again(encoded, [text.tokens for text in texts], live, found, kept)
         chosen = {i: texts[i] for i in live}
-        for i, reading in zip(live, _readings(encoded, found, chosen, rules), strict=True):
+        for i, reading in zip(live, _readings(found, chosen, rules), strict=True):
             texts[i].read(reading)
         if number < options.rounds:
             live = [i for i in live if texts[i].rewrite(options.doubt, speller, rules.stop)]
@@ -88,9 +85,9 @@ def corrected(model: HybridModel, encoded: Encoded, drafting: Drafting, options:
     size = max(len(text.tokens) for text in texts)
     log_prob = torch.zeros(len(texts), size)
     for i, text in enumerate(texts):
-        log_prob[i, : len(text.tokens)] = torch.tensor(text.own[:-1])
-    words = [text.words for text in texts]
-    drafting = redrafted(drafting, [text.draft for text in texts], words, log_prob.exp())
+        log_prob[i, : len(text.tokens)] = torch.tensor(text.reading.own[:-1])
+    drafts, words = [text.draft for text in texts], [text.words for text in texts]
+    drafting = redrafted(drafting, drafts, words, log_prob.exp())
     return Corrected(drafting, Agreement(log_prob), first, [text.passes for text in texts])
 
 
@@ -100,62 +97,41 @@ class _Correcting:
     def __init__(self, draft: DraftWords):
         self.draft = draft
         self.passes, self.unread = 0, 0  # the first token that no pass has read after the tokens before it
-        self.own, self.best, self.chosen = list[float](), list[float](), list[int]()
-        self.seen: set[tuple[int, ...]] = set()
-        self._take(draft.words)
-
-    def _take(self, words: Sequence[Word]) -> None:
-        self.words = tuple(words)
-        self.tokens = [token for word in self.words for token in word.tokens]
-        self.seen.add(tuple(self.tokens))
+        self.reading = Reading([], [], [])
+        self.words: Sequence[Word] = draft.words
+        self.tokens = tokens_of(draft.words)
+        self.seen = {tuple(self.tokens)}
 
     def read(self, found: Reading) -> None:
         """Take in what a pass says from ``unread`` on; of tokens that the decoder has no positions for it says nothing."""
-        missing = len(self.tokens) + 1 - self.unread - len(found.own)
-        known = ((self.own, found.own), (self.best, found.best), (self.chosen, found.tokens))
-        for values, new in known:
-            values[self.unread :] = [*new, *[0] * missing]  # type: ignore[list-item]
+        missing = [0] * (len(self.tokens) + 1 - self.unread - len(found.own))
+        columns = zip(self.reading, found, strict=True)
+        self.reading = Reading(*([*known[: self.unread], *new, *missing] for known, new in columns))  # type: ignore[arg-type]
         self.passes += 1
 
     def rewrite(self, doubt: float, speller: Speller, stop: int) -> bool:
         """Correct the text once; false where nothing is to be corrected, and where a text comes back."""
         if not self.words:  # CTC heard nothing
             return False
-        reading = Reading(self.own, self.best, self.chosen)
-        words = rewritten(self.words, self.draft, reading, doubt, (speller, stop))
-        tokens = [token for word in words for token in word.tokens]
+        words = rewritten(self.words, self.draft, self.reading, doubt, (speller, stop))
+        tokens = tokens_of(words)
         if tuple(tokens) in self.seen:
             return False
+        self.seen.add(tuple(tokens))
         self.unread = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(tokens, self.tokens, strict=False)))
-        self._take(words)
+        self.words, self.tokens = words, tokens
         return True
 
 
-def _readings(encoded: Encoded, prefill: Prefill, texts: Mapping[int, _Correcting], rules: TextRules) -> list[Reading]:
+def _readings(prefill: Prefill, texts: Mapping[int, _Correcting], rules: TextRules) -> list[Reading]:
     """What a pass over the texts of utterances says of their tokens from the first one on that was not read."""
-    positions = prefill.decoder.spec.max_positions or math.inf
-    starts = [text.unread for text in texts.values()]
-    ends = [int(min(len(text.tokens), positions - len(encoded.prompts[i]))) for i, text in texts.items()]
-    ends = [max(start, end) for start, end in zip(starts, ends, strict=True)]
     # 1. The scores of all tokens there, before any is ruled out.
-    rows = [texts[i].tokens if i in texts else [] for i in range(len(encoded))]
-    none = torch.zeros(len(texts), dtype=torch.long)
-    spans = Segments(torch.tensor(list(texts)), torch.tensor(starts), torch.tensor(ends), none, none, none, none)
-    found = token_scores(prefill, Text.of(rows), spans, none + 1, rules.stop)
-    logits = found.logits
+    starts = [text.unread for text in texts.values()]
+    found, counts = text_scores(prefill, {i: text.tokens for i, text in texts.items()}, starts, rules.stop)
     # 2. The decoder's best token of those that it may write.
-    begin = [sum(e - s + 1 for s, e in zip(starts[:i], ends[:i], strict=True)) for i, s in enumerate(starts) if s == 0]
-    never, not_first, begins = numbers_on(logits.device, rules.never, rules.not_first, begin)
-    at_stop = logits[:, rules.stop].clone()
-    logits.index_fill_(1, never, NEVER)
-    logits[:, rules.stop] = at_stop
-    if len(begin) and len(rules.not_first):
-        logits[begins.unsqueeze(1), not_first] = NEVER
-    best, chosen = logits.max(1)
+    begins = [int(start == 0 and i == 0) for start, count in zip(starts, counts, strict=True) for i in range(count)]
+    ids = numbers_on(found.logits.device, rules.never, rules.not_first, begins)
+    best, chosen = best_allowed(found.logits, rules.stop, *ids)
     # 3. Read from the device at once, then divided among the texts.
-    columns = [x.tolist() for x in to_host(found.own, best - found.total, chosen)]
-    readings, at = [], 0
-    for start, end in zip(starts, ends, strict=True):
-        part = slice(at, at := at + end - start + 1)
-        readings.append(Reading(*(column[part] for column in columns)))
-    return readings
+    columns = [x.split(counts) for x in to_host(found.own, best - found.total, chosen)]
+    return [Reading(*(x.tolist() for x in parts)) for parts in zip(*columns, strict=True)]

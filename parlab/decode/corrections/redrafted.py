@@ -108,10 +108,9 @@ def _edges(word: Word, spelling: Spelling) -> Tensor:
 
 def _hypotheses(found: Draft, drafting: Drafting, texts: Sequence[Sequence[Word]]) -> list[Hypothesis]:
     """The drafts as hypotheses, which count the tokens that the decoder wrote."""
-    stride, hypotheses = drafting.stride, []
-    for hypothesis, old, words in zip(draft_hypotheses(found), drafting.greedy, texts, strict=True):
+    hypotheses = []
+    for hypothesis, old, words in zip(draft_hypotheses(found, drafting.stride), drafting.greedy, texts, strict=True):
         written = sum(len(word.tokens) for word in words if word.drafted is None)
-        spans = tuple((first * stride, (last + 1) * stride - 1) for first, last in hypothesis.token_frames)
         counts = {**old.counts, **hypothesis.counts, "corrected_tokens": written}
-        hypotheses.append(replace(hypothesis, token_frames=spans, counts=counts))
+        hypotheses.append(replace(hypothesis, counts=counts))
     return hypotheses

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from parlab.decode.corrections.standing import Candidate, best_standing
 from parlab.decode.corrections.words import DraftWords, Speller, Word
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What the decoder says of the n tokens of a text and of its end, each after the tokens before it; on the host.
 
     Attributes:

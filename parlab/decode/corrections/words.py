@@ -87,8 +87,13 @@ class Speller:
 
 @lru_cache(maxsize=8)
 def speller_of(tokenizer: Tokenizer) -> Speller:
-    """The speller of a tokenizer, which remembers what it found."""
+    """The speller of a tokenizer, which looks through its tokens once."""
     return Speller(tokenizer)
+
+
+def tokens_of(words: Sequence[Word]) -> list[int]:
+    """The tokens of words, one after another."""
+    return [token for word in words for token in word.tokens]
 
 
 def _plain(text: str) -> str:

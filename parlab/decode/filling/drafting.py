@@ -137,10 +137,7 @@ class Drafting:
 
 def _plain(draft: Draft, given: Posteriors, stride: int, follows_best_path: bool) -> Drafting:
     """Drafts in CTC's own tokens."""
-    greedy = draft_hypotheses(draft)
-    if stride > 1:
-        wide = [tuple((a * stride, (b + 1) * stride - 1) for a, b in h.token_frames) for h in greedy]
-        greedy = [replace(h, token_frames=spans) for h, spans in zip(greedy, wide, strict=True)]
+    greedy = draft_hypotheses(draft, stride)
     ones = torch.ones(len(greedy), draft.tokens.size(1) + 1, dtype=torch.long)
     return Drafting(draft, greedy, given.log_probs, given.blank, stride, ones, follows_best_path=follows_best_path)
 

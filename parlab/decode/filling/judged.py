@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-
-from parlab.decode.filling.text import Text, token_scores
+from parlab.decode.filling.text import text_scores
 from parlab.decode.filling.written import Spot
 from parlab.decode.prefill import Prefill
-from parlab.decode.segments import Segments
-from parlab.model.encoded import Encoded
-from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
 
 
@@ -37,28 +32,16 @@ class Judged(NamedTuple):
         return min(self.ratio[spot.start : spot.end], default=1.0) < share
 
 
-def judged(
-    model: HybridModel, encoded: Encoded, prefill: Prefill, texts: Sequence[list[int]], owners: Sequence[int]
-) -> Mapping[int, Judged]:
+def judged(prefill: Prefill, texts: Mapping[int, Sequence[int]], eos: int) -> Mapping[int, Judged]:
     """What a pass over the texts of utterances says of them.
 
     Args:
-        texts: of all B utterances.
-        owners: the utterances that the pass was over.
+        texts: by their utterances.
     """
-    positions = model.rows.spec.max_positions
-    sizes = []
-    for owner in owners:
-        size = len(texts[owner])
-        room = size if positions is None else positions - len(encoded.prompts[owner])
-        sizes.append(min(size, room))
-    none = torch.zeros(len(owners), dtype=torch.long)
-    whole = Segments(torch.tensor(owners), none, torch.tensor(sizes), none, none, none, none)
-    found = token_scores(prefill, Text.of(texts), whole, none + 1, model.special.eos)
+    found, counts = text_scores(prefill, texts, [0] * len(texts), eos)
     numbers = to_host(found.own.exp(), (found.own - found.best()).exp())
-    parts = [x.split([size + 1 for size in sizes]) for x in numbers]
     out = {}
-    for owner, chance, ratio in zip(owners, *parts, strict=True):
-        beyond = [1.0] * (len(texts[owner]) - len(chance) + 1)
+    for (owner, text), chance, ratio in zip(texts.items(), *(x.split(counts) for x in numbers), strict=True):
+        beyond = [1.0] * (len(text) - len(chance) + 1)
         out[owner] = Judged([*chance.tolist(), *beyond], [*ratio.tolist(), *beyond])
     return out

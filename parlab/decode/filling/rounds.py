@@ -185,7 +185,7 @@ class Rounds:
     def _mask_again(self, owners: Sequence[int], prefill: Prefill, now: Written) -> list[int]:
         """Mask what the decoder, after all fills, gives less than the threshold; the segments that are to be searched."""
         options = self.options
-        found = judged(self.search.model, self.encoded, prefill, now.texts, owners)
+        found = judged(prefill, {i: now.texts[i] for i in owners}, self.search.model.special.eos)
         # 1. Draft tokens that were sure become masks, and their words.
         size = self.drafting.draft.tokens.shape
         masked, gaps = (torch.zeros(size[0], size[1] + i, dtype=torch.bool) for i in (0, 1))

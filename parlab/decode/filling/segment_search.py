@@ -119,7 +119,7 @@ class SegmentSearch:
 
     def sizes_of(self, segments: Segments) -> Tensor:
         """Letters (S,) that CTC wrote in segments, on the host; 0 where nobody asks for them."""
-        return segments.start * 0 if self.sizes is None else self.drafting.heard_in(segments, self.sizes)
+        return torch.zeros_like(segments.start) if self.sizes is None else self.drafting.heard_in(segments, self.sizes)
 
     def backward(
         self, encoded: Encoded, texts: Sequence[Sequence[int]], utterances: Sequence[int], earlier: Backward | None

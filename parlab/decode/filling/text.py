@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -90,3 +90,24 @@ def token_scores(prefill: Prefill, text: Text, segments: Segments, after: Tensor
     logits = prefill.decoder.logits(prefill.hidden[row, position])
     total = torch.logsumexp(logits, 1)
     return TokenScores(logits.gather(1, wanted.unsqueeze(1)).squeeze(1) - total, segment, logits, total)
+
+
+def text_scores(
+    prefill: Prefill, texts: Mapping[int, Sequence[int]], starts: Sequence[int], eos: int
+) -> tuple[TokenScores, list[int]]:
+    """The decoder's log-probabilities of tokens of texts and of their ends, as far as it has positions; and how many each has.
+
+    Args:
+        texts: by their utterances; the pass was over them.
+        starts: the first token of each that is asked for.
+    """
+    positions, prompts = prefill.decoder.spec.max_positions, prefill.prompt_lengths.tolist()
+    ends = []
+    for (owner, text), start in zip(texts.items(), starts, strict=True):
+        room = len(text) if positions is None else positions - prompts[owner]
+        ends.append(max(start, min(len(text), room)))
+    rows = Text.of([texts.get(i, ()) for i in range(len(prompts))])
+    none = torch.zeros(len(texts), dtype=torch.long)
+    spans = Segments(torch.tensor(list(texts)), torch.tensor(starts), torch.tensor(ends), none, none, none, none)
+    counts = [end - start + 1 for start, end in zip(starts, ends, strict=True)]
+    return token_scores(prefill, rows, spans, none + 1, eos), counts

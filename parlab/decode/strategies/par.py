@@ -195,9 +195,7 @@ class PAR(Decoder):
             drafting, prefill = judge(self.measure, model, encoded, drafting)
             return drafting, Passed.once(len(encoded), prefill)
         found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, -math.log(self.correct_below)))
-        # The decoder's probabilities are known; another measure that reads the decoder needs a pass of its own.
-        known = found.agreement if find_measure(self.measure).name == "decoder" else None
-        drafting, prefill = judge(self.measure, model, encoded, found.drafting, known)
+        drafting, prefill = judge(self.measure, model, encoded, found.drafting, found.agreement)
         return drafting, Passed([n + (prefill is not None) for n in found.passes], prefill, found.first)
 
     def _opened(self, masks: Masks, drafting: Drafting, added: tuple[Fusion, ...]) -> Masks:

@@ -19,6 +19,7 @@ from parlab.decode.lengths import longest_texts
 from parlab.decode.search.resume import continued, resume
 from parlab.decode.verification import Continuations, Proposal, TextRules, greedy_continuations
 from parlab.errors import UserError
+from parlab.model.caches import CrossCache
 from parlab.model.encoded import Encoded
 from parlab.model.hybrid import HybridModel
 from parlab.transfer import to_host
@@ -62,14 +63,13 @@ class Speculative(Decoder):
             return [NOTHING_SAID] * len(encoded)
         decoder, rules = model.rows, TextRules.of(model)
         # 1. The drafts of CTC, or of a draft head.
-        drafts, passes = self._drafts(model, encoded)
+        drafts, passes, cross = self._drafts(model, encoded)
         [frames] = to_host(encoded.frames)
         positions = model.rows.spec.max_positions
         limits = longest_texts(self.maxlenratio, frames, encoded.prompts, positions).tolist()
         rows = [_Row(*own) for own in zip(encoded.prompts, drafts, limits, passes, strict=True)]
         for row, count in zip(rows, frames.tolist(), strict=True):
             row.done = count == 0
-        cross = decoder.cross_cache(encoded.states, encoded.frames)
         # 2. Each round is one pass over what is accepted and what is left of the drafts, of the utterances not done.
         while live := [i for i, row in enumerate(rows) if not row.done and not (self.margin == 0 and row.is_weak)]:
             chosen = [rows[i] for i in live]
@@ -88,14 +88,14 @@ class Speculative(Decoder):
         rest = dict(zip(weak, resume(model, encoded.select(weak), tokens, limits, 1) if weak else (), strict=True))
         return [row.hypothesis(rest.get(i)) for i, row in enumerate(rows)]
 
-    def _drafts(self, model: HybridModel, encoded: Encoded) -> tuple[list[list[int]], list[int]]:
-        """The drafts, corrected where that is asked for, and the passes over each."""
+    def _drafts(self, model: HybridModel, encoded: Encoded) -> tuple[list[list[int]], list[int], CrossCache]:
+        """The drafts, corrected where that is asked for, the passes over each, and the decoder's cache of the utterances."""
         drafting = Drafting.of(model, encoded)
-        passes = [0] * len(encoded)
         if self.corrections:
             found = corrected(model, encoded, drafting, CorrectionOptions(self.corrections, self.margin))
-            drafting, passes = found.drafting, found.passes
-        return [list(h.tokens) for h in drafting.greedy], passes
+            return [list(h.tokens) for h in found.drafting.greedy], found.passes, found.first.cross
+        cross = model.rows.cross_cache(encoded.states, encoded.frames)
+        return [list(h.tokens) for h in drafting.greedy], [0] * len(encoded), cross
 
 
 @dataclass

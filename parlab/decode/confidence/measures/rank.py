@@ -21,6 +21,10 @@ class Rank(Measure):
     def reads_decoder(self) -> bool:
         return True
 
+    @property
+    def reads_rank(self) -> bool:
+        return True
+
     def confidence(self, evidence: Evidence) -> Tensor:
         return evidence.of_decoder(_reciprocal)
 
